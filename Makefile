@@ -1,0 +1,35 @@
+# Two commands are enough on a machine that has only Python (3.11 or later) and make:
+#   make demo   create the environment, install, train the 64-node network beside backprop
+#   make test   create the environment, install, lint, check types, run the tests
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+
+.PHONY: demo test test-slow bench lint clean
+
+demo: $(INSTALLED)
+	$(BIN)/fathomx compare --overwrite --out runs/demo
+
+test: $(INSTALLED) lint
+	$(BIN)/python -m pytest -n 2 -m "not slow"
+
+test-slow: $(INSTALLED)
+	$(BIN)/python -m pytest -m slow
+
+lint: $(INSTALLED)
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+
+bench: $(INSTALLED)
+	$(BIN)/python benchmarks/equilibrium.py
+	$(BIN)/python benchmarks/training_step.py
+
+$(INSTALLED): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	touch $@
+
+clean:
+	rm -rf $(VENV) runs

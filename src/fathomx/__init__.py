@@ -1,0 +1,29 @@
+"""Fathomx: deep predictive coding networks, relaxed to equilibrium, in JAX."""
+
+from fathomx import data as data
+from fathomx import models as models
+from fathomx.energy import Categorical as Categorical
+from fathomx.energy import Energy as Energy
+from fathomx.energy import Gaussian as Gaussian
+from fathomx.inference import ErrorDescent as ErrorDescent
+from fathomx.inference import Exact as Exact
+from fathomx.inference import GaussNewton as GaussNewton
+from fathomx.inference import GradientFlow as GradientFlow
+from fathomx.inference import Newton as Newton
+from fathomx.inference import Solver as Solver
+from fathomx.inference import SolverState as SolverState
+from fathomx.inference import StateDescent as StateDescent
+from fathomx.inference import infer as infer
+from fathomx.inference import trace as trace
+from fathomx.network import Network as Network
+from fathomx.network import Node as Node
+from fathomx.network import Stack as Stack
+from fathomx.parameterization import NTK as NTK
+from fathomx.parameterization import MuPC as MuPC
+from fathomx.parameterization import Parameterization as Parameterization
+from fathomx.parameterization import Standard as Standard
+from fathomx.problem import Problem as Problem
+from fathomx.problem import Relaxation as Relaxation
+from fathomx.problem import energy as energy
+from fathomx.problem import predict as predict
+from fathomx.problem import weight_gradient as weight_gradient

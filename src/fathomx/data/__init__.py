@@ -1,0 +1,26 @@
+"""Small data sets, split and standardized, for training and for tests.
+
+The idea: a `Dataset` is three `Part`s (train, validation, test) of plain numpy arrays that
+fit in memory, checked once on construction so that no later step has to check them again.
+`load` gives one of the named sets (`names` lists them); `Dataset(...)` makes one from your
+own arrays.
+
+The named sets:
+
+- `digits`: 1,797 handwritten digits of 8x8 pixels, part of scikit-learn, always offline.
+- `mnist`: 70,000 handwritten digits of 28x28 pixels.
+- `fashion-mnist`: 70,000 pictures of clothing of 28x28 pixels.
+
+Example:
+    >>> from fathomx import data
+    >>> digits = data.load("digits")
+    >>> x, y = digits.train
+    >>> x.shape, y.shape, digits.image_shape
+    ((1257, 64), (1257,), (8, 8))
+"""
+
+from fathomx.data._dataset import Dataset, Part
+from fathomx.data._idx import DataError
+from fathomx.data._named import load, names
+
+__all__ = ["DataError", "Dataset", "Part", "load", "names"]

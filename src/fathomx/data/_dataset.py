@@ -1,0 +1,238 @@
+"""The container of a data set: three checked parts of numpy arrays."""
+
+from __future__ import annotations
+
+import math
+import operator
+from dataclasses import dataclass
+from typing import Any, NamedTuple, SupportsIndex
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+class Part(NamedTuple):
+    """One part of a data set: inputs and their labels, in the same order.
+
+    Attributes:
+        inputs: float32, shape `(n, ...)`, C-contiguous once inside a `Dataset`.
+        labels: int32, shape `(n,)`, each from 0 to `classes - 1`.
+
+    Example:
+        >>> from fathomx import data
+        >>> x, y = data.load("digits").validation
+        >>> len(x) == len(y)
+        True
+    """
+
+    inputs: NDArray[np.float32]
+    labels: NDArray[np.int32]
+
+
+@dataclass(frozen=True, eq=False, repr=False)
+class Dataset:
+    """A classification data set in memory: train, validation and test parts.
+
+    The idea: fit on `train`, choose hyperparameters on `validation`, report on `test`.
+    Everything is checked on construction. Inputs of any real dtype are converted to
+    C-contiguous float32 and integer labels to int32; arrays that have this form already are
+    kept without a copy. Inputs are not standardized here; `fathomx.data.load` does that for
+    the named sets. Two data sets are equal only if they are the same object.
+
+    Attributes:
+        name: what error messages and reports call the data set.
+        train: the part to fit on; a pair `(inputs, labels)` is accepted for every part.
+        validation: the part to choose hyperparameters on.
+        test: the part to report on.
+        classes: number of classes, at least 1; labels run from 0 to `classes - 1`.
+        image_shape: the shape that shows one input as an image, such as `(28, 28)`, or `()`
+            (the default) where inputs are not images.
+
+    Raises:
+        ValueError: if a part is empty, its inputs and labels differ in length, its labels are
+            not integers in 0..classes-1, its inputs hold NaN or infinite values, the parts'
+            inputs differ in shape, or `image_shape` does not hold one input.
+
+    Example:
+        >>> import numpy as np
+        >>> from fathomx import data
+        >>> x, y = np.eye(4), np.array([0, 1, 0, 1])
+        >>> toy = data.Dataset("toy", (x, y), (x, y), (x, y), classes=2)
+        >>> toy
+        Dataset('toy': 4 train, 4 validation, 4 test, inputs (4,), 2 classes)
+    """
+
+    name: str
+    train: Part
+    validation: Part
+    test: Part
+    classes: int
+    image_shape: tuple[int, ...] = ()
+
+    def __post_init__(self) -> None:
+        if not isinstance(self.name, str) or not self.name:
+            raise ValueError(
+                f"the name of a data set was {self.name!r}, expected a non-empty string: "
+                "pass one, such as name='toy'."
+            )
+        classes = _positive(self.classes)
+        if classes is None:
+            raise ValueError(
+                f"classes of data set {self.name!r} was {self.classes!r}, expected an integer "
+                "of at least 1: pass the number of classes, such as classes=10."
+            )
+        # The class is frozen, so normalized values are set past its own __setattr__.
+        object.__setattr__(self, "classes", classes)
+        for title in ("train", "validation", "test"):
+            part = _checked_part(self.name, title, getattr(self, title), classes)
+            object.__setattr__(self, title, part)
+            if part.inputs.shape[1:] != self.input_shape:
+                raise ValueError(
+                    f"the {title} part of data set {self.name!r} has inputs of shape "
+                    f"{part.inputs.shape[1:]} each, expected {self.input_shape} as in the train "
+                    "part: reshape one of the two."
+                )
+        object.__setattr__(self, "image_shape", self._checked_image_shape())
+
+    def _checked_image_shape(self) -> tuple[int, ...]:
+        given: Any = self.image_shape
+        sizes = [_positive(size) for size in given] if isinstance(given, (tuple, list)) else [None]
+        shape = tuple(size for size in sizes if size is not None)
+        if len(shape) < len(sizes) or (shape and math.prod(shape) != math.prod(self.input_shape)):
+            raise ValueError(
+                f"image_shape of data set {self.name!r} was {given!r}, expected a tuple of "
+                f"positive integers whose product is {math.prod(self.input_shape)}, the number "
+                "of values in one input: pass such a shape, or () if inputs are not images."
+            )
+        return shape
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """The shape of one input, such as `(784,)`, the same in all parts."""
+        return tuple(self.train.inputs.shape[1:])
+
+    def take(self, n: int) -> Dataset:
+        """A smaller data set for a quick run: the first `n` training examples.
+
+        The validation and test parts keep their first `max(1, n // 4)` examples, or all they
+        have where that is fewer. The values are those of the full set: nothing is
+        standardized again, so the moments of a small part differ a little from 0 and 1. The
+        training order of the named sets is a fixed permutation, so the first `n` examples
+        are a fair sample. Arrays are views, not copies.
+
+        Args:
+            n: number of training examples, from 1 to `len(train.inputs)`.
+
+        Returns:
+            A `Dataset` of the same name, classes and image shape.
+
+        Raises:
+            ValueError: if `n` is not an integer in that range.
+
+        Example:
+            >>> from fathomx import data
+            >>> data.load("digits").take(100)
+            Dataset('digits': 100 train, 25 validation, 25 test, inputs (64,), 10 classes)
+        """
+        total = len(self.train.labels)
+        count = _positive(n)
+        if count is None or count > total:
+            raise ValueError(
+                f"take was given n={n!r}, expected an integer from 1 to {total}, the number of "
+                f"training examples in data set {self.name!r}: pass an n in that range."
+            )
+        few = max(1, count // 4)
+        return Dataset(
+            self.name,
+            Part(self.train.inputs[:count], self.train.labels[:count]),
+            Part(self.validation.inputs[:few], self.validation.labels[:few]),
+            Part(self.test.inputs[:few], self.test.labels[:few]),
+            self.classes,
+            self.image_shape,
+        )
+
+    def __repr__(self) -> str:
+        # The generated repr would print the arrays.
+        train, validation, test = (
+            len(part.labels) for part in (self.train, self.validation, self.test)
+        )
+        return (
+            f"Dataset({self.name!r}: {train} train, {validation} validation, {test} test, "
+            f"inputs {self.input_shape}, {self.classes} classes)"
+        )
+
+
+def _positive(value: SupportsIndex) -> int | None:
+    """`value` as an int of at least 1, or None if it is not one; True is not a count."""
+    if isinstance(value, bool):
+        return None
+    try:
+        number = operator.index(value)
+    except TypeError:
+        return None
+    return number if number >= 1 else None
+
+
+def _checked_part(name: str, title: str, part: Any, classes: int) -> Part:
+    where = f"the {title} part of data set {name!r}"
+    if not isinstance(part, (tuple, list)) or len(part) != 2:
+        raise ValueError(
+            f"{where} was a {type(part).__name__}, expected a pair of arrays: "
+            "pass Part(inputs, labels)."
+        )
+    inputs, labels = _array(f"inputs of {where}", part[0]), _array(f"labels of {where}", part[1])
+    _check_shapes(where, inputs, labels)
+    if labels.dtype.kind not in "iu":
+        raise ValueError(
+            f"{where} has labels of dtype {labels.dtype}, expected integers: "
+            "convert them, such as with labels.astype('int32')."
+        )
+    low, high = int(labels.min()), int(labels.max())
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"{where} has labels from {low} to {high}, expected 0 to {classes - 1} for "
+            f"classes={classes}: renumber the labels from 0 or pass the true number of classes."
+        )
+    if inputs.dtype.kind not in "fiub":
+        raise ValueError(
+            f"{where} has inputs of dtype {inputs.dtype}, expected real numbers: "
+            "convert them, such as with inputs.astype('float32')."
+        )
+    with np.errstate(over="ignore"):
+        values = np.ascontiguousarray(inputs, dtype=np.float32)
+    # A NaN or an infinity reaches the minimum or the maximum, with no array of flags.
+    if not (np.isfinite(values.min()) and np.isfinite(values.max())):
+        raise ValueError(
+            f"{where} has NaN or infinite inputs, expected finite float32 values: "
+            "remove or replace those values before building the data set."
+        )
+    return Part(values, np.ascontiguousarray(labels, dtype=np.int32))
+
+
+def _array(what: str, values: Any) -> NDArray[Any]:
+    try:
+        return np.asarray(values)
+    except ValueError as error:
+        raise ValueError(
+            f"the {what} are rows of unlike length, expected a full array: "
+            "pad or cut the rows to one length."
+        ) from error
+
+
+def _check_shapes(where: str, inputs: NDArray[Any], labels: NDArray[Any]) -> None:
+    if inputs.ndim < 2 or labels.ndim != 1:
+        raise ValueError(
+            f"{where} has inputs of shape {inputs.shape} and labels of shape {labels.shape}, "
+            "expected (n, ...) with at least two axes and (n,): reshape them, such as with "
+            "inputs.reshape(n, -1) and labels.reshape(-1)."
+        )
+    if len(inputs) != len(labels):
+        raise ValueError(
+            f"{where} has {len(inputs)} inputs and {len(labels)} labels, expected as many of "
+            "the one as of the other: pass one label for each input."
+        )
+    if inputs.size == 0:
+        raise ValueError(
+            f"{where} is empty (inputs of shape {inputs.shape}), expected at least one example "
+            "of at least one value: pass more examples or split the data differently."
+        )

@@ -1,0 +1,275 @@
+"""The named data sets: where their files are, how they are split and standardized."""
+
+from __future__ import annotations
+
+import contextlib
+import difflib
+import hashlib
+import logging
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from fathomx.data._dataset import Dataset, Part
+from fathomx.data._idx import DataError, parse_idx, read_bytes
+
+_ENVIRONMENT = "FATHOMX_DATA"
+# Seconds to connect, and seconds without a byte: an offline machine must hear of it soon.
+_TIMEOUT = (5.0, 20.0)
+# Splits are the permutations of numpy's default generator with this seed.
+_SEED = 0
+
+_TRAIN_IMAGES = "train-images-idx3-ubyte.gz"
+_TRAIN_LABELS = "train-labels-idx1-ubyte.gz"
+_TEST_IMAGES = "t10k-images-idx3-ubyte.gz"
+_TEST_LABELS = "t10k-labels-idx1-ubyte.gz"
+
+
+@dataclass(frozen=True)
+class _IdxSource:
+    """A data set published as four idx files: its home and the sha256 of each file."""
+
+    name: str
+    home: str
+    sha256: Mapping[str, str]
+    validation: int = 5000
+    classes: int = 10
+
+
+_MNIST = _IdxSource(
+    name="mnist",
+    home="https://ossci-datasets.s3.amazonaws.com/mnist/",
+    sha256={
+        _TRAIN_IMAGES: "440fcabf73cc546fa21475e81ea370265605f56be210a4024d2ca8f203523609",
+        _TRAIN_LABELS: "3552534a0a558bbed6aed32b30c495cca23d567ec52cac8be1a0730e8010255c",
+        _TEST_IMAGES: "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
+        _TEST_LABELS: "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
+    },
+)
+
+_FASHION_MNIST = _IdxSource(
+    name="fashion-mnist",
+    home="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
+    sha256={
+        _TRAIN_IMAGES: "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
+        _TRAIN_LABELS: "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
+        _TEST_IMAGES: "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
+        _TEST_LABELS: "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    },
+)
+
+
+def load(name: str, *, folder: str | os.PathLike[str] | None = None) -> Dataset:
+    """Load a named data set, split into train, validation and test and standardized.
+
+    Inputs are flat float32 vectors; `image_shape` of the result says how to show one. Pixels
+    are scaled to 0..1 and standardized with two scalars of the training part, its mean and
+    its standard deviation over all pixels: `(pixel - mean) / std`, in all three parts.
+    Splits and training order are fixed permutations, the same on every call.
+
+    - `digits`: 1,797 images, 8x8, pixels 0..16, 10 classes; permuted, then split into 1,257
+      train, 180 validation and 360 test. Part of scikit-learn, so no file is needed and
+      `folder` is not used. Source: E. Alpaydin, C. Kaynak, "Optical Recognition of
+      Handwritten Digits", UCI Machine Learning Repository, 1998, its test set; CC BY 4.0.
+    - `mnist`: 28x28, pixels 0..255, 10 classes; the 60,000 original training examples,
+      permuted and split into 55,000 train and 5,000 validation, and the 10,000 original test
+      examples in their order. Source: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner,
+      "Gradient-based learning applied to document recognition", Proc. IEEE 86(11), 1998;
+      copyright Y. LeCun and C. Cortes, its page states no licence, commonly redistributed
+      as CC BY-SA 3.0.
+    - `fashion-mnist`: as `mnist`, with clothing: 0 T-shirt/top, 1 Trouser, 2 Pullover,
+      3 Dress, 4 Coat, 5 Sandal, 6 Shirt, 7 Sneaker, 8 Bag, 9 Ankle boot. Source: H. Xiao,
+      K. Rasul, R. Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine
+      Learning Algorithms", arXiv:1708.07747, 2017; MIT, copyright 2017 Zalando SE.
+
+    Each file, such as `mnist/train-images-idx3-ubyte.gz`, is taken from the first of these
+    that has it: `folder`, or the folder that the environment variable `FATHOMX_DATA` names
+    if `folder` is None; the user's cache, `pooch.os_cache("fathomx")`; the public home of
+    the data set, from where it is fetched into the cache. Every file is checked against its
+    published sha256, wherever it came from.
+
+    Args:
+        name: one of `names()`.
+        folder: a folder that holds `mnist/` and the like; relative paths and `~` are allowed.
+
+    Returns:
+        The `Dataset`, with C-contiguous float32 inputs of shape `(n, 64)` or `(n, 784)` and
+        int32 labels of shape `(n,)`.
+
+    Raises:
+        ValueError: if `name` is none of `names()`.
+        DataError: if a file is corrupted or truncated, or is missing and cannot be fetched.
+
+    Example:
+        >>> from fathomx import data
+        >>> data.load("digits")
+        Dataset('digits': 1257 train, 180 validation, 360 test, inputs (64,), 10 classes)
+    """
+    if not isinstance(name, str) or name not in _REGISTRY:
+        near = difflib.get_close_matches(str(name).lower(), _REGISTRY, n=1, cutoff=0.4)
+        nearest = f"the nearest name is {near[0]!r}, and " if near else ""
+        raise ValueError(
+            f"no data set is named {name!r}: {nearest}the names are "
+            f"{', '.join(repr(known) for known in names())}."
+        )
+    return _REGISTRY[name](folder)
+
+
+def names() -> tuple[str, ...]:
+    """The names that `load` knows, smallest data set first.
+
+    Example:
+        >>> from fathomx import data
+        >>> data.names()
+        ('digits', 'mnist', 'fashion-mnist')
+    """
+    return tuple(_REGISTRY)
+
+
+def _load_digits(folder: str | os.PathLike[str] | None) -> Dataset:
+    # Imported here because scikit-learn is slow to import and no other set needs it; by
+    # name because it has no type hints.
+    datasets: Any = import_module("sklearn.datasets")
+    pixels, labels = datasets.load_digits(return_X_y=True)
+    pixels = pixels.astype(np.uint8)
+    order = np.random.default_rng(_SEED).permutation(len(pixels))
+    train, validation, test = np.split(order, [1257, 1257 + 180])
+    scale = _Standardizer(pixels[train])
+    return Dataset(
+        "digits",
+        train=Part(scale(pixels[train]), labels[train]),
+        validation=Part(scale(pixels[validation]), labels[validation]),
+        test=Part(scale(pixels[test]), labels[test]),
+        classes=10,
+        image_shape=(8, 8),
+    )
+
+
+def _load_idx(source: _IdxSource, folder: str | os.PathLike[str] | None) -> Dataset:
+    images = _read(source, _TRAIN_IMAGES, folder)
+    labels = _read(source, _TRAIN_LABELS, folder)
+    test_images = _read(source, _TEST_IMAGES, folder)
+    test_labels = _read(source, _TEST_LABELS, folder)
+    image_shape = images.shape[1:]
+    images = images.reshape(len(images), -1)
+    order = np.random.default_rng(_SEED).permutation(len(images))
+    train, validation = np.split(order, [len(order) - source.validation])
+    train_images = images[train]
+    scale = _Standardizer(train_images)
+    return Dataset(
+        source.name,
+        train=Part(scale(train_images), labels[train].astype(np.int32)),
+        validation=Part(scale(images[validation]), labels[validation].astype(np.int32)),
+        test=Part(scale(test_images.reshape(len(test_images), -1)), test_labels.astype(np.int32)),
+        classes=source.classes,
+        image_shape=image_shape,
+    )
+
+
+class _Standardizer:
+    """`(pixel - mean) / std` with the scalar mean and std of the pixels it is made from.
+
+    Scaling the pixels to 0..1 first would cancel out, so the moments stay in pixel units,
+    where they come exactly from sums of integers.
+    """
+
+    def __init__(self, pixels: NDArray[np.uint8]) -> None:
+        total = int(pixels.sum(dtype=np.uint64))
+        squares = int(np.square(pixels, dtype=np.uint16).sum(dtype=np.uint64))
+        self.mean = total / pixels.size
+        self.std = float(np.sqrt((pixels.size * squares - total**2) / pixels.size**2))
+
+    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+        # In place: the larger sets take 172 MB in float32, and no second array is needed.
+        values = pixels.astype(np.float32, order="C")
+        values -= np.float32(self.mean)
+        values /= np.float32(self.std)
+        return values
+
+
+def _read(
+    source: _IdxSource, file: str, folder: str | os.PathLike[str] | None
+) -> NDArray[np.uint8]:
+    """One idx file of a data set, found or fetched, checked, parsed."""
+    path = _locate(source, file, folder)
+    content = read_bytes(path)
+    if hashlib.sha256(content).hexdigest() != source.sha256[file]:
+        raise DataError(
+            f"the file {path} of data set {source.name!r} is corrupted or truncated (its "
+            f"{len(content)} bytes do not have the published sha256): delete it and load the "
+            "data set again, or put a fresh copy in its place."
+        )
+    return parse_idx(content, path)
+
+
+def _locate(source: _IdxSource, file: str, folder: str | os.PathLike[str] | None) -> Path:
+    given = os.environ.get(_ENVIRONMENT) if folder is None else os.fspath(folder)
+    cache = _cache_folder()
+    places = [Path(given).expanduser(), cache] if given else [cache]
+    for place in places:
+        path = place / source.name / file
+        # Unlike Path.is_file, this is False too for a folder that may not be entered.
+        if os.path.isfile(path):
+            return path
+    looked = " and in ".join(str(place / source.name) for place in places)
+    return _fetch(source, file, looked)
+
+
+def _cache_folder() -> Path:
+    pooch: Any = import_module("pooch")
+    return Path(pooch.os_cache("fathomx"))
+
+
+def _fetch(source: _IdxSource, file: str, looked: str) -> Path:
+    """Fetch one file into the cache; a failed try leaves no file there."""
+    pooch: Any = import_module("pooch")
+    url = source.home + file
+    missing = f"the file {file} of data set {source.name!r} is missing (looked in {looked})"
+    remedy = f"set {_ENVIRONMENT} to a folder that holds {source.name}/{file}."
+    try:
+        with _quiet(pooch.get_logger()):
+            path = pooch.retrieve(
+                url,
+                known_hash=f"sha256:{source.sha256[file]}",
+                fname=file,
+                path=_cache_folder() / source.name,
+                downloader=pooch.HTTPDownloader(timeout=_TIMEOUT, chunk_size=1 << 16),
+            )
+    except OSError as error:
+        # Without its cause: a chain of three network tracebacks would hide the sentence.
+        raise DataError(
+            f"{missing} and could not be fetched from {url} ({type(error).__name__}): "
+            f"connect to the network and load it again, or {remedy}"
+        ) from None
+    except ValueError:
+        # pooch raises this where the sha256 differs.
+        raise DataError(
+            f"{missing} and the copy fetched from {url} is corrupted or truncated (it does not "
+            f"have the published sha256): load it again later, or {remedy}"
+        ) from None
+    return Path(path)
+
+
+@contextlib.contextmanager
+def _quiet(logger: logging.Logger) -> Iterator[None]:
+    level = logger.level
+    logger.setLevel(logging.WARNING)
+    try:
+        yield
+    finally:
+        logger.setLevel(level)
+
+
+# One more data set is one more entry: a name and a function from a folder to a Dataset.
+_REGISTRY: dict[str, Callable[[str | os.PathLike[str] | None], Dataset]] = {
+    "digits": _load_digits,
+    "mnist": partial(_load_idx, _MNIST),
+    "fashion-mnist": partial(_load_idx, _FASHION_MNIST),
+}

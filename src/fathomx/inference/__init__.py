@@ -1,0 +1,12 @@
+"""Inference algorithms: each turns a `Problem` into a `Relaxation`."""
+
+from fathomx.inference.base import Solver as Solver
+from fathomx.inference.base import SolverState as SolverState
+from fathomx.inference.base import infer as infer
+from fathomx.inference.base import trace as trace
+from fathomx.inference.error_descent import ErrorDescent as ErrorDescent
+from fathomx.inference.exact import Exact as Exact
+from fathomx.inference.gauss_newton import GaussNewton as GaussNewton
+from fathomx.inference.gradient_flow import GradientFlow as GradientFlow
+from fathomx.inference.newton import Newton as Newton
+from fathomx.inference.state_descent import StateDescent as StateDescent

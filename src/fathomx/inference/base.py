@@ -1,0 +1,168 @@
+"""What every solver has in common: one driver, one certificate."""
+
+from __future__ import annotations
+
+import abc
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from fathomx.problem import (
+    Evaluation,
+    Linearization,
+    Problem,
+    Progress,
+    Relaxation,
+    node_energies,
+    relaxation,
+)
+from fathomx.vector_space import Entries
+
+
+class SolverState(eqx.Module):
+    """What every solver's state holds; solvers add their own fields.
+
+    **Fields**
+
+    * `energy`, `previous_energy`: `(batch,)`, after the last step and before it.
+    * `steps`, `evaluations`: `(batch,)`, taken so far.
+    """
+
+    energy: Float[Array, " batch"]
+    previous_energy: Float[Array, " batch"]
+    steps: Int[Array, " batch"]
+    evaluations: Int[Array, " batch"]
+
+
+class Solver(eqx.Module):
+    """An inference algorithm: it moves the hidden activities of a `Problem` to lower energy.
+
+    A solver says how to start (`init`), how to take one step (`step`), when an example is done
+    (`finished`) and where it stands (`evaluation`). Every scalar inside its state is one per
+    example, so examples never interact. `docs/add-a-solver.md` walks through an example.
+    """
+
+    @property
+    @abc.abstractmethod
+    def max_steps(self) -> int:
+        """Steps after which inference ends in any case."""
+
+    @abc.abstractmethod
+    def init(self, problem: Problem, start: Linearization, here: Evaluation) -> Any:
+        """The state at the feedforward pass; `start` and `here` are both taken at `e = 0`."""
+
+    @abc.abstractmethod
+    def step(self, problem: Problem, state: Any) -> Any:
+        """The state one step later. Examples that are finished must stay as they are."""
+
+    def finished(self, problem: Problem, state: Any) -> Bool[Array, " batch"]:
+        """Which examples are done. By default none, until `max_steps` are taken."""
+        return jnp.zeros(problem.batch, bool)
+
+    @abc.abstractmethod
+    def evaluation(self, problem: Problem, state: Any) -> Evaluation:
+        """The point where the state stands, with energy and gradient in error coordinates."""
+
+
+def infer(problem: Problem, solver: Solver, *, start: Linearization | None = None) -> Relaxation:
+    """Relaxes the hidden activities of a problem and certifies how settled they are.
+
+    Starts from the feedforward pass, `e = 0`, and runs the solver until all examples are finished
+    or its steps are used up. Numerical failure is a result, not an exception: look at
+    `relaxation.unsettled`.
+
+    The result is constant under differentiation: learning is local, no derivative passes through
+    inference. By the envelope theorem the derivative of the energy at fixed activities is that of
+    the equilibrated energy.
+
+    `start`, a `Linearization` at `e = 0` of the same network and input, saves computing it again.
+
+    ```python
+    relaxed = fx.infer(problem, fx.Newton(tolerance=1e-6))
+    print(relaxed.describe())
+    ```
+    """
+    relaxed, _ = _drive(problem, solver, start, None)
+    return relaxed
+
+
+def trace(
+    problem: Problem,
+    solver: Solver,
+    observe: Callable[[Problem, Entries], Any] = node_energies,
+    steps: int | None = None,
+) -> tuple[Relaxation, Any]:
+    """`infer`, with an observation of the activities before the first and after every step.
+
+    `observe(problem, activities)` is any function of the problem and the hidden activities; by
+    default the energies `(nodes, batch)`. `steps` is how many steps to record, by default all of
+    `solver.max_steps`; examples that are finished earlier repeat their last value.
+
+    Returns the relaxation and the observations stacked along a leading axis of `steps + 1`.
+    """
+    steps = solver.max_steps if steps is None else min(steps, solver.max_steps)
+    return _drive(problem, solver, None, (observe, steps))
+
+
+def _drive(
+    problem: Problem,
+    solver: Solver,
+    start: Linearization | None,
+    record: tuple[Callable[[Problem, Entries], Any], int] | None,
+) -> tuple[Relaxation, Any]:
+    arrays, rest = eqx.partition(problem, eqx.is_array)
+    problem = eqx.combine(jax.lax.stop_gradient(arrays), rest)
+    if start is None:
+        start = Linearization(problem, problem.network.zeros(problem.batch))
+    here = start.evaluation(problem)
+    state = solver.init(problem, start, here)
+    observations = None
+    if record is not None:
+        observe, steps = record
+
+        def watched(state: Any, _: None) -> tuple[Any, Any]:
+            idle = jnp.all(solver.finished(problem, state))
+            state = jax.lax.cond(idle, lambda s: s, lambda s: solver.step(problem, s), state)
+            return state, observe(problem, solver.evaluation(problem, state).activities)
+
+        first = observe(problem, here.activities)
+        state, later = jax.lax.scan(watched, state, None, length=steps)
+        observations = jax.tree.map(
+            lambda a, b: jnp.concatenate([jnp.asarray(a)[None], b]), first, later
+        )
+    elif solver.max_steps > 0:
+
+        def going(carry: tuple[Any, Array]) -> Array:
+            state, count = carry
+            return (count < solver.max_steps) & ~jnp.all(solver.finished(problem, state))
+
+        def advance(carry: tuple[Any, Array]) -> tuple[Any, Array]:
+            state, count = carry
+            return solver.step(problem, state), count + 1
+
+        state, _ = jax.lax.while_loop(going, advance, (state, jnp.asarray(0)))
+    there = solver.evaluation(problem, state)
+    gained = here.energy - there.energy
+    tiny = jnp.finfo(gained.dtype).tiny
+    progress = Progress(
+        decrease=(state.previous_energy - state.energy) / jnp.maximum(gained, tiny),
+        steps=state.steps,
+        evaluations=state.evaluations,
+    )
+    reference = problem.network.space.norm(here.gradient)
+    return relaxation(problem, there, reference, progress), observations
+
+
+def beginning(here: Evaluation, evaluations: int = 1) -> dict[str, Array]:
+    """The common fields of a state at the feedforward pass, after so many gradients."""
+    count = jnp.zeros(here.energy.shape, int)
+    return {
+        "energy": here.energy,
+        "previous_energy": here.energy,
+        "steps": count,
+        "evaluations": count + evaluations,
+    }

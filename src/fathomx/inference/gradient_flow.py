@@ -1,0 +1,154 @@
+"""Gradient flow: inference as an ordinary differential equation."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import diffrax
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float
+
+from fathomx.inference.base import Solver, SolverState, beginning
+from fathomx.inference.state_descent import checked_count, checked_positive
+from fathomx.problem import Evaluation, Linearization, Problem, evaluate, node_energies
+from fathomx.vector_space import Entries
+
+_FIRST_SEGMENT = 1.0
+
+
+class GradientFlowState(SolverState):
+    """Activities, time and norm of the flow where the integration stands."""
+
+    coordinates: Entries
+    time: Float[Array, ""]
+    norm: Float[Array, " batch"]
+    reference: Float[Array, " batch"]
+
+
+class GradientFlow(Solver):
+    """Integrates `dz/dt = -dF/dz` from the feedforward pass with a diffrax solver.
+
+    Every example is its own differential equation with its own adaptive steps. The integration
+    runs in segments of doubling length (these are the inference steps that are reported) and ends
+    for an example when its flow has slowed to `||dF/dz|| <= tolerance * ||dF/dz at the start||`,
+    never by looking at the activities.
+
+    **Arguments**
+
+    * `solver`: a diffrax solver; `diffrax.Tsit5()` unless given. The flow of deep networks is
+      stiff: an implicit solver (`diffrax.Kvaerno5()`) takes fewer, dearer steps.
+    * `tolerance`: relative norm of the flow, positive; 1e-3 unless given.
+    * `segments`: at least 1; the flow is followed up to time `2^segments - 1`; 16 unless given.
+    * `controller`: diffrax step size controller; `PIDController(rtol=1e-3, atol=1e-6)` unless
+      given.
+
+    Source: Innocenti et al. (2024), arXiv 2412.03676, who integrate the whole batch as one
+    equation.
+    """
+
+    solver: diffrax.AbstractSolver
+    tolerance: float = eqx.field(static=True)
+    segments: int = eqx.field(static=True)
+    controller: diffrax.AbstractStepSizeController
+
+    def __init__(
+        self,
+        solver: diffrax.AbstractSolver | None = None,
+        tolerance: float = 1e-3,
+        segments: int = 16,
+        controller: diffrax.AbstractStepSizeController | None = None,
+    ) -> None:
+        self.solver = diffrax.Tsit5() if solver is None else solver
+        self.tolerance = checked_positive("tolerance", tolerance)
+        self.segments = checked_count("segments", segments, least=1)
+        self.controller = (
+            diffrax.PIDController(rtol=1e-3, atol=1e-6) if controller is None else controller
+        )
+
+    @property
+    def max_steps(self) -> int:
+        return self.segments
+
+    def init(self, problem: Problem, start: Linearization, here: Evaluation) -> GradientFlowState:
+        flow = _flow(problem, here.activities)
+        norm = problem.network.space.norm(flow)
+        return GradientFlowState(
+            **beginning(here),
+            coordinates=here.activities,
+            time=jnp.zeros((), here.energy.dtype),
+            norm=norm,
+            reference=norm,
+        )
+
+    def finished(self, problem: Problem, state: GradientFlowState) -> Bool[Array, " batch"]:
+        # The event stops on the threshold's other side only up to the last step's accuracy.
+        return state.norm <= 1.001 * self.tolerance * state.reference
+
+    def step(self, problem: Problem, state: GradientFlowState) -> GradientFlowState:
+        space = problem.network.space
+        idle = self.finished(problem, state)
+        length = _FIRST_SEGMENT + state.time
+
+        def one(
+            input: Array, target: Array, z: Entries, reference: Array
+        ) -> tuple[Entries, Array, Array]:
+            alone = Problem(
+                problem.network, input[None], target[None], problem.output_precision
+            )
+
+            def field(t: Any, z: Entries, args: Any) -> Entries:
+                return space.only(_flow(alone, space.one(z)))
+
+            def slow(t: Any, z: Entries, args: Any, **unused: Any) -> Array:
+                return space.norm(_flow(alone, space.one(z)))[0] <= self.tolerance * reference
+
+            solution = diffrax.diffeqsolve(
+                diffrax.ODETerm(field),
+                self.solver,
+                t0=0,
+                t1=length,
+                dt0=None,
+                y0=z,
+                saveat=diffrax.SaveAt(t1=True),
+                stepsize_controller=self.controller,
+                event=diffrax.Event(slow),
+                max_steps=None,
+                throw=False,
+            )
+            assert solution.ys is not None
+            end = jax.tree.map(lambda saved: saved[0], solution.ys)
+            return end, solution.stats["num_steps"], space.norm(_flow(alone, space.one(end)))[0]
+
+        axes = space.axes(state.coordinates)
+        moved, taken, norm = jax.vmap(one, in_axes=(0, 0, axes, 0), out_axes=(axes, 0, 0))(
+            problem.input, problem.target, state.coordinates, state.reference
+        )
+        coordinates = space.where(idle, state.coordinates, moved)
+        stages = _stages(self.solver)
+        energy = node_energies(problem, coordinates).sum(axis=0)
+        return GradientFlowState(
+            energy=energy,
+            previous_energy=jnp.where(idle, state.previous_energy, state.energy),
+            steps=state.steps + ~idle,
+            evaluations=state.evaluations + jnp.where(idle, 0, taken * stages),
+            coordinates=coordinates,
+            time=state.time + length,
+            norm=jnp.where(idle, state.norm, norm),
+            reference=state.reference,
+        )
+
+    def evaluation(self, problem: Problem, state: GradientFlowState) -> Evaluation:
+        return evaluate(problem, problem.errors_of(state.coordinates))
+
+
+def _flow(problem: Problem, activities: Entries) -> Entries:
+    gradient = jax.grad(lambda z: node_energies(problem, z).sum())(activities)
+    return jax.tree.map(jnp.negative, gradient)
+
+
+def _stages(solver: diffrax.AbstractSolver) -> int:
+    """Evaluations of the flow in a step of an explicit solver; 1 where it cannot be told."""
+    tableau = getattr(solver, "tableau", None)
+    return int(getattr(tableau, "num_stages", 1))

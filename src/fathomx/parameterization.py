@@ -1,0 +1,104 @@
+"""Parameterizations: how a network's weights scale with width and depth.
+
+A parameterization is applied once, when a network is built: it writes the multiplier, the initial
+weights and the learning-rate scale into every `Linear`. Nothing else in the library knows it.
+"""
+
+from __future__ import annotations
+
+import abc
+import enum
+import math
+from typing import NamedTuple
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
+
+from fathomx.layers import Linear
+
+
+class Role(enum.Enum):
+    """What a weight is for: reading the input, a hidden map, a residual branch, the readout."""
+
+    INPUT = "input"
+    HIDDEN = "hidden"
+    RESIDUAL = "residual"
+    OUTPUT = "output"
+
+
+class Scaling(NamedTuple):
+    """Multiplier `a`, initial standard deviation `b` and learning-rate scale `c` of a weight."""
+
+    multiplier: float
+    initial: float
+    learning_rate: float
+
+
+class Parameterization(eqx.Module):
+    """Chooses the `Scaling` of every weight; a new one is a subclass with one method.
+
+    Source of the (a, b, c) form: Yang and Hu (2021).
+    """
+
+    @abc.abstractmethod
+    def scaling(self, role: Role, fan_in: int, width: int, depth: int) -> Scaling:
+        """The scaling of a weight with `fan_in` inputs in a network of that width and depth."""
+
+    def linear(
+        self, role: Role, sizes: tuple[int, int], width: int, depth: int, key: PRNGKeyArray
+    ) -> Linear:
+        """A `Linear` for `sizes = (in_size, out_size)` with this parameterization's scaling."""
+        in_size, out_size = sizes
+        scaling = self.scaling(role, in_size, width, depth)
+        weight = scaling.initial * jax.random.normal(key, (out_size, in_size), jnp.result_type(float))
+        return Linear(weight, scaling.multiplier, scaling.learning_rate)
+
+
+class Standard(Parameterization):
+    """Multiplier 1, initial standard deviation `1 / sqrt(fan_in)`."""
+
+    def scaling(self, role: Role, fan_in: int, width: int, depth: int) -> Scaling:
+        return Scaling(1.0, 1 / math.sqrt(fan_in), 1.0)
+
+
+class NTK(Parameterization):
+    """Neural tangent: multiplier `1 / sqrt(fan_in)`, initial standard deviation 1.
+
+    Source: Jacot et al. (2018).
+    """
+
+    def scaling(self, role: Role, fan_in: int, width: int, depth: int) -> Scaling:
+        return Scaling(1 / math.sqrt(fan_in), 1.0, 1.0)
+
+
+class MuPC(Parameterization):
+    """muPC (Depth-muP): activities and their updates keep their size at any width and depth.
+
+    Initial standard deviation 1 and the multipliers
+
+    * input `1 / sqrt(fan_in)`,
+    * hidden `1 / sqrt(fan_in)`, on a residual branch `1 / sqrt(fan_in * depth)`,
+    * output `1 / (gamma_0 * fan_in)`.
+
+    `depth` counts weight layers. `gamma_0` (positive) moves between the lazy (small) and the rich
+    (large) regime. Learning-rate scales are those for Adam, `1 / sqrt(width * depth)` on residual
+    branches and `1 / sqrt(width)` elsewhere (see `fx.scale_learning_rates`).
+
+    Source: Innocenti et al. (2025), arXiv 2505.13124; learning rates arXiv 2602.07697.
+    """
+
+    gamma_0: float = eqx.field(static=True, default=1.0)
+
+    def __check_init__(self) -> None:
+        if not (math.isfinite(self.gamma_0) and self.gamma_0 > 0):
+            raise ValueError(f"gamma_0 must be a positive, finite number, not {self.gamma_0!r}.")
+
+    def scaling(self, role: Role, fan_in: int, width: int, depth: int) -> Scaling:
+        rate = 1 / math.sqrt(width)
+        if role is Role.RESIDUAL:
+            return Scaling(1 / math.sqrt(fan_in * depth), 1.0, rate / math.sqrt(depth))
+        if role is Role.OUTPUT:
+            return Scaling(1 / (self.gamma_0 * fan_in), 1.0, rate)
+        return Scaling(1 / math.sqrt(fan_in), 1.0, rate)

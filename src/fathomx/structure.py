@@ -1,0 +1,109 @@
+"""What can be read off a network's program: linear in its activities? any kinks?
+
+Both questions are answered from the traced program of the network's derivative, not from names of
+activation functions, so they hold for a user's own nodes.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import equinox as eqx
+import jax
+from jax.extend import core as jax_core
+from jax.interpreters import partial_eval
+from jaxtyping import Array
+
+from fathomx.network import INPUT, Network, Node, _first_block
+
+_COMPARISONS = frozenset(
+    {"gt", "ge", "lt", "le", "sign", "select_and_gather_add", "argmax", "argmin", "round", "floor"}
+)
+
+
+def is_linear(network: Network) -> bool:
+    """Whether every prediction is an affine function of the parents' activities.
+
+    True exactly when the traced derivative of every node in its parents' activities does not use
+    these activities. The input counts as an activity only where it is not an integer.
+    """
+    return all(not any(_used_sources(jaxpr, count)) for jaxpr, count in _derivatives(network))
+
+
+def has_kinks(network: Network) -> bool:
+    """Whether a derivative of the network jumps, as with ReLU, leaky ReLU or max pooling.
+
+    Where it does, the energy is not smooth and its minima may sit on kinks at which no gradient
+    vanishes, so that the relative gradient norm need not reach zero at equilibrium.
+
+    Read off the traced derivative: it has kinks if it compares values that depend on activities.
+    A function that compares without a jump in its derivative (ELU) is reported as kinked too.
+    """
+    return any(
+        _compares(jaxpr.jaxpr, [i < count for i in range(len(jaxpr.jaxpr.invars))])[0]
+        for jaxpr, count in _derivatives(network)
+    )
+
+
+def _derivatives(network: Network) -> list[tuple[Any, int]]:
+    """For every entry the traced map (sources, source tangents) -> tangent of the prediction."""
+    shapes = network.shapes
+    found = []
+    for entry in network.nodes:
+        sources = []
+        for parent in network.parents[entry.name]:
+            if parent == INPUT:
+                source = jax.ShapeDtypeStruct(network.input_shape, network.input_dtype)
+            else:
+                whole = next(node for node in network.nodes if node.name == parent)
+                shape = shapes[parent] if isinstance(whole, Node) else shapes[parent][1:]
+                source = jax.ShapeDtypeStruct(shape, network.dtype)
+            sources.append(source)
+        if not all(jax.numpy.issubdtype(source.dtype, jax.numpy.inexact) for source in sources):
+            continue
+        function = entry.function if isinstance(entry, Node) else _first_block(entry.block)
+        arrays, rest = eqx.partition(function, eqx.is_array)
+        count = len(sources)
+
+        def tangent(
+            *given: Array, count: int = count, arrays: Any = arrays, rest: Any = rest
+        ) -> Array:
+            whole = eqx.combine(arrays, rest)
+            return jax.jvp(whole, tuple(given[:count]), tuple(given[count:]))[1]
+
+        found.append((jax.make_jaxpr(tangent)(*sources, *sources), count))
+    return found
+
+
+
+def _used_sources(jaxpr: Any, count: int) -> list[bool]:
+    _, used = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
+    return list(used[:count])
+
+
+def _compares(jaxpr: Any, tainted: list[bool]) -> tuple[bool, list[bool]]:
+    """Whether a comparison depends on tainted inputs, and which outputs are tainted."""
+    depends = {var for var, flag in zip(jaxpr.invars, tainted, strict=True) if flag}
+
+    def is_tainted(var: Any) -> bool:
+        return not isinstance(var, jax_core.Literal) and var in depends
+
+    found = False
+    for equation in jaxpr.eqns:
+        flags = [is_tainted(var) for var in equation.invars]
+        if not any(flags):
+            continue
+        if equation.primitive.name in _COMPARISONS:
+            found = True
+        outputs = [True] * len(equation.outvars)
+        for inner in jax_core.jaxprs_in_params(equation.params):
+            body = getattr(inner, "jaxpr", inner)
+            same = len(body.invars) == len(flags)
+            inner_found, inner_out = _compares(body, flags if same else [True] * len(body.invars))
+            found = found or inner_found
+            if same and len(inner_out) == len(outputs):
+                outputs = inner_out
+        depends.update(
+            var for var, flag in zip(equation.outvars, outputs, strict=True) if flag
+        )
+    return found, [is_tainted(var) for var in jaxpr.outvars]
