@@ -27,3 +27,14 @@ from fathomx.problem import Relaxation as Relaxation
 from fathomx.problem import energy as energy
 from fathomx.problem import predict as predict
 from fathomx.problem import weight_gradient as weight_gradient
+from fathomx.diagnostics import Alignment as Alignment
+from fathomx.diagnostics import alignment as alignment
+from fathomx.learning import Backprop as Backprop
+from fathomx.learning import Equilibrium as Equilibrium
+from fathomx.learning import LearningRule as LearningRule
+from fathomx.learning import StepReport as StepReport
+from fathomx.strength import HoldStrength as HoldStrength
+from fathomx.strength import strength as strength
+from fathomx.training import DivergenceError as DivergenceError
+from fathomx.training import FitResult as FitResult
+from fathomx.training import fit as fit

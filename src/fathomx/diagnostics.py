@@ -1,0 +1,62 @@
+"""Diagnostics: what a learning rule's update is really doing."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from fathomx.learning import Backprop, LearningRule
+from fathomx.network import Network, Stack
+from fathomx.problem import Problem
+
+
+class Alignment(eqx.Module):
+    """How far an update is from backprop's on the same batch.
+
+    **Fields**
+
+    * `cosine`: `(nodes,)`, of each node's weights; 1 is backprop's direction. NaN for a node
+      without weights or with a zero update.
+    * `ratio`: `(nodes,)`, length of the update over that of backprop's.
+    * `overall`: cosine over all weights together.
+    """
+
+    cosine: Float[Array, " nodes"]
+    ratio: Float[Array, " nodes"]
+    overall: Float[Array, ""]
+
+
+def alignment(problem: Problem, rule: LearningRule, key: PRNGKeyArray) -> Alignment:
+    """Compares a rule's weight update with backprop's on one batch.
+
+    ```python
+    fx.alignment(problem, fx.Equilibrium(), jax.random.key(0)).overall
+    ```
+    """
+    ours, _ = rule.gradient(problem, key)
+    theirs, _ = Backprop().gradient(problem, key)
+    between = node_dot(ours, theirs)
+    own, other = node_dot(ours, ours), node_dot(theirs, theirs)
+    return Alignment(
+        cosine=between / jnp.sqrt(own) / jnp.sqrt(other),
+        ratio=jnp.sqrt(own / other),
+        overall=between.sum() / jnp.sqrt(own.sum()) / jnp.sqrt(other.sum()),
+    )
+
+
+def node_dot(a: Network, b: Network) -> Float[Array, " nodes"]:
+    """Inner product of two gradients, node by node."""
+    rows = []
+    for one, other in zip(a.nodes, b.nodes, strict=True):
+        pairs = zip(jax.tree.leaves(_weights(one)), jax.tree.leaves(_weights(other)), strict=True)
+        lead = 1 if isinstance(one, Stack) else 0
+        parts = [jnp.sum(u * v, axis=tuple(range(lead, u.ndim))) for u, v in pairs]
+        total = sum(parts[1:], start=parts[0]) if parts else jnp.zeros(())
+        rows.append(jnp.atleast_1d(total))
+    return jnp.concatenate(rows)
+
+
+def _weights(entry: object) -> object:
+    return eqx.filter(entry, eqx.is_inexact_array)

@@ -1,0 +1,72 @@
+"""What every learning rule has in common."""
+
+from __future__ import annotations
+
+import abc
+from typing import Any
+
+import equinox as eqx
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from fathomx.network import Network
+from fathomx.problem import Problem
+
+
+class StepReport(eqx.Module):
+    """What one learning step saw, all scalars or one number per node.
+
+    **Fields**
+
+    * `loss`: the output energy at precision 1 at the feedforward pass, mean over the batch.
+    * `accuracy`: how often the largest output is the target's largest.
+    * `unsettled_median`, `unsettled_max`: of the certificate over the batch; NaN without inference.
+    * `strength`, `output_precision`: NaN where there is no inference.
+    * `energy`: `(nodes,)` after inference; the loss alone where there is none.
+    """
+
+    loss: Float[Array, ""]
+    accuracy: Float[Array, ""]
+    unsettled_median: Float[Array, ""]
+    unsettled_max: Float[Array, ""]
+    strength: Float[Array, ""]
+    output_precision: Float[Array, ""]
+    energy: Float[Array, " nodes"]
+
+
+class LearningRule(eqx.Module):
+    """Turns a batch, as a `Problem`, into a weight update.
+
+    A rule with one weight update per batch defines `gradient`; one that updates weights during
+    inference overrides `update`.
+    """
+
+    @abc.abstractmethod
+    def gradient(self, problem: Problem, key: PRNGKeyArray) -> tuple[Network, StepReport]:
+        """The direction to descend, a pytree like the network's floating-point arrays."""
+
+    def update(
+        self,
+        problem: Problem,
+        optimizer: optax.GradientTransformation,
+        optimizer_state: Any,
+        key: PRNGKeyArray,
+    ) -> tuple[Network, Any, StepReport]:
+        """The network and the optimizer's state after learning from this batch."""
+        gradient, report = self.gradient(problem, key)
+        weights = eqx.filter(problem.network, eqx.is_inexact_array)
+        updates, optimizer_state = optimizer.update(
+            gradient,  # type: ignore[arg-type]
+            optimizer_state,
+            weights,  # type: ignore[arg-type]
+        )
+        network: Network = eqx.apply_updates(problem.network, updates)
+        return network, optimizer_state, report
+
+
+def feedforward_scores(problem: Problem, prediction: Array) -> tuple[Array, Array]:
+    """Mean loss at precision 1, and accuracy, of a prediction."""
+    loss = problem.loss(prediction).mean()
+    hits = jnp.argmax(prediction, axis=-1) == jnp.argmax(problem.target, axis=-1)
+    return loss, jnp.mean(hits.astype(loss.dtype))

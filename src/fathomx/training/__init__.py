@@ -1,0 +1,8 @@
+"""Training: the loop, its observers, checkpoints and run folders."""
+
+from fathomx.training.fit import DivergenceError as DivergenceError
+from fathomx.training.fit import FitResult as FitResult
+from fathomx.training.fit import fit as fit
+from fathomx.training.observer import Observer as Observer
+from fathomx.training.observer import Plan as Plan
+from fathomx.training.observer import TrainingState as TrainingState

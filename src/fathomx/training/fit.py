@@ -1,0 +1,345 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, PRNGKeyArray
+
+from fathomx.data import Dataset, Part
+from fathomx.diagnostics import alignment
+from fathomx.learning import Equilibrium, LearningRule, StepReport
+from fathomx.network import Network
+from fathomx.problem import Problem
+from fathomx.strength import strength
+from fathomx.training.observer import Observer, Plan, TrainingState, plain
+
+_MOST_STEPS = 128
+_SECONDS_PER_DISPATCH = 0.5
+_SCORED_AT_ONCE = 500
+
+
+class DivergenceError(ArithmeticError):
+    """Training left the finite numbers; the message names the node, the step and a remedy."""
+
+
+@dataclasses.dataclass(frozen=True)
+class FitResult:
+    """What `fit` returns.
+
+    * `network`: trained.
+    * `history`: one dictionary per epoch (training and validation loss and accuracy, `unsettled`,
+      `strength`, `cosine_to_backprop` overall and per node).
+    * `summary`: the numbers at the end, `test_accuracy` among them.
+    """
+
+    network: Network
+    history: list[dict[str, Any]]
+    summary: dict[str, Any]
+
+
+def fit(
+    network: Network,
+    data: Dataset,
+    rule: LearningRule | None = None,
+    *,
+    optimizer: optax.GradientTransformation | None = None,
+    epochs: int = 10,
+    batch_size: int = 64,
+    seed: int = 0,
+    observers: Sequence[Observer] = (),
+) -> FitResult:
+    """Trains a network and scores it: validation after each epoch, the test set once, at the end.
+
+    **Arguments**
+
+    * `network`, `data`: their shapes must fit; `data` is a `fx.data.Dataset`.
+    * `rule`: a learning rule; `Equilibrium()` unless given.
+    * `optimizer`: any optax optimizer; `optax.adam(1e-2, eps=1e-12)` unless given. Gradients of
+      early nodes can be tiny; Adam's usual epsilon of 1e-8 silently stops them.
+    * `epochs` and `batch_size`: at least 1. Every epoch visits the training examples in a new
+      order; a last, incomplete batch is left out.
+    * `seed`: the same seed gives the same run, bit for bit, on the same machine.
+    * `observers`: who is told about the run (`fathomx.training.Observer`): run folders, progress.
+
+    Raises `ValueError` for a batch larger than the data and for shapes that do not fit, and
+    `DivergenceError` when weights or energies stop being finite.
+
+    ```python
+    result = fx.fit(network, fx.data.load("digits"), fx.Equilibrium(),
+                    optimizer=optax.adam(1e-2), epochs=10)
+    ```
+    """
+    rule = Equilibrium() if rule is None else rule
+    optimizer = optax.adam(1e-2, eps=1e-12) if optimizer is None else optimizer
+    plan = _plan(network, data, epochs, batch_size)
+    run = _Run(network, data, rule, optimizer, plan, seed, observers)
+    try:
+        return run.train()
+    except KeyboardInterrupt:
+        for observer in observers:
+            observer.interrupted(run.state)
+        raise
+
+
+def _plan(network: Network, data: Dataset, epochs: int, batch_size: int) -> Plan:
+    size = len(data.train.labels)
+    if epochs < 1:
+        raise ValueError(f"epochs must be at least 1, not {epochs}.")
+    if not 1 <= batch_size <= size:
+        raise ValueError(
+            f"batch_size is {batch_size}, but {data.name!r} has {size} training examples; choose "
+            f"a batch size from 1 to {size}."
+        )
+    if data.train.inputs.shape[1:] != network.input_shape:
+        raise ValueError(
+            f"the examples of {data.name!r} have shape {data.train.inputs.shape[1:]}, but the "
+            f"network's input takes {network.input_shape}; build the network for this data set."
+        )
+    if network.output_shape != (data.classes,):
+        raise ValueError(
+            f"{data.name!r} has {data.classes} classes, but node {network.output.name!r} predicts "
+            f"{network.output_shape}; build the network with out_size={data.classes}."
+        )
+    return Plan(epochs, size // batch_size, batch_size, network.labels)
+
+
+class _Run:
+    """One run in progress."""
+
+    def __init__(
+        self,
+        network: Network,
+        data: Dataset,
+        rule: LearningRule,
+        optimizer: optax.GradientTransformation,
+        plan: Plan,
+        seed: int,
+        observers: Sequence[Observer],
+    ) -> None:
+        self.data, self.rule, self.plan, self.observers = data, rule, plan, observers
+        self.seed = seed
+        self.inputs = jnp.asarray(data.train.inputs, network.dtype)
+        self.labels = jnp.asarray(data.train.labels)
+        probe = slice(0, min(plan.batch_size, len(data.train.labels)))
+        self.probe = (self.inputs[probe], self.labels[probe])
+        fresh = TrainingState(
+            network=network,
+            optimizer=optimizer.init(eqx.filter(network, eqx.is_inexact_array)),  # type: ignore[arg-type]
+            key=jax.random.key(seed),
+            epoch=jnp.zeros((), jnp.int32),
+            step=jnp.zeros((), jnp.int32),
+        )
+        self.state = fresh
+        for observer in observers:
+            restored = observer.restore(fresh)
+            if restored is not None:
+                self.state = restored
+        self._advance = eqx.filter_jit(_Advance(rule, optimizer, plan))
+        self.history: list[dict[str, Any]] = []
+        self.step_seconds: list[float] = []
+        self.first_step_seconds: float | None = None
+
+    def train(self) -> FitResult:
+        begun = time.perf_counter()
+        for observer in self.observers:
+            observer.started(self.plan, self.state)
+        record: dict[str, Any] = {}
+        while int(self.state.epoch) < self.plan.epochs:
+            record = self._epoch()
+        train_seconds = time.perf_counter() - begun
+        test_loss, test_accuracy = score(self.state.network, self.data.test)
+        summary = plain(
+            {
+                "test_accuracy": test_accuracy,
+                "test_loss": test_loss,
+                **{k: v for k, v in record.items() if k not in ("epoch", "steps")},
+                "train_seconds": train_seconds,
+                "first_step_seconds": self.first_step_seconds,
+                "step_seconds_median": float(np.median(self.step_seconds))
+                if self.step_seconds
+                else None,
+                "depth": self.state.network.depth,
+                "parameters": parameter_count(self.state.network),
+                "epochs": self.plan.epochs,
+                "seed": self.seed,
+            }
+        )
+        for observer in self.observers:
+            observer.finished(summary, self.state)
+        return FitResult(self.state.network, self.history, summary)
+
+    def _epoch(self) -> dict[str, Any]:
+        epoch = int(self.state.epoch)
+        order_key = jax.random.fold_in(jax.random.fold_in(self.state.key, 0), epoch)
+        order = jax.random.permutation(order_key, len(self.labels))
+        order = order[: self.plan.steps_per_epoch * self.plan.batch_size]
+        order = order.reshape(self.plan.steps_per_epoch, self.plan.batch_size)
+        records: list[dict[str, Any]] = []
+        while (step := int(self.state.step)) < self.plan.steps_per_epoch:
+            count = min(self._next_count(), self.plan.steps_per_epoch - step)
+            begun = time.perf_counter()
+            state, reports = self._advance(
+                self.state, self.inputs, self.labels, order, jnp.asarray(count)
+            )
+            reports = jax.tree.map(lambda a, n=count: np.asarray(a)[:n], reports)
+            seconds = time.perf_counter() - begun
+            self._check_finite(reports, epoch, step)
+            self.state = state
+            if self.first_step_seconds is None:
+                self.first_step_seconds = seconds
+            else:
+                self.step_seconds += [seconds / count] * count
+            record = {"epoch": epoch + 1, "step": step + count, "seconds": seconds}
+            record.update(
+                {
+                    name: getattr(reports, name).tolist()
+                    for name in (
+                        "loss",
+                        "accuracy",
+                        "unsettled_median",
+                        "unsettled_max",
+                        "strength",
+                        "output_precision",
+                    )
+                }
+            )
+            records.append(record)
+            for observer in self.observers:
+                observer.stepped(plain(record), self.state)
+        return self._end_of_epoch(epoch, records)
+
+    def _end_of_epoch(self, epoch: int, records: list[dict[str, Any]]) -> dict[str, Any]:
+        def gather(name: str) -> np.ndarray:
+            return np.asarray([value for record in records for value in record[name]], float)
+
+        network = self.state.network
+        loss, accuracy = score(network, self.data.validation)
+        key = jax.random.fold_in(jax.random.fold_in(self.state.key, 2), epoch)
+        aligned, sensitivity = _probe(network, self.rule, *self.probe, key)
+        inferred = np.isfinite(gather("strength")).any() if records else False
+        final_strength = gather("strength")[-1] if inferred else float(sensitivity)
+        record = plain(
+            {
+                "epoch": epoch + 1,
+                "steps": (epoch + 1) * self.plan.steps_per_epoch,
+                "train_loss": gather("loss").mean() if records else None,
+                "train_accuracy": gather("accuracy").mean() if records else None,
+                "validation_loss": loss,
+                "validation_accuracy": accuracy,
+                "unsettled": {
+                    "median": np.median(gather("unsettled_median")) if inferred else None,
+                    "max": gather("unsettled_max").max() if inferred else None,
+                },
+                "pc_strength": final_strength,
+                "output_precision": gather("output_precision")[-1] if inferred else None,
+                "cosine_to_backprop": aligned.overall,
+                "cosine_to_backprop_per_node": aligned.cosine,
+                "length_to_backprop_per_node": aligned.ratio,
+            }
+        )
+        self.state = eqx.tree_at(
+            lambda s: (s.epoch, s.step), self.state, (self.state.epoch + 1, self.state.step * 0)
+        )
+        self.history.append(record)
+        for observer in self.observers:
+            observer.epoch_ended(record, self.state)
+        return record
+
+    def _next_count(self) -> int:
+        """Steps per dispatch: one first, to time it; then as many as take about half a second."""
+        if self.first_step_seconds is None or not self.step_seconds:
+            return 1
+        return int(np.clip(_SECONDS_PER_DISPATCH / self.step_seconds[-1], 1, _MOST_STEPS))
+
+    def _check_finite(self, reports: StepReport, epoch: int, step: int) -> None:
+        bad_nodes = ~np.isfinite(reports.energy)
+        if not bad_nodes.any():
+            return
+        first = int(np.argmax(bad_nodes.any(axis=1)))
+        node = self.plan.labels[int(np.argmax(bad_nodes[first]))]
+        raise DivergenceError(
+            f"training diverged in epoch {epoch + 1} at step {step + first + 1}: the energy of "
+            f"node {node!r} is no longer finite. Lower the learning rate first; if the network is "
+            "deep, use the muPC parameterization, or hold a smaller strength."
+        )
+
+
+class _Advance(eqx.Module):
+    """Some training steps in one dispatch; how many is traced, so that it compiles once."""
+
+    rule: LearningRule
+    optimizer: optax.GradientTransformation = eqx.field(static=True)
+    plan: Plan = eqx.field(static=True)
+
+    def __call__(
+        self, state: TrainingState, inputs: Array, labels: Array, order: Array, count: Array
+    ) -> tuple[TrainingState, StepReport]:
+        arrays, rest = eqx.partition(state, eqx.is_array)
+
+        def one(arrays: Any, step: Array) -> tuple[Any, StepReport]:
+            now: TrainingState = eqx.combine(arrays, rest)
+            chosen = order[step]
+            problem = Problem(now.network, inputs[chosen], labels[chosen])
+            whole = now.epoch * self.plan.steps_per_epoch + step
+            key = jax.random.fold_in(jax.random.fold_in(now.key, 1), whole)
+            network, optimizer, report = self.rule.update(
+                problem, self.optimizer, now.optimizer, key
+            )
+            after = TrainingState(network, optimizer, now.key, now.epoch, step + 1)
+            return eqx.filter(after, eqx.is_array), report
+
+        shapes = jax.eval_shape(lambda a: one(a, jnp.zeros((), jnp.int32))[1], arrays)
+        reports = jax.tree.map(lambda s: jnp.zeros((_MOST_STEPS, *s.shape), s.dtype), shapes)
+
+        def body(index: Array, carry: tuple[Any, StepReport]) -> tuple[Any, StepReport]:
+            arrays, reports = carry
+            arrays, report = one(arrays, state.step + index)
+            return arrays, jax.tree.map(lambda all, new: all.at[index].set(new), reports, report)
+
+        arrays, reports = jax.lax.fori_loop(
+            jnp.zeros((), jnp.int32), count.astype(jnp.int32), body, (arrays, reports)
+        )
+        return eqx.combine(arrays, rest), reports
+
+
+@eqx.filter_jit
+def _probe(
+    network: Network, rule: LearningRule, input: Array, labels: Array, key: PRNGKeyArray
+) -> Any:
+    problem = Problem(network, input, labels, output_precision=1.0)
+    return alignment(problem, rule, key), strength(problem, key)
+
+
+@eqx.filter_jit
+def _score(network: Network, input: Array, labels: Array, count: Array) -> tuple[Array, Array]:
+    problem = Problem(network, input, labels)
+    prediction = network.unroll(None, problem.input)[network.output.name]
+    counted = jnp.arange(len(labels)) < count
+    hits = jnp.argmax(prediction, axis=-1) == labels
+    return jnp.sum(problem.loss(prediction) * counted), jnp.sum(hits & counted)
+
+
+def score(network: Network, part: Part) -> tuple[float, float]:
+    """Mean loss (output energy at precision 1) and accuracy of the feedforward prediction."""
+    loss, hits, size = 0.0, 0, len(part.labels)
+    for begin in range(0, size, _SCORED_AT_ONCE):
+        # The last batch is padded, so that parts of any size share one compiled program.
+        taken = np.minimum(np.arange(begin, begin + _SCORED_AT_ONCE), size - 1)
+        count = jnp.asarray(min(_SCORED_AT_ONCE, size - begin))
+        some_loss, some_hits = _score(network, part.inputs[taken], part.labels[taken], count)
+        loss, hits = loss + float(some_loss), hits + int(some_hits)
+    return loss / size, hits / size
+
+
+def parameter_count(network: Network) -> int:
+    """Number of trained numbers."""
+    return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(network, eqx.is_inexact_array)))

@@ -1,0 +1,73 @@
+"""What a training run tells those who watch it."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+from jaxtyping import Array, PRNGKeyArray
+
+from fathomx.network import Network
+
+
+class TrainingState(eqx.Module):
+    """All that a run needs to continue bit for bit: weights, optimizer, key and position.
+
+    **Fields**: `network`, `optimizer` (its state), `key` of the run, `epoch` and `step` (within the
+    epoch) that come next.
+    """
+
+    network: Network
+    optimizer: Any
+    key: PRNGKeyArray
+    epoch: Array
+    step: Array
+
+
+@dataclasses.dataclass(frozen=True)
+class Plan:
+    """The size of a run: epochs, steps in an epoch, batch size, node names."""
+
+    epochs: int
+    steps_per_epoch: int
+    batch_size: int
+    labels: tuple[str, ...]
+
+
+class Observer:
+    """Watches a run. Every hook does nothing unless overridden; records hold plain numbers."""
+
+    def restore(self, fresh: TrainingState) -> TrainingState | None:
+        """The state to continue from, shaped like `fresh`, or `None` to start from the beginning."""
+        return None
+
+    def started(self, plan: Plan, state: TrainingState) -> None:
+        """Before the first step of this session."""
+
+    def stepped(self, record: dict[str, Any], state: TrainingState) -> None:
+        """After a few steps: `epoch`, `step` (the last), and one value per step of each metric."""
+
+    def epoch_ended(self, record: dict[str, Any], state: TrainingState) -> None:
+        """After an epoch's validation and probe."""
+
+    def interrupted(self, state: TrainingState) -> None:
+        """When the run is stopped from outside (Ctrl-C)."""
+
+    def finished(self, summary: dict[str, Any], state: TrainingState) -> None:
+        """After the test set has been scored."""
+
+
+def plain(value: Any) -> Any:
+    """Numbers, lists and dictionaries that JSON can hold; what is not finite becomes `None`."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
