@@ -1,5 +1,7 @@
 """Fathomx: deep predictive coding networks, relaxed to equilibrium, in JAX."""
 
+from importlib.metadata import version as _version
+
 from fathomx import data as data
 from fathomx import models as models
 from fathomx.energy import Categorical as Categorical
@@ -38,3 +40,5 @@ from fathomx.strength import strength as strength
 from fathomx.training import DivergenceError as DivergenceError
 from fathomx.training import FitResult as FitResult
 from fathomx.training import fit as fit
+
+__version__ = _version("fathomx")

@@ -47,6 +47,22 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+def _smooth_relu(temperature: Array) -> Callable[[Array], Array]:
+    return lambda x: temperature * jax.nn.softplus(x / temperature)
+
+
+def _smooth_leaky_relu(temperature: Array) -> Callable[[Array], Array]:
+    relu = _smooth_relu(temperature)
+    return lambda x: 0.01 * x + 0.99 * relu(x)
+
+
+# Smooth families that tend to a piecewise-linear activation as the temperature tends to 0.
+SMOOTHED: dict[Callable[[Array], Array], Callable[[Array], Callable[[Array], Array]]] = {
+    jax.nn.relu: _smooth_relu,
+    jax.nn.leaky_relu: _smooth_leaky_relu,
+}
+
+
 def activation_function(activation: str | Callable[[Array], Array]) -> Callable[[Array], Array]:
     """The function for a name of `ACTIVATIONS`; a function is returned as it is.
 

@@ -363,7 +363,8 @@ def _check_target(network: Network, target: Any, batch: int) -> Array:
     array = jnp.asarray(target)
     if jnp.issubdtype(array.dtype, jnp.integer) and array.shape[1:] == shape[:-1]:
         if not isinstance(array, jax.core.Tracer) and array.size:
-            low, high = int(array.min()), int(array.max())
+            values = np.asarray(array)
+            low, high = int(values.min()), int(values.max())
             if low < 0 or high >= shape[-1]:
                 raise ValueError(
                     f"target labels run from {low} to {high}, but node {output.name!r} has "

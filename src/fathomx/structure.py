@@ -14,6 +14,7 @@ from jax.extend import core as jax_core
 from jax.interpreters import partial_eval
 from jaxtyping import Array
 
+from fathomx.layers import SMOOTHED
 from fathomx.network import INPUT, Network, Node, _first_block
 
 _COMPARISONS = frozenset(
@@ -43,6 +44,21 @@ def has_kinks(network: Network) -> bool:
         _compares(jaxpr.jaxpr, [i < count for i in range(len(jaxpr.jaxpr.invars))])[0]
         for jaxpr, count in _derivatives(network)
     )
+
+
+def smoothed(network: Network, temperature: Array) -> Network:
+    """The network with its ReLU and leaky ReLU activations rounded off at their kinks.
+
+        relu(x)  ->  temperature * log(1 + exp(x / temperature))
+
+    which is within `0.7 * temperature` of it. Functions that are not known stay as they are.
+    """
+
+    def smooth(leaf: Any) -> Any:
+        family = SMOOTHED.get(leaf) if callable(leaf) else None
+        return leaf if family is None else family(temperature)
+
+    return jax.tree.map(smooth, network)
 
 
 def _derivatives(network: Network) -> list[tuple[Any, int]]:

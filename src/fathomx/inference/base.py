@@ -49,11 +49,16 @@ class Solver(eqx.Module):
     @property
     @abc.abstractmethod
     def max_steps(self) -> int:
-        """Steps after which inference ends in any case."""
+        """Steps after which inference ends in any case, those of `init` included."""
+
+    @property
+    def steps_in_init(self) -> int:
+        """Steps that `init` already takes (0 or 1), because it can use the start's linearization."""
+        return 0
 
     @abc.abstractmethod
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> Any:
-        """The state at the feedforward pass; `start` and `here` are both taken at `e = 0`."""
+        """The first state; `start` and `here` are both taken at the feedforward pass, `e = 0`."""
 
     @abc.abstractmethod
     def step(self, problem: Problem, state: Any) -> Any:
@@ -99,7 +104,7 @@ def trace(
     """`infer`, with an observation of the activities before the first and after every step.
 
     `observe(problem, activities)` is any function of the problem and the hidden activities; by
-    default the energies `(nodes, batch)`. `steps` is how many steps to record, by default all of
+    default the energies `(nodes, batch)`. `steps` is how many steps to take, by default all of
     `solver.max_steps`; examples that are finished earlier repeat their last value.
 
     Returns the relaxation and the observations stacked along a leading axis of `steps + 1`.
@@ -120,25 +125,29 @@ def _drive(
         start = Linearization(problem, problem.network.zeros(problem.batch))
     here = start.evaluation(problem)
     state = solver.init(problem, start, here)
+    remaining = solver.max_steps - solver.steps_in_init
     observations = None
     if record is not None:
         observe, steps = record
+        remaining = steps - solver.steps_in_init
+
+        def observed(state: Any) -> Any:
+            return observe(problem, solver.evaluation(problem, state).activities)
 
         def watched(state: Any, _: None) -> tuple[Any, Any]:
             idle = jnp.all(solver.finished(problem, state))
             state = jax.lax.cond(idle, lambda s: s, lambda s: solver.step(problem, s), state)
-            return state, observe(problem, solver.evaluation(problem, state).activities)
+            return state, observed(state)
 
-        first = observe(problem, here.activities)
-        state, later = jax.lax.scan(watched, state, None, length=steps)
-        observations = jax.tree.map(
-            lambda a, b: jnp.concatenate([jnp.asarray(a)[None], b]), first, later
-        )
-    elif solver.max_steps > 0:
+        rows = [observe(problem, here.activities)] + [observed(state)] * solver.steps_in_init
+        first = jax.tree.map(lambda *a: jnp.stack(a), *rows)
+        state, later = jax.lax.scan(watched, state, None, length=max(remaining, 0))
+        observations = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, later)
+    elif remaining > 0:
 
         def going(carry: tuple[Any, Array]) -> Array:
             state, count = carry
-            return (count < solver.max_steps) & ~jnp.all(solver.finished(problem, state))
+            return (count < remaining) & ~jnp.all(solver.finished(problem, state))
 
         def advance(carry: tuple[Any, Array]) -> tuple[Any, Array]:
             state, count = carry

@@ -34,7 +34,11 @@ class Exact(Solver):
 
     @property
     def max_steps(self) -> int:
-        return 0
+        return 1
+
+    @property
+    def steps_in_init(self) -> int:
+        return 1
 
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> ExactState:
         network = problem.network

@@ -59,8 +59,11 @@ class GaussNewton(Solver):
 
     @property
     def max_steps(self) -> int:
-        # The first iteration is part of `init`, where it can use the linearization of the start.
-        return max(self.iterations - 1, 0)
+        return self.iterations
+
+    @property
+    def steps_in_init(self) -> int:
+        return min(self.iterations, 1)
 
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> GaussNewtonState:
         state = GaussNewtonState(**beginning(here), here=here)

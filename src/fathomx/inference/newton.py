@@ -12,8 +12,11 @@ from jaxtyping import Array, Bool, Float
 from fathomx.inference.base import Solver, SolverState, beginning
 from fathomx.inference.state_descent import checked_count, checked_positive
 from fathomx.problem import Evaluation, Linearization, Problem, evaluate
+from fathomx.structure import has_kinks, smoothed
 from fathomx.vector_space import Entries, zeros_like
 
+_TEMPERATURES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
+_STAGE_TOLERANCE, _STAGE_STEPS = 1e-2, 60
 _ACCEPT = 1e-4
 _EXPAND, _SHRINK = 0.75, 0.25
 
@@ -42,12 +45,16 @@ class Newton(Solver):
     * `max_iterations`: at least 1; 100 unless given.
     * `cg_iterations`: at most so many Hessian-vector products in one iteration; 200 unless given.
 
-    On networks with kinks (ReLU) no tolerance may be reachable; the iteration ends when the trust
-    region has collapsed, and `relaxation.describe()` says so.
+    On networks with kinks (ReLU) the minima sit on kinks, where no gradient vanishes and Newton's
+    method alone stops early. There the activations are first rounded off, `relu(x) ~ T log(1 +
+    exp(x / T))`, and the energy is followed down a falling temperature T (0.3 to 0.001, in units of
+    the activities); the last iterations are on the network itself and end when the trust region has
+    collapsed. The tolerance then need not be reached, and `relaxation.describe()` says so.
 
     Source: Steihaug (1983); Nocedal and Wright (2006), algorithms 4.1 and 7.2, in the metric of the
     hidden precisions. Ours is the use in error coordinates, where the Hessian is the identity plus
-    low rank plus the network's second derivatives.
+    low rank plus the network's second derivatives,
+    and the continuation in the temperature.
     """
 
     tolerance: float = eqx.field(static=True)
@@ -67,10 +74,63 @@ class Newton(Solver):
 
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> NewtonState:
         reference = problem.network.space.norm(here.gradient)
+        state = self._begin(problem, here, reference, beginning(here))
+        return self._continued(problem, state) if has_kinks(problem.network) else state
+
+    def _begin(
+        self, problem: Problem, here: Evaluation, reference: Array, common: dict[str, Array]
+    ) -> NewtonState:
         scaled = problem.unweigh(here.gradient)
-        radius = jnp.sqrt(problem.network.space.dot(here.gradient, scaled))
         return NewtonState(
-            **beginning(here), here=here, radius=radius, reference=reference, done=reference == 0
+            **{**common, "energy": here.energy},
+            here=here,
+            radius=jnp.sqrt(problem.network.space.dot(here.gradient, scaled)),
+            reference=reference,
+            done=problem.network.space.norm(here.gradient) == 0,
+        )
+
+    def _continued(self, problem: Problem, state: NewtonState) -> NewtonState:
+        """Follows the minimum of the smoothed energy to the smallest temperature."""
+        stage = Newton(_STAGE_TOLERANCE, _STAGE_STEPS, self.cg_iterations)
+
+        def moved(problem: Problem, state: NewtonState) -> NewtonState:
+            here = evaluate(problem, state.here.errors)
+            common = {
+                "previous_energy": state.energy,
+                "steps": state.steps,
+                "evaluations": state.evaluations + 1,
+            }
+            return self._begin(problem, here, state.reference, common)
+
+        def descend(state: NewtonState, temperature: Array) -> tuple[NewtonState, None]:
+            smooth = eqx.tree_at(
+                lambda p: p.network, problem, smoothed(problem.network, temperature)
+            )
+
+            def going(inner: tuple[NewtonState, Array]) -> Array:
+                return (inner[1] < _STAGE_STEPS) & ~jnp.all(inner[0].done)
+
+            def advance(inner: tuple[NewtonState, Array]) -> tuple[NewtonState, Array]:
+                return stage.step(smooth, inner[0]), inner[1] + 1
+
+            inner = (moved(smooth, state), jnp.asarray(0))
+            return jax.lax.while_loop(going, advance, inner)[0], None
+
+        temperatures = jnp.asarray(_TEMPERATURES, problem.network.dtype)
+        followed, _ = jax.lax.scan(descend, state, temperatures)
+        there = moved(problem, followed)
+        # A path that ends higher than it began (a network unlike those it is meant for) is not taken.
+        better = there.energy <= state.energy
+        here = _select(problem, better, there.here, state.here)
+        return NewtonState(
+            energy=here.energy,
+            previous_energy=state.energy,
+            steps=there.steps,
+            evaluations=there.evaluations,
+            here=here,
+            radius=jnp.where(better, there.radius, state.radius),
+            reference=state.reference,
+            done=jnp.where(better, there.done, state.done),
         )
 
     def finished(self, problem: Problem, state: NewtonState) -> Bool[Array, " batch"]:

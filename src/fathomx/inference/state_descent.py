@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any
 
 import equinox as eqx
 import jax
-import jax.numpy as jnp
+
 import optax
 
 from fathomx.inference.base import Solver, SolverState, beginning
@@ -116,6 +117,6 @@ def checked_count(what: str, value: int, least: int = 0) -> int:
 
 def checked_positive(what: str, value: float) -> float:
     """The value if it is positive and finite, else `ValueError`."""
-    if not (jnp.isfinite(value) and value > 0):
+    if not (math.isfinite(value) and value > 0):
         raise ValueError(f"{what} must be a positive, finite number, not {value!r}.")
     return float(value)

@@ -139,12 +139,14 @@ class _Run:
             step=jnp.zeros((), jnp.int32),
         )
         self.state = fresh
+        self.history: list[dict[str, Any]] = []
+        self.records: list[dict[str, Any]] = []
         for observer in observers:
             restored = observer.restore(fresh)
             if restored is not None:
-                self.state = restored
+                self.state = restored.state
+                self.history, self.records = restored.history, restored.records
         self._advance = eqx.filter_jit(_Advance(rule, optimizer, plan))
-        self.history: list[dict[str, Any]] = []
         self.step_seconds: list[float] = []
         self.first_step_seconds: float | None = None
 
@@ -152,16 +154,15 @@ class _Run:
         begun = time.perf_counter()
         for observer in self.observers:
             observer.started(self.plan, self.state)
-        record: dict[str, Any] = {}
         while int(self.state.epoch) < self.plan.epochs:
-            record = self._epoch()
+            self._epoch()
         train_seconds = time.perf_counter() - begun
         test_loss, test_accuracy = score(self.state.network, self.data.test)
         summary = plain(
             {
                 "test_accuracy": test_accuracy,
                 "test_loss": test_loss,
-                **{k: v for k, v in record.items() if k not in ("epoch", "steps")},
+                **{k: v for k, v in self.history[-1].items() if k not in ("epoch", "steps")},
                 "train_seconds": train_seconds,
                 "first_step_seconds": self.first_step_seconds,
                 "step_seconds_median": float(np.median(self.step_seconds))
@@ -177,13 +178,12 @@ class _Run:
             observer.finished(summary, self.state)
         return FitResult(self.state.network, self.history, summary)
 
-    def _epoch(self) -> dict[str, Any]:
+    def _epoch(self) -> None:
         epoch = int(self.state.epoch)
         order_key = jax.random.fold_in(jax.random.fold_in(self.state.key, 0), epoch)
         order = jax.random.permutation(order_key, len(self.labels))
         order = order[: self.plan.steps_per_epoch * self.plan.batch_size]
         order = order.reshape(self.plan.steps_per_epoch, self.plan.batch_size)
-        records: list[dict[str, Any]] = []
         while (step := int(self.state.step)) < self.plan.steps_per_epoch:
             count = min(self._next_count(), self.plan.steps_per_epoch - step)
             begun = time.perf_counter()
@@ -212,27 +212,27 @@ class _Run:
                     )
                 }
             )
-            records.append(record)
+            self.records.append(plain(record))
             for observer in self.observers:
-                observer.stepped(plain(record), self.state)
-        return self._end_of_epoch(epoch, records)
+                observer.stepped(self.records[-1], self.state)
+        self._end_of_epoch(epoch)
 
-    def _end_of_epoch(self, epoch: int, records: list[dict[str, Any]]) -> dict[str, Any]:
+    def _end_of_epoch(self, epoch: int) -> None:
         def gather(name: str) -> np.ndarray:
-            return np.asarray([value for record in records for value in record[name]], float)
+            return np.asarray([value for record in self.records for value in record[name]], float)
 
         network = self.state.network
         loss, accuracy = score(network, self.data.validation)
         key = jax.random.fold_in(jax.random.fold_in(self.state.key, 2), epoch)
         aligned, sensitivity = _probe(network, self.rule, *self.probe, key)
-        inferred = np.isfinite(gather("strength")).any() if records else False
+        inferred = np.isfinite(gather("strength")).any()
         final_strength = gather("strength")[-1] if inferred else float(sensitivity)
         record = plain(
             {
                 "epoch": epoch + 1,
                 "steps": (epoch + 1) * self.plan.steps_per_epoch,
-                "train_loss": gather("loss").mean() if records else None,
-                "train_accuracy": gather("accuracy").mean() if records else None,
+                "train_loss": gather("loss").mean(),
+                "train_accuracy": gather("accuracy").mean(),
                 "validation_loss": loss,
                 "validation_accuracy": accuracy,
                 "unsettled": {
@@ -250,9 +250,9 @@ class _Run:
             lambda s: (s.epoch, s.step), self.state, (self.state.epoch + 1, self.state.step * 0)
         )
         self.history.append(record)
+        self.records = []
         for observer in self.observers:
             observer.epoch_ended(record, self.state)
-        return record
 
     def _next_count(self) -> int:
         """Steps per dispatch: one first, to time it; then as many as take about half a second."""

@@ -37,11 +37,23 @@ class Plan:
     labels: tuple[str, ...]
 
 
+@dataclasses.dataclass(frozen=True)
+class Restored:
+    """Where an earlier session stopped, and what it recorded until there.
+
+    `history` holds its epoch records, `records` the step records of the epoch it was in.
+    """
+
+    state: TrainingState
+    history: list[dict[str, Any]]
+    records: list[dict[str, Any]]
+
+
 class Observer:
     """Watches a run. Every hook does nothing unless overridden; records hold plain numbers."""
 
-    def restore(self, fresh: TrainingState) -> TrainingState | None:
-        """The state to continue from, shaped like `fresh`, or `None` to start from the beginning."""
+    def restore(self, fresh: TrainingState) -> Restored | None:
+        """Where to continue, the state shaped like `fresh`; `None` to start from the beginning."""
         return None
 
     def started(self, plan: Plan, state: TrainingState) -> None:

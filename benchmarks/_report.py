@@ -1,0 +1,55 @@
+"""What the benchmark scripts share: the problem they solve and how they print."""
+
+from __future__ import annotations
+
+import json
+import platform
+import time
+from pathlib import Path
+from typing import Any
+
+import jax
+from rich.console import Console
+from rich.table import Table
+
+import fathomx as fx
+from fathomx.training.run_folder import versions
+
+RESULTS = Path(__file__).parent / "results"
+
+
+def digits_problem(network: fx.Network, batch: int, seed: int = 1) -> fx.Problem:
+    """A batch of MNIST-sized random inputs with one-hot targets: the same for every solver."""
+    input = jax.random.normal(jax.random.key(seed), (batch, *network.input_shape), network.dtype)
+    labels = jax.numpy.arange(batch) % network.output_shape[0]
+    return fx.Problem(network, input=input, target=labels)
+
+
+def publish(name: str, title: str, rows: list[dict[str, Any]]) -> None:
+    """Prints a table and writes it to `results/name.json` with machine, versions and date."""
+    table = Table(title=title)
+    columns = list(rows[0])
+    for column in columns:
+        table.add_column(column, justify="left" if column == columns[0] else "right")
+    for row in rows:
+        table.add_row(*[_shown(row[column]) for column in columns])
+    Console(width=150).print(table)
+    RESULTS.mkdir(exist_ok=True)
+    record = {
+        "title": title,
+        "date": time.strftime("%Y-%m-%d"),
+        "machine": f"{platform.machine()}, {jax.devices()[0].device_kind}, {_cores()} cores",
+        "versions": versions(),
+        "rows": rows,
+    }
+    (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def _shown(value: Any) -> str:
+    return f"{value:.4g}" if isinstance(value, float) else str(value)
+
+
+def _cores() -> int:
+    import os
+
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0

@@ -1,0 +1,92 @@
+"""How far each solver gets, and at what price: float64, batch 32, width 128.
+
+Run with `make bench`, or `python benchmarks/equilibrium.py [--long]`; `--long` adds the 10,000
+steps of state descent that Newton is measured against (about ten minutes on two cores).
+"""
+
+from __future__ import annotations
+
+import sys
+import time
+from typing import Any
+
+import equinox as eqx
+import jax
+import optax
+from _report import digits_problem, publish
+
+import fathomx as fx
+
+jax.config.update("jax_enable_x64", True)
+
+CASES = (
+    ("residual, muPC, 32 nodes", fx.models.residual_mlp, 32, fx.MuPC()),
+    ("residual, muPC, 128 nodes", fx.models.residual_mlp, 128, fx.MuPC()),
+    ("plain, standard, 20 nodes", fx.models.mlp, 20, fx.Standard()),
+)
+
+
+def solvers(long: bool) -> dict[str, fx.Solver]:
+    """The solvers compared, by the name in the table."""
+    compared: dict[str, fx.Solver] = {
+        "feedforward": fx.GaussNewton(iterations=0),
+        "Gauss-Newton 1 x 2": fx.GaussNewton(1, 2),
+        "Gauss-Newton 1 x 3": fx.GaussNewton(1, 3),
+        "Gauss-Newton 12 x 3": fx.GaussNewton(12, 3),
+        "Newton 1e-6": fx.Newton(tolerance=1e-6),
+        "error descent, 5 steps": fx.ErrorDescent(),
+        "error descent, Adam, 2,000 steps": fx.ErrorDescent(
+            optax.adam(optax.cosine_decay_schedule(1e-2, 2000)), 2000
+        ),
+        "state descent, 1,000 steps": fx.StateDescent(optax.sgd(0.4), 1000),
+    }
+    if long:
+        compared["state descent, 10,000 steps"] = fx.StateDescent(optax.sgd(0.4), 10_000)
+    return compared
+
+
+def main() -> None:
+    """Measures all cases and prints one table."""
+    long = "--long" in sys.argv
+    infer = eqx.filter_jit(fx.infer)
+    rows: list[dict[str, Any]] = []
+    for label, make, depth, parameterization in CASES:
+        for activation in ("tanh", "gelu", "relu"):
+            network = make(
+                784,
+                10,
+                width=128,
+                depth=depth,
+                activation=activation,
+                parameterization=parameterization,
+                key=jax.random.key(0),
+            )
+            problem = digits_problem(network, 32)
+            energies: dict[str, float] = {}
+            for name, solver in solvers(long).items():
+                relaxed = jax.block_until_ready(infer(problem, solver))
+                begun = time.perf_counter()
+                relaxed = jax.block_until_ready(infer(problem, solver))
+                seconds = time.perf_counter() - begun
+                energies[name] = float(relaxed.energy.sum())
+                rows.append(
+                    {
+                        "network": f"{label}, {activation}",
+                        "solver": name,
+                        "energy": energies[name],
+                        "unsettled, worst": float(relaxed.unsettled.max()),
+                        "evaluations, worst": int(relaxed.evaluations.max()),
+                        "seconds": seconds,
+                    }
+                )
+                print(f"{label}, {activation}: {name}: {relaxed.describe()}", flush=True)
+            lowest = min(energies.values())
+            for row in rows[-len(energies) :]:
+                row["energy above lowest"] = row["energy"] / lowest - 1
+                gap = energies["feedforward"] - lowest
+                row["gap closed"] = (energies["feedforward"] - row["energy"]) / gap
+    publish("equilibrium", "Inference to equilibrium (float64, batch 32, width 128)", rows)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,109 @@
+"""Checkpoints of a run: everything needed to continue it bit for bit, and nothing executable."""
+
+from __future__ import annotations
+
+import logging
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import numpy as np
+
+from fathomx.training.observer import TrainingState
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint could not be written, is damaged, or belongs to another network."""
+
+
+class Checkpoints:
+    """The checkpoints in one folder, written with Orbax; the newest two are kept.
+
+    A checkpoint holds the arrays of a `TrainingState` by their path in it: weights, optimizer
+    state, key data, epoch and step. Orbax writes to a temporary folder and renames it, so a killed
+    run leaves the checkpoint before intact.
+
+    Raises `CheckpointError` with one sentence when writing or reading fails.
+    """
+
+    def __init__(self, folder: Path) -> None:
+        # Orbax takes over a second to import and reports its progress as warnings.
+        logging.getLogger("absl").setLevel(logging.ERROR)
+        import orbax.checkpoint as orbax
+
+        self._orbax = orbax
+        self.folder = folder.absolute()
+        self._manager = orbax.CheckpointManager(
+            self.folder,
+            options=orbax.CheckpointManagerOptions(
+                max_to_keep=2, enable_async_checkpointing=False, create=True
+            ),
+        )
+
+    def save(self, state: TrainingState, position: int) -> None:
+        """Writes the state; `position` is the number of training steps taken so far."""
+        if position in self._manager.all_steps():
+            return
+        try:
+            self._manager.save(position, args=self._orbax.args.StandardSave(_arrays(state)))
+            self._manager.wait_until_finished()
+        except (OSError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                f"the checkpoint at step {position} could not be written to {self.folder}: "
+                f"{_reason(error)} Free some space or choose another --out, then resume."
+            ) from error
+
+    def restore(self, fresh: TrainingState) -> TrainingState | None:
+        """The newest checkpoint as a state shaped like `fresh`; `None` if there is none."""
+        position = self._manager.latest_step()
+        if position is None:
+            return None
+        expected = _arrays(fresh)
+        try:
+            found = self._manager.restore(
+                position, args=self._orbax.args.StandardRestore(expected)
+            )
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+            raise CheckpointError(
+                f"the checkpoint at step {position} in {self.folder} cannot be read: it is "
+                "damaged, or belongs to another network. Delete the folder of this step to go "
+                "back to the checkpoint before it, or start a new run."
+            ) from error
+        for name, array in expected.items():
+            if np.shape(found[name]) != array.shape or found[name].dtype != array.dtype:
+                raise CheckpointError(
+                    f"the checkpoint in {self.folder} holds {name} of shape "
+                    f"{np.shape(found[name])}, but this network needs {array.shape}; resume with "
+                    "the configuration that the run was started with."
+                )
+        return _with_arrays(fresh, found)
+
+    def close(self) -> None:
+        """Ends the manager's threads."""
+        self._manager.close()
+
+
+def _named(state: TrainingState) -> tuple[list[tuple[str, Any]], Any, TrainingState]:
+    """The state's arrays by path, their structure, and the rest. Keys count as their data."""
+    data = eqx.tree_at(lambda s: s.key, state, jax.random.key_data(state.key))
+    arrays, rest = eqx.partition(data, eqx.is_array)
+    leaves, structure = jax.tree_util.tree_flatten_with_path(arrays)
+    named = [(jax.tree_util.keystr(path, simple=True, separator="."), a) for path, a in leaves]
+    return named, structure, rest
+
+
+def _arrays(state: TrainingState) -> dict[str, np.ndarray]:
+    return {name: np.asarray(array) for name, array in _named(state)[0]}
+
+
+def _with_arrays(fresh: TrainingState, found: dict[str, Any]) -> TrainingState:
+    named, structure, rest = _named(fresh)
+    leaves = [jax.numpy.asarray(found[name]) for name, _ in named]
+    data: TrainingState = eqx.combine(jax.tree_util.tree_unflatten(structure, leaves), rest)
+    return eqx.tree_at(lambda s: s.key, data, jax.random.wrap_key_data(data.key))
+
+
+def _reason(error: BaseException) -> str:
+    lines = str(error).strip().splitlines()
+    return (lines[0] if lines else type(error).__name__).rstrip(".") + "."
