@@ -4,6 +4,8 @@ from importlib.metadata import version as _version
 
 from fathomx import data as data
 from fathomx import models as models
+from fathomx.diagnostics import Alignment as Alignment
+from fathomx.diagnostics import alignment as alignment
 from fathomx.energy import Categorical as Categorical
 from fathomx.energy import Energy as Energy
 from fathomx.energy import Gaussian as Gaussian
@@ -17,6 +19,10 @@ from fathomx.inference import SolverState as SolverState
 from fathomx.inference import StateDescent as StateDescent
 from fathomx.inference import infer as infer
 from fathomx.inference import trace as trace
+from fathomx.learning import Backprop as Backprop
+from fathomx.learning import Equilibrium as Equilibrium
+from fathomx.learning import LearningRule as LearningRule
+from fathomx.learning import StepReport as StepReport
 from fathomx.network import Network as Network
 from fathomx.network import Node as Node
 from fathomx.network import Stack as Stack
@@ -29,12 +35,6 @@ from fathomx.problem import Relaxation as Relaxation
 from fathomx.problem import energy as energy
 from fathomx.problem import predict as predict
 from fathomx.problem import weight_gradient as weight_gradient
-from fathomx.diagnostics import Alignment as Alignment
-from fathomx.diagnostics import alignment as alignment
-from fathomx.learning import Backprop as Backprop
-from fathomx.learning import Equilibrium as Equilibrium
-from fathomx.learning import LearningRule as LearningRule
-from fathomx.learning import StepReport as StepReport
 from fathomx.strength import HoldStrength as HoldStrength
 from fathomx.strength import strength as strength
 from fathomx.training import DivergenceError as DivergenceError

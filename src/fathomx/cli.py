@@ -85,7 +85,10 @@ def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 _out = click.option(
-    "--out", type=click.Path(path_type=Path), default=None, help="Folder of the run; must not exist."
+    "--out",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder of the run; must not exist.",
 )
 
 
@@ -213,11 +216,10 @@ def _record_inference(
     @eqx.filter_jit
     def energies(network: Network) -> Any:
         problem = Problem(network, input, labels)
-        if isinstance(rule.output_precision, HoldStrength):
+        precision: Any = rule.output_precision
+        if isinstance(precision, HoldStrength):
             sensitivity = mean_sensitivity(problem, jax.random.key(job.seed))
-            precision = rule.output_precision.output_precision(sensitivity)
-        else:
-            precision = rule.output_precision
+            precision = precision.output_precision(sensitivity)
         _, found = trace(problem.with_output_precision(precision), rule.solver)
         return found.mean(axis=-1)
 
@@ -278,7 +280,7 @@ def _comparison_table(summaries: dict[str, dict[str, Any]]) -> Table:
         ("strength", lambda s: s["pc_strength"], ".3g"),
         ("cosine to backprop", lambda s: s["cosine_to_backprop"], ".3f"),
         ("first step, seconds", lambda s: s["first_step_seconds"], ".2f"),
-        ("step, milliseconds", lambda s: 1000 * (s["step_seconds_median"] or s["first_step_seconds"]), ".1f"),
+        ("step, seconds", lambda s: s["step_seconds_median"], ".4f"),
         ("training, seconds", lambda s: s["train_seconds"], ".1f"),
     ]
     for label, pick, form in rows:

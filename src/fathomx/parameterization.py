@@ -52,7 +52,9 @@ class Parameterization(eqx.Module):
         """A `Linear` for `sizes = (in_size, out_size)` with this parameterization's scaling."""
         in_size, out_size = sizes
         scaling = self.scaling(role, in_size, width, depth)
-        weight = scaling.initial * jax.random.normal(key, (out_size, in_size), jnp.result_type(float))
+        weight = scaling.initial * jax.random.normal(
+            key, (out_size, in_size), jnp.result_type(float)
+        )
         return Linear(weight, scaling.multiplier, scaling.learning_rate)
 
 

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
+from jaxtyping import Array, Bool, Float, Int
 
 from fathomx.network import Network, Node, Stack
 from fathomx.structure import has_kinks
@@ -58,7 +58,9 @@ class Problem(eqx.Module):
         self.network = network
         self.input = check_input(network, input)
         self.target = _check_target(network, target, self.input.shape[0])
-        precision = network.output.energy.precision if output_precision is None else output_precision
+        precision = (
+            network.output.energy.precision if output_precision is None else output_precision
+        )
         self.output_precision = jnp.asarray(precision, network.dtype)
         _check_values("output_precision", self.output_precision, "the output node")
         if not isinstance(precision, jax.core.Tracer) and not float(precision) > 0:
@@ -246,23 +248,29 @@ class Progress(eqx.Module):
     evaluations: Array
 
 
-def relaxation(problem: Problem, here: Evaluation, reference: Array, progress: Progress) -> Relaxation:
+def relaxation(
+    problem: Problem, here: Evaluation, reference: Array, progress: Progress
+) -> Relaxation:
     """Builds the `Relaxation` at an evaluated point; `reference` is the norm at `e = 0`."""
     output = problem.network.output
     error = jax.vmap(output.energy.error)(problem.target, here.prediction)
     norm = problem.network.space.norm(here.gradient)
     tiny = jnp.finfo(norm.dtype).tiny
-    per_node = _stack_energies(problem, here.errors, here.prediction)
     return Relaxation(
         activities={**here.activities, output.name: problem.target},
         errors={**here.errors, output.name: error},
-        energy=per_node.mean(axis=1),
+        energy=evaluated_energies(problem, here).mean(axis=1),
         unsettled=norm / jnp.maximum(reference, tiny),
         decrease=progress.decrease,
         steps=progress.steps,
         evaluations=progress.evaluations,
         kinks=has_kinks(problem.network),
     )
+
+
+def evaluated_energies(problem: Problem, here: Evaluation) -> Float[Array, "nodes batch"]:
+    """Energy of every node for every example, at an evaluated point."""
+    return _stack_energies(problem, here.errors, here.prediction)
 
 
 def node_energies(problem: Problem, activities: Entries) -> Float[Array, "nodes batch"]:
@@ -286,7 +294,9 @@ def energy(problem: Problem, activities: Entries) -> Float[Array, " nodes"]:
     return node_energies(problem, activities).mean(axis=1)
 
 
-def weight_gradient(problem: Problem, activities: Entries, errors: Entries | None = None) -> Network:
+def weight_gradient(
+    problem: Problem, activities: Entries, errors: Entries | None = None
+) -> Network:
     """`dF/dtheta` at fixed activities, mean over the batch: a pytree like the network's arrays.
 
     Local: node `l` contributes `-(d mu_l / d theta_l)^T pi_l e_l`, from its own error and its
@@ -308,9 +318,7 @@ def weight_gradient(problem: Problem, activities: Entries, errors: Entries | Non
     output = network.output
     if errors is None:
         errors = {name: activities[name] - predicted[name] for name in network.hidden}
-        errors[output.name] = jax.vmap(output.energy.error)(
-            problem.target, predicted[output.name]
-        )
+        errors[output.name] = jax.vmap(output.energy.error)(problem.target, predicted[output.name])
     cotangents = {k: -v / problem.batch for k, v in problem.weigh(errors).items()}
     cotangents[output.name] = -problem.output_precision * errors[output.name] / problem.batch
     gradient: Network = pull(cotangents)[0]

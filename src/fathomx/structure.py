@@ -91,7 +91,6 @@ def _derivatives(network: Network) -> list[tuple[Any, int]]:
     return found
 
 
-
 def _used_sources(jaxpr: Any, count: int) -> list[bool]:
     _, used = partial_eval.dce_jaxpr(jaxpr.jaxpr, [True] * len(jaxpr.jaxpr.outvars))
     return list(used[:count])
@@ -119,7 +118,5 @@ def _compares(jaxpr: Any, tainted: list[bool]) -> tuple[bool, list[bool]]:
             found = found or inner_found
             if same and len(inner_out) == len(outputs):
                 outputs = inner_out
-        depends.update(
-            var for var, flag in zip(equation.outvars, outputs, strict=True) if flag
-        )
+        depends.update(var for var, flag in zip(equation.outvars, outputs, strict=True) if flag)
     return found, [is_tainted(var) for var in jaxpr.outvars]

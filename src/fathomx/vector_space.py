@@ -38,10 +38,10 @@ class VectorSpace(eqx.Module):
     def dot(self, a: Entries, b: Entries) -> Float[Array, " batch"]:
         """`sum_i a_i b_i` over everything but the batch."""
         axes = dict(self.batch_axes)
-        parts = [
-            jnp.sum(a[name] * b[name], axis=tuple(i for i in range(a[name].ndim) if i != axes[name]))
-            for name in a
-        ]
+        parts = []
+        for name in a:
+            rest = tuple(axis for axis in range(a[name].ndim) if axis != axes[name])
+            parts.append(jnp.sum(a[name] * b[name], axis=rest))
         return sum(parts[1:], start=parts[0])
 
     def norm(self, a: Entries) -> Float[Array, " batch"]:

@@ -17,10 +17,9 @@ from fathomx.problem import (
     Problem,
     Progress,
     Relaxation,
-    node_energies,
+    evaluated_energies,
     relaxation,
 )
-from fathomx.vector_space import Entries
 
 
 class SolverState(eqx.Module):
@@ -53,7 +52,7 @@ class Solver(eqx.Module):
 
     @property
     def steps_in_init(self) -> int:
-        """Steps that `init` already takes (0 or 1), because it can use the start's linearization."""
+        """Steps that `init` already takes (0 or 1), where it can use the start's linearization."""
         return 0
 
     @abc.abstractmethod
@@ -98,13 +97,14 @@ def infer(problem: Problem, solver: Solver, *, start: Linearization | None = Non
 def trace(
     problem: Problem,
     solver: Solver,
-    observe: Callable[[Problem, Entries], Any] = node_energies,
+    observe: Callable[[Problem, Evaluation], Any] = evaluated_energies,
     steps: int | None = None,
 ) -> tuple[Relaxation, Any]:
-    """`infer`, with an observation of the activities before the first and after every step.
+    """`infer`, with an observation before the first and after every step.
 
-    `observe(problem, activities)` is any function of the problem and the hidden activities; by
-    default the energies `(nodes, batch)`. `steps` is how many steps to take, by default all of
+    `observe(problem, evaluation)` is any function of the problem and of the point where inference
+    stands (its errors, activities, prediction, energy and gradient); by default the energies of the
+    nodes, `(nodes, batch)`. `steps` is how many steps to take, by default all of
     `solver.max_steps`; examples that are finished earlier repeat their last value.
 
     Returns the relaxation and the observations stacked along a leading axis of `steps + 1`.
@@ -117,7 +117,7 @@ def _drive(
     problem: Problem,
     solver: Solver,
     start: Linearization | None,
-    record: tuple[Callable[[Problem, Entries], Any], int] | None,
+    record: tuple[Callable[[Problem, Evaluation], Any], int] | None,
 ) -> tuple[Relaxation, Any]:
     arrays, rest = eqx.partition(problem, eqx.is_array)
     problem = eqx.combine(jax.lax.stop_gradient(arrays), rest)
@@ -132,14 +132,14 @@ def _drive(
         remaining = steps - solver.steps_in_init
 
         def observed(state: Any) -> Any:
-            return observe(problem, solver.evaluation(problem, state).activities)
+            return observe(problem, solver.evaluation(problem, state))
 
         def watched(state: Any, _: None) -> tuple[Any, Any]:
             idle = jnp.all(solver.finished(problem, state))
             state = jax.lax.cond(idle, lambda s: s, lambda s: solver.step(problem, s), state)
             return state, observed(state)
 
-        rows = [observe(problem, here.activities)] + [observed(state)] * solver.steps_in_init
+        rows = [observe(problem, here)] + [observed(state)] * solver.steps_in_init
         first = jax.tree.map(lambda *a: jnp.stack(a), *rows)
         state, later = jax.lax.scan(watched, state, None, length=max(remaining, 0))
         observations = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, later)

@@ -26,8 +26,8 @@ class ErrorDescent(Solver):
 
     One reverse pass reaches every node, at any depth. Stable only while the rate times the top
     eigenvalue of the Hessian in error coordinates stays below 2. The first step from `e = 0` is
-    backprop with rescaled gradients: with few, short steps the weight update is close to backprop's,
-    and the reported cosine says how close.
+    backprop with rescaled gradients: with few, short steps the weight update is close to that of
+    backprop, and the reported cosine says how close.
 
     **Arguments**
 

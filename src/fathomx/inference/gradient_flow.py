@@ -94,9 +94,7 @@ class GradientFlow(Solver):
         def one(
             input: Array, target: Array, z: Entries, reference: Array
         ) -> tuple[Entries, Array, Array]:
-            alone = Problem(
-                problem.network, input[None], target[None], problem.output_precision
-            )
+            alone = Problem(problem.network, input[None], target[None], problem.output_precision)
 
             def field(t: Any, z: Entries, args: Any) -> Entries:
                 return space.only(_flow(alone, space.one(z)))

@@ -119,7 +119,7 @@ class Newton(Solver):
         temperatures = jnp.asarray(_TEMPERATURES, problem.network.dtype)
         followed, _ = jax.lax.scan(descend, state, temperatures)
         there = moved(problem, followed)
-        # A path that ends higher than it began (a network unlike those it is meant for) is not taken.
+        # A path that ends higher than it began is not taken.
         better = there.energy <= state.energy
         here = _select(problem, better, there.here, state.here)
         return NewtonState(

@@ -7,7 +7,6 @@ from typing import Any
 
 import equinox as eqx
 import jax
-
 import optax
 
 from fathomx.inference.base import Solver, SolverState, beginning
@@ -102,7 +101,7 @@ def update_per_example(
 
     def one(gradient: Entries, state: Any, coordinates: Entries) -> tuple[Entries, Any]:
         updates, state = optimizer.update(gradient, state, coordinates)
-        moved: Entries = optax.apply_updates(coordinates, updates)  # type: ignore[assignment]
+        moved: Entries = optax.apply_updates(coordinates, updates)
         return moved, state
 
     return jax.vmap(one, in_axes=(axes, 0, axes), out_axes=(axes, 0))(gradient, state, coordinates)

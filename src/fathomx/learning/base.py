@@ -57,9 +57,9 @@ class LearningRule(eqx.Module):
         gradient, report = self.gradient(problem, key)
         weights = eqx.filter(problem.network, eqx.is_inexact_array)
         updates, optimizer_state = optimizer.update(
-            gradient,  # type: ignore[arg-type]
+            gradient,
             optimizer_state,
-            weights,  # type: ignore[arg-type]
+            weights,
         )
         network: Network = eqx.apply_updates(problem.network, updates)
         return network, optimizer_state, report

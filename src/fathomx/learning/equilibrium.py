@@ -46,9 +46,7 @@ class Equilibrium(LearningRule):
         output_precision: HoldStrength | float | None = None,
     ) -> None:
         if solver is not None and not isinstance(solver, Solver):
-            raise TypeError(
-                f"solver must be a Solver such as fx.GaussNewton(), not {solver!r}."
-            )
+            raise TypeError(f"solver must be a Solver such as fx.GaussNewton(), not {solver!r}.")
         self.solver = GaussNewton() if solver is None else solver
         if output_precision is None:
             output_precision = HoldStrength(DEFAULT_STRENGTH)

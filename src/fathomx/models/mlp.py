@@ -149,6 +149,6 @@ class _Maker:
                 return block(Dense(self.linear(role, (width, width), key), self.activation))
 
             nodes.append(Stack("hidden", hidden(jax.random.split(hidden_key, self.depth - 2))))
-        readout = Dense(self.linear(Role.OUTPUT, (width, self.out_size), output_key), self.activation)
-        nodes.append(Node("output", readout, energy=output))
+        last = self.linear(Role.OUTPUT, (width, self.out_size), output_key)
+        nodes.append(Node("output", Dense(last, self.activation), energy=output))
         return Network(nodes, input_shape=(self.in_size,))

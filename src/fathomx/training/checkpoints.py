@@ -61,9 +61,7 @@ class Checkpoints:
             return None
         expected = _arrays(fresh)
         try:
-            found = self._manager.restore(
-                position, args=self._orbax.args.StandardRestore(expected)
-            )
+            found = self._manager.restore(position, args=self._orbax.args.StandardRestore(expected))
         except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
             raise CheckpointError(
                 f"the checkpoint at step {position} in {self.folder} cannot be read: it is "

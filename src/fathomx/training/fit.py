@@ -133,7 +133,7 @@ class _Run:
         self.probe = (self.inputs[probe], self.labels[probe])
         fresh = TrainingState(
             network=network,
-            optimizer=optimizer.init(eqx.filter(network, eqx.is_inexact_array)),  # type: ignore[arg-type]
+            optimizer=optimizer.init(eqx.filter(network, eqx.is_inexact_array)),
             key=jax.random.key(seed),
             epoch=jnp.zeros((), jnp.int32),
             step=jnp.zeros((), jnp.int32),
@@ -335,7 +335,9 @@ def score(network: Network, part: Part) -> tuple[float, float]:
         # The last batch is padded, so that parts of any size share one compiled program.
         taken = np.minimum(np.arange(begin, begin + _SCORED_AT_ONCE), size - 1)
         count = jnp.asarray(min(_SCORED_AT_ONCE, size - begin))
-        some_loss, some_hits = _score(network, part.inputs[taken], part.labels[taken], count)
+        some_loss, some_hits = _score(
+            network, jnp.asarray(part.inputs[taken]), jnp.asarray(part.labels[taken]), count
+        )
         loss, hits = loss + float(some_loss), hits + int(some_hits)
     return loss / size, hits / size
 

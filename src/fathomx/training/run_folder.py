@@ -10,7 +10,6 @@ import time
 from pathlib import Path
 from typing import Any
 
-
 from fathomx.training.checkpoints import Checkpoints
 from fathomx.training.observer import Observer, Plan, Restored, TrainingState, plain
 
@@ -140,15 +139,15 @@ class RunFolder(Observer):
 
 
 def _before(records: list[dict[str, Any]], state: TrainingState) -> list[dict[str, Any]]:
-    """Records of steps and epochs that lie before a state; a half-covered record is cut."""
+    """Records of steps and epochs that lie before a state."""
     epoch, step = int(state.epoch) + 1, int(state.step)
-    kept = []
-    for record in records:
-        if record["epoch"] < epoch:
-            kept.append(record)
-        elif record["epoch"] == epoch and record["kind"] == "steps" and record["step"] <= step:
-            kept.append(record)
-    return kept
+
+    def lies_before(record: dict[str, Any]) -> bool:
+        if record["epoch"] == epoch:
+            return bool(record["kind"] == "steps" and record["step"] <= step)
+        return bool(record["epoch"] < epoch)
+
+    return [record for record in records if lies_before(record)]
 
 
 def read_config(folder: Path) -> dict[str, Any]:
@@ -211,5 +210,3 @@ def versions() -> dict[str, str]:
     packages = ("fathomx", "jax", "jaxlib", "equinox", "optax", "diffrax", "numpy")
     found = {name: importlib.metadata.version(name) for name in packages}
     return {"python": platform.python_version(), **found}
-
-
