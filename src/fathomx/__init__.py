@@ -30,6 +30,7 @@ from fathomx.parameterization import NTK as NTK
 from fathomx.parameterization import MuPC as MuPC
 from fathomx.parameterization import Parameterization as Parameterization
 from fathomx.parameterization import Standard as Standard
+from fathomx.parameterization import scale_learning_rates as scale_learning_rates
 from fathomx.problem import Problem as Problem
 from fathomx.problem import Relaxation as Relaxation
 from fathomx.problem import energy as energy

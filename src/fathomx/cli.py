@@ -261,8 +261,7 @@ def _new_folder(command: str) -> Path:
 
 def _print_verdict(console: Console, folder: Path) -> None:
     summary = read_json(folder / "summary.json")
-    history = [record for record in read_metrics(folder) if record["kind"] == "epoch"]
-    for line in verdict(read_config(folder), summary, history):
+    for line in verdict(read_config(folder), summary, read_metrics(folder)):
         console.print(line, highlight=False, soft_wrap=True)
     console.print(f"run folder: {folder}/index.html", highlight=False, soft_wrap=True)
 
@@ -277,7 +276,7 @@ def _comparison_table(summaries: dict[str, dict[str, Any]]) -> Table:
         ("validation accuracy", lambda s: s["validation_accuracy"], ".4f"),
         ("unsettled, median", lambda s: s["unsettled"]["median"], ".2g"),
         ("unsettled, max", lambda s: s["unsettled"]["max"], ".2g"),
-        ("strength", lambda s: s["pc_strength"], ".3g"),
+        ("strength", lambda s: s["pc_strength"] if s["output_precision"] else None, ".3g"),
         ("cosine to backprop", lambda s: s["cosine_to_backprop"], ".3f"),
         ("first step, seconds", lambda s: s["first_step_seconds"], ".2f"),
         ("step, seconds", lambda s: s["step_seconds_median"], ".4f"),

@@ -108,6 +108,10 @@ class Job:
                 "inference 'newton' for the equilibrium of other networks."
             )
 
+        if self.learning == "equilibrium" and self.strength is None and not self.output_precision:
+            # Frozen fields are set this way; what is stored should say what was run.
+            object.__setattr__(self, "strength", DEFAULT_STRENGTH)
+
     def load(self) -> Dataset:
         """The data set."""
         return data_sets.load(self.data)
@@ -129,8 +133,11 @@ class Job:
         """The learning rule with its solver."""
         if self.learning == "backprop":
             return Backprop()
-        held = HoldStrength(DEFAULT_STRENGTH if self.strength is None else self.strength)
-        return Equilibrium(self.solver(), self.output_precision or held)
+        precision = self.output_precision
+        if precision is None:
+            assert self.strength is not None
+            return Equilibrium(self.solver(), HoldStrength(self.strength))
+        return Equilibrium(self.solver(), precision)
 
     def solver(self) -> Solver:
         """The inference algorithm with its defaults."""

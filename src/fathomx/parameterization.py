@@ -14,9 +14,11 @@ from typing import NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import PRNGKeyArray
 
 from fathomx.layers import Linear
+from fathomx.network import Network
 
 
 class Role(enum.Enum):
@@ -104,3 +106,39 @@ class MuPC(Parameterization):
         if role is Role.OUTPUT:
             return Scaling(1 / (self.gamma_0 * fan_in), 1.0, rate)
         return Scaling(1 / math.sqrt(fan_in), 1.0, rate)
+
+
+def scale_learning_rates(
+    optimizer: optax.GradientTransformation, network: Network
+) -> optax.GradientTransformation:
+    """An optimizer whose learning rate on every weight is scaled as its parameterization asks.
+
+    Multiplies the updates of each `Linear`'s weight by its `learning_rate_scale`; others stay as
+    they are. Under `MuPC` and Adam this keeps one base rate good over widths and depths. `fx.fit`
+    uses the optimizer it is given: wrap it first.
+
+    ```python
+    optimizer = fx.scale_learning_rates(optax.adam(1.0, eps=1e-12), network)
+    ```
+
+    Source: Innocenti et al. (2026), arXiv 2602.07697.
+    """
+
+    def scales(part: object) -> object:
+        if isinstance(part, Linear):
+            return eqx.tree_at(lambda layer: layer.weight, part, part.learning_rate_scale)
+        return 1.0
+
+    by_weight = jax.tree.map(
+        scales,
+        eqx.filter(network, eqx.is_inexact_array),
+        is_leaf=lambda part: isinstance(part, Linear),
+    )
+
+    def update(updates: object, state: object, params: object = None) -> tuple[object, object]:
+        return jax.tree.map(lambda update, scale: update * scale, updates, by_weight), state
+
+    scaled: optax.GradientTransformation = optax.chain(
+        optimizer, optax.GradientTransformation(lambda params: optax.EmptyState(), update)
+    )
+    return scaled

@@ -2,6 +2,7 @@
 
 from fathomx.inference.base import Solver as Solver
 from fathomx.inference.base import SolverState as SolverState
+from fathomx.inference.base import beginning as beginning
 from fathomx.inference.base import infer as infer
 from fathomx.inference.base import trace as trace
 from fathomx.inference.error_descent import ErrorDescent as ErrorDescent

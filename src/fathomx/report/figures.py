@@ -232,7 +232,7 @@ def alignment_per_node(folder: PathLike, path: PathLike) -> Path:
     bottom.set_xlabel("epoch")
     _integers(bottom.xaxis)
     if np.isfinite(cosine).any():
-        image = _heat(bottom, cosine.T, "RdBu", (-1, 1), (epochs[0], epochs[-1]))
+        image = _heat(bottom, cosine.T, "RdBu", (-1.0, 1.0), (epochs[0], epochs[-1]))
         bar = figure.colorbar(image, ax=bottom, location="bottom", shrink=0.6, aspect=40)
         bar.set_label("cosine to backprop (1: the same direction)", fontsize=9)
         bar.ax.tick_params(labelsize=8)
@@ -272,7 +272,7 @@ def strength_and_settledness(folder: PathLike, path: PathLike) -> Path:
         axes.set_ylabel(label)
         _log("nothing recorded: this run had no inference, or it was not finite", axes)
     _integers(panels[-1].xaxis)
-    average = "" if window == 1 else f" (faint; line: moving average over {_steps(window)})"
+    average = "" if window == 1 else f" (line: moving average over {_steps(window)})"
     panels[-1].set_xlabel(f"training step, one batch each{average}")
     keys = [
         _key("median example of the batch", color=_COLORS[0]),
@@ -447,7 +447,7 @@ def _heat(
 def _integers(axis: Any) -> None:
     from matplotlib.ticker import MaxNLocator
 
-    axis.set_major_locator(MaxNLocator(nbins=8, integer=True))
+    axis.set_major_locator(MaxNLocator(nbins=8, integer=True, min_n_ticks=1))
 
 
 def _cosine_axis(axes: Any) -> None:
@@ -482,8 +482,9 @@ def _log(otherwise: str, *panels: Any) -> None:
     for axes in filter(_has_lines, panels):
         axes.set_yscale("log")
         axes.set_ylim(10 ** (low - pad), 10 ** (high + pad))
-        axes.yaxis.set_major_formatter(short)
         few = high - low < 2
+        if high - low < 3:
+            axes.yaxis.set_major_formatter(short)
         axes.yaxis.set_minor_locator(LogLocator(subs=(2, 5) if few else (1,), numticks=30))
         axes.yaxis.set_minor_formatter(short if few else NullFormatter())
 
@@ -493,7 +494,8 @@ def _title(axes: Any, text: str) -> None:
 
 
 def _note(axes: Any, text: str) -> None:
-    axes.text(0.5, 0.5, text, transform=axes.transAxes, ha="center", va="center", fontsize=9)
+    place = {"transform": axes.transAxes, "ha": "center", "va": "center"}
+    axes.text(0.5, 0.5, text, fontsize=9, bbox={"facecolor": "white", "linewidth": 0}, **place)
     axes.set_yticks([])
 
 

@@ -95,10 +95,10 @@ def _settled_sentences(config: Mapping[str, Any], summary: Mapping[str, Any]) ->
     if median is None:
         return ["How settled inference was is unknown: there was no inference, or it failed."]
     kept = (
-        f"In the last epoch, the gradient of the energy left after inference was {_short(median)} "
-        "of the feedforward pass's in the median"
+        f"In the last epoch, inference left the median example with {_short(median)} of the "
+        "energy gradient it started from"
     )
-    kept += f" and {_short(worst)} in the worst example" if worst is not None else ""
+    kept += f", the worst example with {_short(worst)}" if worst is not None else ""
     if median > FAR:
         meaning = (
             "the activities were far from equilibrium, so the results say little about "
@@ -125,12 +125,10 @@ def _cosine_sentences(
         return ["How close the weight update was to backprop's is unknown."]
     if cosine > DISGUISE:
         meaning = "this run is close to backprop in disguise"
-    elif cosine > 0.5:
-        meaning = "it shares much of backprop's direction, but is a different update"
-    elif cosine >= 0:
-        meaning = "it shares little of backprop's direction"
+    elif cosine > 0:
+        meaning = "a different update, though it points backprop's way"
     else:
-        meaning = "it points away from backprop's direction"
+        meaning = "a different update, which does not follow backprop's direction"
     said = [
         f"The cosine of the weight update to backprop's was {_short(cosine)} at the end: {meaning}."
     ]

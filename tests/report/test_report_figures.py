@@ -1,0 +1,210 @@
+"""Figures are drawn from hand-made run folders, whatever these hold."""
+
+import json
+import sys
+
+import matplotlib.image
+import numpy as np
+import pytest
+
+from fathomx import report
+from fathomx.report.figures import RunFiles
+
+
+def steps(epoch, step, values, **others):
+    """A record of steps with the same values for every metric unless given."""
+    names = ("loss", "accuracy", "unsettled_median", "unsettled_max", "strength")
+    record = {"kind": "steps", "epoch": epoch, "step": step, "seconds": 0.5}
+    record |= {name: values for name in (*names, "output_precision")}
+    return record | others
+
+
+def epoch(number, count, cosines, **others):
+    record = {"kind": "epoch", "epoch": number, "steps": number * count}
+    record |= {"validation_accuracy": 0.9, "cosine_to_backprop": 0.5}
+    return record | {"cosine_to_backprop_per_node": cosines} | others
+
+
+def run_folder(folder, records, energy=None):
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "metrics.jsonl").write_text("".join(json.dumps(r) + "\n" for r in records))
+    if energy is not None:
+        (folder / "inference.json").write_text(json.dumps(energy))
+    return folder
+
+
+def energies(nodes, rows):
+    first = [0.0] * (nodes - 1) + [0.5]
+    later = [list(np.geomspace(1e-9, 1e-2, nodes) * (row + 1)) for row in range(rows - 1)]
+    return {"energy": [first, *later]}
+
+
+def typical(folder, nodes=64, epochs=15, per_epoch=20, rows=2):
+    noise = np.random.default_rng(0)
+    records = []
+    for number in range(1, epochs + 1):
+        for last in range(10, per_epoch + 1, 10):
+            records.append(steps(number, last, noise.uniform(0.01, 1, 10).tolist()))
+        records.append(epoch(number, per_epoch, noise.uniform(-1, 1, nodes).tolist()))
+    energy = {"before": energies(nodes, rows), "after": energies(nodes, rows)}
+    return run_folder(folder, records, energy)
+
+
+ALL = {
+    "curves": lambda folder, path: report.learning_curves({"run": folder}, path),
+    "energy": report.energy_per_node,
+    "alignment": report.alignment_per_node,
+    "strength": report.strength_and_settledness,
+}
+
+
+def check_png(path):
+    assert path.read_bytes().startswith(b"\x89PNG")
+    image = matplotlib.image.imread(path)
+    assert image.shape[1] == 900
+    assert 300 <= image.shape[0] <= 1200
+    assert image[..., :3].std() > 0.02
+    assert [p.name for p in path.parent.iterdir()] == [path.name]
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    "shape", [(64, 15, 20, 2), (128, 1, 800, 60), (1, 1, 10, 2), (5, 2, 10, 6), (5, 2, 10, 7)]
+)
+def test_every_figure_of_every_shape_is_a_png_without_leftovers(tmp_path, name, shape):
+    folder = typical(tmp_path / "run", *shape)
+    path = tmp_path / "figures" / "new" / "figure.png"
+    assert ALL[name](folder, path) == path
+    check_png(path)
+
+
+def no_values(folder):
+    empty = {"before": {"energy": [[None, None]]}, "after": {"energy": [[None, None]]}}
+    records = [steps(1, 3, [None] * 3), epoch(1, 3, [None] * 4, cosine_to_backprop=None)]
+    return run_folder(folder, records, empty)
+
+
+def two_epochs_of_nulls(folder):
+    folder = no_values(folder)
+    records = RunFiles(folder).records
+    return run_folder(folder, [*records, *({**r, "epoch": 2} for r in records)])
+
+
+def nothing_yet(folder):
+    return run_folder(folder, [], {"labels": [], "before": {"energy": []}})
+
+
+def zeros(folder):
+    flat = {"energy": [[0.0, 0.0]] * 9}
+    records = [steps(1, 3, [0.0] * 3), epoch(1, 3, [0.0] * 4, validation_accuracy=None)]
+    return run_folder(folder, records, {"before": flat, "after": flat})
+
+
+def constants(folder):
+    flat = {"energy": [[0.0, 0.1], [0.1, 0.1]] * 9}
+    records = [steps(n, 30, [0.1] * 30) for n in (1, 2)]
+    records += [epoch(n, 30, [1.0, None]) for n in (1, 2)]
+    return run_folder(folder, records, {"before": flat, "after": {"energy": [[0.0, 0.1]] * 3}})
+
+
+def one_step(folder):
+    few = {"energy": [[0.0, 0.5], [1e-300, 0.4]]}
+    return run_folder(folder, [steps(1, 1, [0.3])], {"before": few, "after": few})
+
+
+@pytest.mark.parametrize("name", ALL)
+@pytest.mark.parametrize(
+    "make", [no_values, two_epochs_of_nulls, nothing_yet, zeros, constants, one_step]
+)
+def test_degenerate_runs_are_drawn_without_warnings(tmp_path, name, make):
+    path = tmp_path / "figures" / "figure.png"
+    ALL[name](make(tmp_path / "run"), path)
+    check_png(path)
+
+
+def test_several_runs_share_the_axes_whatever_their_names(tmp_path):
+    folder = typical(tmp_path / "run", 4, 2)
+    names = ["$x_1$", "_hidden", "a" * 200, *"bcdefgh"]
+    path = tmp_path / "figures" / "figure.png"
+    report.learning_curves({name: folder for name in names}, path)
+    check_png(path)
+
+
+def test_a_figure_replaces_an_older_one(tmp_path):
+    folder = typical(tmp_path / "run", 4, 2)
+    path = tmp_path / "figures" / "figure.png"
+    path.parent.mkdir()
+    path.write_text("old")
+    report.alignment_per_node(folder, path)
+    check_png(path)
+
+
+def test_a_failed_figure_leaves_the_older_one(tmp_path, monkeypatch):
+    from matplotlib.figure import Figure
+
+    def fail(self, target, **options):
+        target.write_bytes(b"half")
+        raise OSError("disk full")
+
+    monkeypatch.setattr(Figure, "savefig", fail)
+    path = tmp_path / "figures" / "figure.png"
+    path.parent.mkdir()
+    path.write_text("old")
+    with pytest.raises(OSError, match="disk full"):
+        report.alignment_per_node(typical(tmp_path / "run", 4, 2), path)
+    assert [p.read_text() for p in path.parent.iterdir()] == ["old"]
+
+
+def test_no_runs_and_no_run_folder_and_no_energies_are_named(tmp_path):
+    with pytest.raises(ValueError, match="runs is empty"):
+        report.learning_curves({}, tmp_path / "f.png")
+    with pytest.raises(FileNotFoundError, match="is not a run folder"):
+        report.alignment_per_node(tmp_path, tmp_path / "f.png")
+    with pytest.raises(FileNotFoundError, match=r"no inference\.json"):
+        report.energy_per_node(run_folder(tmp_path / "run", []), tmp_path / "f.png")
+
+
+def test_missing_matplotlib_is_explained(tmp_path, monkeypatch):
+    monkeypatch.setitem(sys.modules, "matplotlib.figure", None)
+    with pytest.raises(report.MissingMatplotlibError, match=r"pip install fathomx\[figures\]"):
+        report.alignment_per_node(typical(tmp_path / "run", 4, 1), tmp_path / "f.png")
+
+
+def test_pyplot_is_not_touched(tmp_path, monkeypatch):
+    monkeypatch.delitem(sys.modules, "matplotlib.pyplot", raising=False)
+    folder = typical(tmp_path / "run", 4, 2)
+    for name, draw in ALL.items():
+        draw(folder, tmp_path / f"{name}.png")
+    assert "matplotlib.pyplot" not in sys.modules
+
+
+def test_steps_are_counted_over_the_run_and_later_records_win(tmp_path):
+    records = [
+        steps(1, 2, [1.0, 2.0]),
+        steps(1, 3, [3.0]),
+        steps(2, 2, [4.0, 99.0]),
+        steps(2, 2, [5.0]),
+        steps(2, 3, [None]),
+    ]
+    x, y = RunFiles(run_folder(tmp_path / "run", records)).per_step("loss")
+    assert x.tolist() == [1, 2, 3, 4, 5, 6]
+    np.testing.assert_array_equal(y, [1, 2, 3, 4, 5, np.nan])
+
+
+def test_epochs_are_sorted_and_later_records_win(tmp_path):
+    records = [epoch(2, 3, [0.1]), epoch(1, 3, [0.2]), epoch(2, 3, [0.3])]
+    run = RunFiles(run_folder(tmp_path / "run", records))
+    assert [r["cosine_to_backprop_per_node"] for r in run.epochs] == [[0.2], [0.3]]
+
+
+def test_a_line_cut_short_is_skipped_and_a_broken_file_is_named(tmp_path):
+    folder = run_folder(tmp_path / "run", [steps(1, 1, [0.3])])
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "steps", "epo')
+    (folder / "summary.json").write_text("{")
+    assert len(RunFiles(folder).records) == 1
+    with pytest.raises(ValueError, match=r"summary\.json is not valid JSON"):
+        _ = RunFiles(folder).summary
+    (folder / "summary.json").write_text("[]")
+    with pytest.raises(ValueError, match="must hold a JSON object"):
+        _ = RunFiles(folder).summary
