@@ -13,6 +13,7 @@ import click
 import equinox as eqx
 import jax
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 import fathomx
@@ -48,27 +49,26 @@ _EXPECTED = (
 
 def main() -> None:
     """Runs the command line; whatever goes wrong is one line, without a traceback."""
-    console = Console(stderr=True)
     try:
         code = commands.main(standalone_mode=False)
     except click.ClickException as error:
-        error.show()
-        code = error.exit_code
+        code = _fail(error.format_message(), error.exit_code)
     except (KeyboardInterrupt, click.Abort):
         code = 130
     except _EXPECTED as error:
-        console.print(f"[bold red]error:[/] {_escaped(error)}", highlight=False, soft_wrap=True)
-        code = 1
+        code = _fail(str(error))
     except OSError as error:
-        what = error.strerror or str(error)
         place = f" ({error.filename})" if error.filename else ""
-        console.print(f"[bold red]error:[/] {what}{place}.", highlight=False, soft_wrap=True)
-        code = 1
+        code = _fail(f"{error.strerror or error}{place}.")
     sys.exit(code if isinstance(code, int) else 0)
 
 
-def _escaped(error: BaseException) -> str:
-    return " ".join(str(error).split()).replace("[", "\\[")
+def _fail(message: str, code: int = 1) -> int:
+    line = " ".join(message.split())
+    Console(stderr=True).print(
+        f"[bold red]error:[/] {escape(line)}", highlight=False, soft_wrap=True
+    )
+    return code
 
 
 def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -88,14 +88,17 @@ _out = click.option(
     "--out",
     type=click.Path(path_type=Path),
     default=None,
-    help="Folder of the run; must not exist.",
+    help="Folder of the run; must not exist. [default: a new one under runs/]",
 )
 
 
-@click.group()
+@click.group(invoke_without_command=True)
 @click.version_option(fathomx.__version__, prog_name="fathomx")
-def commands() -> None:
+@click.pass_context
+def commands(context: click.Context) -> None:
     """Deep predictive coding networks, relaxed to equilibrium and honest about it."""
+    if context.invoked_subcommand is None:
+        click.echo(context.get_help())
 
 
 @commands.command()
