@@ -43,8 +43,10 @@ def residual(key):
 
 
 def graph(key):
-    a, b, c = (jax.random.normal(k, s) / 2 for k, s in zip(
-        jax.random.split(key, 3), ((6, 5), (6, 6), (3, 6)), strict=True))
+    a, b, c = (
+        jax.random.normal(k, s) / 2
+        for k, s in zip(jax.random.split(key, 3), ((6, 5), (6, 6), (3, 6)), strict=True)
+    )
     return fx.Network(
         [
             fx.Node("a", Linear(a), energy=fx.Gaussian(2.0)),
@@ -78,6 +80,9 @@ class Entry:
     brief: fx.Solver
     long: fx.Solver
     linear_only: bool = False
+    # Adaptive steps decide by comparing with a tolerance, and in float32 rounding may decide
+    # otherwise: then results differ by as much as the tolerance allows, at any batch size.
+    adaptive: bool = False
 
 
 def clipped(rate):
@@ -87,20 +92,21 @@ def clipped(rate):
 SOLVERS = {
     "StateDescent sgd": Entry(
         "categorical",
-        fx.StateDescent(optax.sgd(0.1), steps=20), fx.StateDescent(optax.sgd(0.1), steps=5000)
+        fx.StateDescent(optax.sgd(0.1), steps=20),
+        fx.StateDescent(optax.sgd(0.2), steps=4000),
     ),
     "StateDescent adam": Entry(
         "graph",
         fx.StateDescent(optax.adam(0.02), steps=20),
-        fx.StateDescent(optax.adam(optax.cosine_decay_schedule(0.05, 5000)), steps=5000),
+        fx.StateDescent(optax.adam(optax.cosine_decay_schedule(0.05, 2000)), steps=2000),
     ),
     "ErrorDescent sgd": Entry(
-        "tanh",
-        fx.ErrorDescent(optax.sgd(0.1), steps=8), fx.ErrorDescent(optax.sgd(0.1), steps=2000)
+        "tanh", fx.ErrorDescent(optax.sgd(0.1), steps=8), fx.ErrorDescent(optax.sgd(0.1), steps=400)
     ),
     "ErrorDescent clipped": Entry(
         "categorical",
-        fx.ErrorDescent(clipped(0.1), steps=8), fx.ErrorDescent(clipped(0.1), steps=2000)
+        fx.ErrorDescent(clipped(0.1), steps=8),
+        fx.ErrorDescent(clipped(0.1), steps=400),
     ),
     "GaussNewton": Entry(
         "tanh",
@@ -110,8 +116,9 @@ SOLVERS = {
     "Newton": Entry("graph", fx.Newton(tolerance=1e-4), fx.Newton(tolerance=1e-9)),
     "GradientFlow": Entry(
         "tanh",
-        fx.GradientFlow(segments=3),
+        fx.GradientFlow(solver=diffrax.Heun(), segments=2),
         fx.GradientFlow(tolerance=1e-7, controller=diffrax.PIDController(rtol=1e-8, atol=1e-10)),
+        adaptive=True,
     ),
     "Exact": Entry("graph", fx.Exact(), fx.Exact(), linear_only=True),
 }
@@ -238,7 +245,7 @@ def certificate(problem, errors):
     def norm(errors):
         gradient = jax.grad(total)(errors)
         squares = 0.0
-        for name, g in gradient.items():
+        for g in gradient.values():
             batch_axis = 1 if g.ndim == 3 else 0
             squares += (g**2).sum(axis=tuple(i for i in range(g.ndim) if i != batch_axis))
         return jnp.sqrt(squares)
@@ -291,7 +298,9 @@ def some(problem, index):
 
 
 @pytest.mark.parametrize(("name", "network"), ONCE)
-def test_an_example_relaxes_alike_in_any_batch(name, network):
+def test_an_example_relaxes_alike_in_any_batch(name, network, request):
+    if SOLVERS[name].adaptive:
+        request.getfixturevalue("float64")
     batch = 256 if name in ("GaussNewton", "StateDescent sgd") else 64
     problem = make(network, batch=batch)
     solver = SOLVERS[name].brief
@@ -313,8 +322,11 @@ def test_an_example_relaxes_alike_in_any_batch(name, network):
 
 
 @pytest.mark.parametrize(("name", "network"), ONCE)
-def test_ensembles_and_precisions_vectorize(float64, name, network):
-    x, y = np.random.default_rng(3).normal(size=(2, 5)), np.eye(3)[[0, 2]]
+def test_ensembles_and_precisions_vectorize(name, network, request):
+    if SOLVERS[name].adaptive:
+        request.getfixturevalue("float64")
+    one = make(network, batch=1)
+    x, y = one.input, one.target
     keys, precisions = jax.random.split(jax.random.key(5), 2), jnp.array([0.5, 1.5])
     solver = SOLVERS[name].brief
 
@@ -334,16 +346,17 @@ def test_ensembles_and_precisions_vectorize(float64, name, network):
     for i in range(2):
         member = NETWORKS[network](keys[i])
         for j in range(2):
-            one = infer(fx.Problem(member, x, y, precisions[j]), solver)
-            for entry, value in one.activities.items():
-                found = together.activities[entry][i, j]
-                np.testing.assert_allclose(found, value, rtol=0, atol=1e-9)
-            np.testing.assert_allclose(together.energy[i, j], one.energy, rtol=1e-7, atol=1e-12)
+            alone = infer(fx.Problem(member, x, y, precisions[j]), solver)
+            found = jax.tree.map(lambda a, i=i, j=j: a[i, j], together.activities)
+            hidden_close(one, found, alone.activities, 1e-6)
+            np.testing.assert_allclose(together.energy[i, j], alone.energy, rtol=0, atol=1e-6)
 
 
 @pytest.mark.parametrize(("name", "network"), ONCE)
-def test_nothing_to_relax_gives_no_nan(name, network):
+def test_nothing_to_relax_gives_no_nan(name, network, request):
     """Targets equal to the prediction, and inputs and targets of exact zeros."""
+    if SOLVERS[name].adaptive:
+        request.getfixturevalue("float64")
     problem = make(network, batch=1)
     solver = SOLVERS[name].brief
     prediction = fx.predict(problem.network, problem.input)

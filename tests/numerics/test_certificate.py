@@ -121,7 +121,13 @@ def test_unsettled_is_zero_at_the_exact_equilibrium():
     assert not relaxed.kinks
 
 
-@pytest.mark.parametrize("name", CASES)
+# The others take as long to compile: they run in `make test-slow`.
+QUICK = ("plain tanh", "residual gelu")
+
+
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[] if n in QUICK else pytest.mark.slow) for n in CASES]
+)
 def test_newton_reaches_its_tolerance_on_every_example(name):
     _, relaxed = case(name)
     assert relaxed.unsettled.shape == (BATCH,)
@@ -133,7 +139,7 @@ def test_newton_reaches_its_tolerance_on_every_example(name):
     assert not relaxed.kinks
 
 
-@pytest.mark.parametrize("name", ["plain tanh", "residual gelu"])
+@pytest.mark.parametrize("name", QUICK)
 def test_newton_ends_no_higher_than_long_error_descent(name):
     problem, relaxed = case(name)
     descended = infer(problem, fx.ErrorDescent(optax.sgd(0.02), steps=4000))

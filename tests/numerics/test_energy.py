@@ -198,9 +198,7 @@ def finite_differences(function, network, step=1e-6):
     flat = np.concatenate([leaf.ravel() for leaf in leaves])
 
     def value(flat):
-        parts = [
-            flat[sizes[i] : sizes[i + 1]].reshape(leaf.shape) for i, leaf in enumerate(leaves)
-        ]
+        parts = [flat[sizes[i] : sizes[i + 1]].reshape(leaf.shape) for i, leaf in enumerate(leaves)]
         return function(eqx.combine(jax.tree.unflatten(structure, parts), rest))
 
     shifts = step * np.eye(flat.size)

@@ -104,7 +104,8 @@ infer = eqx.filter_jit(fx.infer)
 
 
 @pytest.mark.parametrize(
-    ("parameterization", "precision"), [("Standard", 1.0), ("NTK", 1.0), ("MuPC", 0.5)]
+    ("parameterization", "precision"),
+    [("Standard", 1.0), pytest.param("NTK", 1.0, marks=pytest.mark.slow), ("MuPC", 0.5)],
 )
 @pytest.mark.parametrize("model", MODELS)
 def test_exact_and_one_gauss_newton_iteration_are_the_closed_form(
@@ -135,9 +136,7 @@ def test_exact_and_one_gauss_newton_iteration_are_the_closed_form(
 
 def small_chain(precision=1.0):
     """Four layers of a few units, on which slow solvers converge too."""
-    network = fx.models.mlp(
-        3, 2, width=4, depth=4, activation="linear", key=jax.random.key(1)
-    )
+    network = fx.models.mlp(3, 2, width=4, depth=4, activation="linear", key=jax.random.key(1))
     first, hidden, last = network.nodes
     return fx.Network(
         [
@@ -174,7 +173,7 @@ def stable_rates(layers, precision, output_precision):
 TIGHT = diffrax.PIDController(rtol=1e-9, atol=1e-11)
 
 
-@pytest.mark.parametrize("precision", [1.0, 2.0])
+@pytest.mark.parametrize("precision", [pytest.param(1.0, marks=pytest.mark.slow), 2.0])
 @pytest.mark.parametrize("name", ["StateDescent", "ErrorDescent", "GradientFlow"])
 def test_slow_solvers_arrive_at_the_closed_form(name, precision):
     network = small_chain(precision)

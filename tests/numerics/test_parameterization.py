@@ -49,9 +49,7 @@ def test_the_table(name, model):
     assert network.depth == L
     found = layers(network)
     assert [w.weight.shape for w in found] == [(N, D), (L - 2, N, N), (10, N)]
-    np.testing.assert_allclose(
-        [w.multiplier for w in found], MULTIPLIERS[name, model], rtol=1e-12
-    )
+    np.testing.assert_allclose([w.multiplier for w in found], MULTIPLIERS[name, model], rtol=1e-12)
     np.testing.assert_allclose(
         [w.learning_rate_scale for w in found], RATES[name][model], rtol=1e-12
     )

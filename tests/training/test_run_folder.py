@@ -1,0 +1,640 @@
+"""Run folders: what they hold, and runs that are stopped, killed, damaged or out of space."""
+
+import errno
+import itertools
+import json
+import os
+import pickle
+import shutil
+import signal
+import subprocess
+import sys
+import textwrap
+from pathlib import Path
+
+import equinox as eqx
+import jax
+import numpy as np
+import optax
+import pytest
+
+import fathomx as fx
+from fathomx.training import CheckpointError, Observer, RunFolder, RunFolderError
+from fathomx.training.checkpoints import Checkpoints
+from fathomx.training.run_folder import read_metrics, write_json
+
+ADAM = optax.adam(1e-2, eps=1e-12)
+RULES = {"equilibrium": fx.Equilibrium(), "backprop": fx.Backprop()}
+CONFIG = {"depth": 4, "rate": 0.01, "note": None}
+TIMES = ("train_seconds", "first_step_seconds", "step_seconds_median")
+
+
+def train(network, data, *observers, rule=RULES["backprop"], epochs=3):
+    return fx.fit(
+        network, data, rule, optimizer=ADAM, epochs=epochs, batch_size=16, observers=observers
+    )
+
+
+def weights(network):
+    return [np.asarray(leaf) for leaf in jax.tree.leaves(eqx.filter(network, eqx.is_array))]
+
+
+def same(one, other):
+    pairs = zip(weights(one), weights(other), strict=True)
+    return all(a.dtype == b.dtype and a.tobytes() == b.tobytes() for a, b in pairs)
+
+
+def strict(text):
+    """JSON without the NaN and Infinity that Python would let pass."""
+
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(text, parse_constant=refuse)
+
+
+def per_step(folder):
+    """`(epoch, step, loss, accuracy)` of every step, in the order of the file."""
+    found = []
+    for line in (folder / "metrics.jsonl").read_text().splitlines():
+        record = strict(line)
+        if record["kind"] == "steps":
+            first = record["step"] - len(record["loss"]) + 1
+            pairs = zip(record["loss"], record["accuracy"], strict=True)
+            found += [(record["epoch"], first + i, *pair) for i, pair in enumerate(pairs)]
+    return found
+
+
+def per_epoch(folder):
+    lines = (folder / "metrics.jsonl").read_text().splitlines()
+    return [record for record in map(strict, lines) if record["kind"] == "epoch"]
+
+
+def untimed(summary):
+    return {name: value for name, value in summary.items() if name not in TIMES}
+
+
+def leftovers(folder):
+    """Files that a finished write does not leave behind."""
+    names = [path.name for path in folder.rglob("*")]
+    return [name for name in names if name.startswith(".") or "tmp" in name]
+
+
+def one_line(caught, *words):
+    message = str(caught.value)
+    assert "\n" not in message
+    for word in words:
+        assert word in message, message
+
+
+def newest(folder):
+    return max((folder / "checkpoints").iterdir(), key=lambda path: int(path.name))
+
+
+class InterruptAt(Observer):
+    """Ctrl-C after a step, or (step `None`) at the end of an epoch."""
+
+    def __init__(self, epoch, step):
+        self.at = (epoch, step)
+
+    def stepped(self, record, state):
+        if (record["epoch"], record["step"]) == self.at:
+            raise KeyboardInterrupt
+
+    def epoch_ended(self, record, state):
+        if (record["epoch"], None) == self.at:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(blobs, network, tmp_path_factory):
+    """By rule, the folder and the result of a run of three epochs."""
+    found = {}
+    for name, rule in RULES.items():
+        folder = tmp_path_factory.mktemp("whole") / "run"
+        found[name] = folder, train(network, blobs, RunFolder.create(folder, CONFIG), rule=rule)
+    return found
+
+
+@pytest.fixture
+def stopped(blobs, network, tmp_path):
+    """The folder of a run that was stopped after the second of three epochs."""
+    folder = tmp_path / "stopped"
+    with pytest.raises(KeyboardInterrupt):
+        train(network, blobs, RunFolder.create(folder, CONFIG), InterruptAt(2, None))
+    return folder
+
+
+def assert_as_if_uninterrupted(folder, result, whole):
+    whole_folder, expected = whole
+    assert same(result.network, expected.network)
+    assert result.history == expected.history
+    assert untimed(result.summary) == untimed(expected.summary)
+    assert per_step(folder) == per_step(whole_folder)
+    assert per_epoch(folder) == per_epoch(whole_folder)
+    assert [entry[:2] for entry in per_step(folder)] == [
+        (epoch, step) for epoch in (1, 2, 3) for step in (1, 2, 3, 4)
+    ]
+    assert leftovers(folder) == []
+
+
+# What a folder holds
+
+
+@pytest.mark.parametrize("name", RULES)
+def test_the_files_of_a_finished_run(uninterrupted, name):
+    folder, result = uninterrupted[name]
+    assert strict((folder / "config.json").read_text()) == CONFIG
+    history = [{k: v for k, v in record.items() if k != "kind"} for record in per_epoch(folder)]
+    assert history == result.history
+    assert [entry[:2] for entry in per_step(folder)] == [
+        (epoch, step) for epoch in (1, 2, 3) for step in (1, 2, 3, 4)
+    ]
+    summary = strict((folder / "summary.json").read_text())
+    versions = summary.pop("versions")
+    assert summary == result.summary
+    assert versions["fathomx"] == fx.__version__
+    assert set(versions) >= {"python", "jax", "jaxlib", "equinox", "optax", "numpy"}
+    assert {p.name for p in folder.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "summary.json",
+        "checkpoints",
+    }
+    assert {path.name for path in (folder / "checkpoints").iterdir()} == {"8", "12"}
+    assert leftovers(folder) == []
+
+
+def test_what_is_not_finite_becomes_null(tmp_path):
+    write_json(tmp_path / "a.json", {"a": float("nan"), "b": [float("inf"), 1.5], "c": np.nan})
+    found = strict((tmp_path / "a.json").read_text())
+    assert found == {"a": None, "b": [None, 1.5], "c": None}
+
+
+def test_create_refuses_what_exists(tmp_path):
+    folder = tmp_path / "run"
+    folder.mkdir()
+    (folder / "mine.txt").write_text("mine")
+    with pytest.raises(RunFolderError, match="exists already") as caught:
+        RunFolder.create(folder, CONFIG)
+    one_line(caught, str(folder), "--out")
+    assert [path.name for path in folder.iterdir()] == ["mine.txt"]
+    with pytest.raises(RunFolderError, match="exists already"):
+        RunFolder.create(folder / "mine.txt", CONFIG)
+    with pytest.raises(RunFolderError, match="cannot be made") as caught:
+        RunFolder.create(folder / "mine.txt" / "run", CONFIG)
+    one_line(caught, "mine.txt")
+
+
+# Stopped and continued
+
+
+@pytest.mark.parametrize("behind", [True, False], ids=["after the folder", "before the folder"])
+@pytest.mark.parametrize(
+    "at", [(1, 1), (1, 2), (2, 3), (2, 4), (2, None), (3, 4), (3, None)], ids=str
+)
+def test_a_stopped_run_continues_bit_for_bit(
+    blobs, network, uninterrupted, tmp_path, one_step_per_dispatch, at, behind
+):
+    """Ctrl-C may come while any observer works, those before the run folder too."""
+    one_step_per_dispatch()
+    folder = tmp_path / "run"
+    observers = [RunFolder.create(folder, CONFIG), InterruptAt(*at)]
+    with pytest.raises(KeyboardInterrupt):
+        train(network, blobs, *(observers if behind else observers[::-1]))
+    assert not (folder / "summary.json").exists()
+    result = train(network, blobs, RunFolder.resume(folder, CONFIG))
+    assert_as_if_uninterrupted(folder, result, uninterrupted["backprop"])
+
+
+def test_predictive_coding_continues_bit_for_bit_too(
+    blobs, network, uninterrupted, tmp_path, one_step_per_dispatch
+):
+    one_step_per_dispatch()
+    folder = tmp_path / "run"
+    for at in ((1, 2), (2, 3)):
+        run = RunFolder.resume(folder) if folder.exists() else RunFolder.create(folder, CONFIG)
+        with pytest.raises(KeyboardInterrupt):
+            train(network, blobs, run, InterruptAt(*at), rule=RULES["equilibrium"])
+    result = train(network, blobs, RunFolder.resume(folder), rule=RULES["equilibrium"])
+    assert_as_if_uninterrupted(folder, result, uninterrupted["equilibrium"])
+
+
+def test_stopped_before_the_first_step(blobs, network, uninterrupted, tmp_path):
+    class Interrupt(Observer):
+        def started(self, plan, state):
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(network, blobs, RunFolder.create(folder, CONFIG), Interrupt())
+    result = train(network, blobs, RunFolder.resume(folder, CONFIG))
+    assert_as_if_uninterrupted(folder, result, uninterrupted["backprop"])
+
+
+def test_stopped_while_the_test_set_is_scored(blobs, network, uninterrupted, tmp_path):
+    class Interrupt(Observer):
+        def finished(self, summary, state):
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "run"
+    with pytest.raises(KeyboardInterrupt):
+        train(network, blobs, Interrupt(), RunFolder.create(folder, CONFIG))
+    result = train(network, blobs, RunFolder.resume(folder, CONFIG))
+    assert_as_if_uninterrupted(folder, result, uninterrupted["backprop"])
+
+
+@pytest.mark.parametrize("moment", ["before", "after"])
+def test_stopped_while_a_checkpoint_is_written(
+    blobs, network, uninterrupted, tmp_path, monkeypatch, moment
+):
+    save, calls = Checkpoints.save, []
+
+    def stopping(self, state, position):
+        calls.append(position)
+        if moment == "after" or len(calls) != 2:
+            save(self, state, position)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+
+    folder = tmp_path / "run"
+    monkeypatch.setattr(Checkpoints, "save", stopping)
+    with pytest.raises(KeyboardInterrupt):
+        train(network, blobs, RunFolder.create(folder, CONFIG))
+    monkeypatch.undo()
+    result = train(network, blobs, RunFolder.resume(folder, CONFIG))
+    assert_as_if_uninterrupted(folder, result, uninterrupted["backprop"])
+
+
+KILLED = """
+    import importlib, os, signal, sys
+    from pathlib import Path
+
+    import jax, numpy as np, optax
+    import fathomx as fx
+    from fathomx.training import Observer, RunFolder
+
+    importlib.import_module("fathomx.training.fit")._SECONDS_PER_DISPATCH = 0.0
+
+    class KillAt(Observer):
+        def stepped(self, record, state):
+            if (record["epoch"], record["step"]) == (2, 3):
+                os.kill(os.getpid(), signal.SIGKILL)
+
+    folder, arrays = Path(sys.argv[1]), np.load(sys.argv[2])
+    parts = [fx.data.Part(arrays[f"{n}_inputs"], arrays[f"{n}_labels"])
+             for n in ("train", "validation", "test")]
+    network = fx.models.residual_mlp(
+        6, 4, width=8, depth=4, parameterization=fx.MuPC(), key=jax.random.key(3)
+    )
+    fx.fit(network, fx.data.Dataset("blobs", *parts, classes=4), fx.Backprop(),
+           optimizer=optax.adam(1e-2, eps=1e-12), epochs=3, batch_size=16,
+           observers=(RunFolder.create(folder, {"depth": 4, "rate": 0.01, "note": None}), KillAt()))
+"""
+
+
+def test_a_killed_run_continues_from_its_last_checkpoint(blobs, network, uninterrupted, tmp_path):
+    """SIGKILL in the second epoch: two steps are recorded after the checkpoint and taken again."""
+    folder, arrays = tmp_path / "run", tmp_path / "blobs.npz"
+    parts = {name: getattr(blobs, name) for name in ("train", "validation", "test")}
+    values = {
+        f"{name}_{field}": array
+        for name, part in parts.items()
+        for field, array in part._asdict().items()
+    }
+    np.savez(arrays, **values)
+    command = [sys.executable, "-c", textwrap.dedent(KILLED), str(folder), str(arrays)]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    assert done.returncode == -signal.SIGKILL, done.stderr
+    assert [entry[:2] for entry in per_step(folder)][-1] == (2, 3)
+    assert [record["epoch"] for record in per_epoch(folder)] == [1]
+    # A kill in the middle of a write leaves half a line.
+    with (folder / "metrics.jsonl").open("a") as file:
+        file.write('{"kind": "steps", "epoch": 2, "st')
+    result = train(network, blobs, RunFolder.resume(folder, CONFIG))
+    assert_as_if_uninterrupted(folder, result, uninterrupted["backprop"])
+
+
+@pytest.mark.parametrize("cut", [1, 2, 40, -1])
+def test_a_last_line_that_was_cut_off_is_left_out(tmp_path, cut):
+    lines = [json.dumps({"kind": "steps", "epoch": 1, "step": step}) for step in (1, 2, 3)]
+    (tmp_path / "metrics.jsonl").write_text("\n".join([*lines[:2], lines[2][:cut]]))
+    assert [record["step"] for record in read_metrics(tmp_path)] == [1, 2]
+
+
+def test_damage_in_the_middle_of_the_metrics_is_an_error(stopped, blobs, network):
+    path = stopped / "metrics.jsonl"
+    lines = path.read_text().splitlines()
+    lines[1] = lines[1][:10]
+    path.write_text("\n".join(lines) + "\n")
+    before = path.read_bytes()
+    with pytest.raises(RunFolderError, match="damaged at line 2") as caught:
+        train(network, blobs, RunFolder.resume(stopped, CONFIG))
+    one_line(caught, str(path))
+    assert path.read_bytes() == before
+
+
+# What cannot be continued
+
+
+def test_a_run_that_has_ended(uninterrupted):
+    folder, _ = uninterrupted["backprop"]
+    before = {path: path.stat().st_mtime_ns for path in folder.rglob("*")}
+    with pytest.raises(RunFolderError, match="has ended") as caught:
+        RunFolder.resume(folder, CONFIG)
+    one_line(caught, str(folder))
+    assert {path: path.stat().st_mtime_ns for path in folder.rglob("*")} == before
+
+
+def test_a_run_that_is_missing(tmp_path):
+    with pytest.raises(RunFolderError, match="holds no run") as caught:
+        RunFolder.resume(tmp_path / "nowhere", CONFIG)
+    one_line(caught, "nowhere")
+    assert not (tmp_path / "nowhere").exists()
+
+
+@pytest.mark.parametrize("text", ["", '{"depth": 4', "[]", "3", "\x00\xff"], ids=repr)
+def test_a_configuration_that_is_damaged(tmp_path, text):
+    (tmp_path / "config.json").write_text(text, encoding="latin-1")
+    with pytest.raises(RunFolderError, match=r"config\.json") as caught:
+        RunFolder.resume(tmp_path, CONFIG)
+    one_line(caught)
+
+
+def test_another_configuration(stopped):
+    before = {path: path.read_bytes() for path in stopped.rglob("*") if path.is_file()}
+    with pytest.raises(RunFolderError, match="another configuration") as caught:
+        RunFolder.resume(stopped, {**CONFIG, "rate": 0.02, "depth": 5})
+    one_line(caught, "depth 4 -> 5", "rate 0.01 -> 0.02")
+    assert {p: p.read_bytes() for p in stopped.rglob("*") if p.is_file()} == before
+
+
+def other_networks():
+    def make(width=8, depth=4, outputs=4):
+        key = jax.random.key(0)
+        return fx.models.residual_mlp(6, outputs, width=width, depth=depth, key=key)
+
+    return {"wider": make(width=9), "deeper": make(depth=5), "no stack": make(depth=2)}
+
+
+@pytest.mark.parametrize("name", ["wider", "deeper", "no stack"])
+def test_a_checkpoint_of_another_network(stopped, blobs, name):
+    with pytest.raises(CheckpointError) as caught:
+        train(other_networks()[name], blobs, RunFolder.resume(stopped))
+    one_line(caught, str(stopped), "network")
+
+
+def test_a_checkpoint_of_another_optimizer(stopped, blobs, network):
+    run = RunFolder.resume(stopped)
+    with pytest.raises(CheckpointError) as caught:
+        fx.fit(
+            network,
+            blobs,
+            RULES["backprop"],
+            optimizer=optax.sgd(0.1),
+            epochs=3,
+            batch_size=16,
+            observers=(run,),
+        )
+    one_line(caught, str(stopped))
+    run.close()
+
+
+# Damaged checkpoints
+
+
+def damaged(path, how):
+    content = path.read_bytes()
+    if how == "truncated":
+        path.write_bytes(content[: len(content) // 2])
+    elif how == "overwritten":
+        path.write_bytes(bytes(byte ^ 0x5A for byte in content))
+    else:
+        path.unlink()
+
+
+@pytest.mark.parametrize("how", ["truncated", "overwritten", "deleted"])
+def test_a_damaged_checkpoint_is_an_error_and_never_other_weights(
+    stopped, blobs, network, tmp_path, how
+):
+    """Whichever file of it is damaged: one sentence, or the very same state where it is spare."""
+
+    class Keep(Observer):
+        def started(self, plan, state):
+            self.state = state
+            raise KeyboardInterrupt
+
+    def restored(folder):
+        keep, run = Keep(), RunFolder(folder)
+        try:
+            with pytest.raises(KeyboardInterrupt):
+                train(network, blobs, run, keep)
+        finally:
+            run.close()
+        return keep.state
+
+    expected = restored(stopped)
+    assert int(expected.epoch) == 2
+    files = [path.relative_to(stopped) for path in newest(stopped).rglob("*") if path.is_file()]
+    data = [path for path in files if path.stat if path.parent.name == "d"]
+    assert data
+    refused = []
+    for index, file in enumerate(files):
+        copy = tmp_path / f"copy{index}"
+        shutil.copytree(stopped, copy)
+        if how != "deleted" and not (copy / file).stat().st_size:
+            continue
+        damaged(copy / file, how)
+        metrics = (copy / "metrics.jsonl").read_bytes()
+        try:
+            found = restored(copy)
+        except CheckpointError as error:
+            assert "\n" not in str(error)
+            assert str(copy) in str(error)
+            assert (copy / "metrics.jsonl").read_bytes() == metrics
+            refused.append(file)
+        else:
+            if int(found.epoch) == 2:
+                assert same(found, expected), file
+            else:
+                # The damaged checkpoint did not count, the one before it did.
+                assert int(found.epoch) == 1, file
+    assert refused
+
+
+def test_after_a_damaged_checkpoint_the_one_before_it_serves(
+    stopped, blobs, network, uninterrupted
+):
+    for path in newest(stopped).rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"damaged")
+    run = RunFolder.resume(stopped, CONFIG)
+    with pytest.raises(CheckpointError) as caught:
+        train(network, blobs, run)
+    one_line(caught, "step 8", str(stopped), "checkpoint before")
+    run.close()
+    # The remedy that the sentence names.
+    shutil.rmtree(newest(stopped))
+    result = train(network, blobs, RunFolder.resume(stopped, CONFIG))
+    assert_as_if_uninterrupted(stopped, result, uninterrupted["backprop"])
+
+
+def test_checkpoints_hold_nothing_executable(stopped, blobs, network, monkeypatch):
+    """Reading one never unpickles."""
+
+    def refuse(*_, **__):
+        raise AssertionError("a checkpoint was unpickled")
+
+    for name in ("load", "loads", "Unpickler"):
+        monkeypatch.setattr(pickle, name, refuse)
+    run = RunFolder(stopped)
+    fresh = []
+
+    class Ask(Observer):
+        def restore(self, state):
+            fresh.append(state)
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(network, blobs, Ask())
+    restored = run.restore(fresh[0])
+    run.close()
+    assert int(restored.state.epoch) == 2
+    for path in stopped.rglob("*"):
+        if path.is_file():
+            # A pickle of protocol 2 or later begins so; earlier ones end like this.
+            content = path.read_bytes()
+            assert not (content[:1] == b"\x80" and content[1:2] in (b"\2", b"\3", b"\4", b"\5"))
+            assert b"numpy.core.multiarray" not in content
+
+
+# A full disk
+
+FULL = OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+needs_dev_full = pytest.mark.skipif(not Path("/dev/full").exists(), reason="no /dev/full here")
+
+
+def failing(*_, **__):
+    raise FULL
+
+
+def said(caught, *words):
+    one_line(caught, "No space left on device", *words)
+
+
+@pytest.mark.parametrize("step", ["write_text", "replace"])
+def test_no_space_for_the_configuration(tmp_path, monkeypatch, step):
+    """Nothing stays behind, so that the same command can be given again."""
+    monkeypatch.setattr(*((Path, step) if step == "write_text" else (os, step)), failing)
+    with pytest.raises(RunFolderError) as caught:
+        RunFolder.create(tmp_path / "run", CONFIG)
+    said(caught, "config.json")
+    assert not (tmp_path / "run").exists()
+
+
+@needs_dev_full
+def test_no_space_for_a_json_file(tmp_path):
+    """A real device that is always full, in the place of the temporary file."""
+    path = tmp_path / "summary.json"
+    write_json(path, {"old": 1})
+    (tmp_path / f".summary.json.{os.getpid()}").symlink_to("/dev/full")
+    with pytest.raises(RunFolderError) as caught:
+        write_json(path, {"new": 2})
+    said(caught, "summary.json")
+    assert strict(path.read_text()) == {"old": 1}
+    assert leftovers(tmp_path) == []
+
+
+@needs_dev_full
+def test_no_space_for_the_metrics(blobs, network, uninterrupted, tmp_path):
+    run = RunFolder.create(tmp_path / "run", CONFIG)
+    metrics = run.folder / "metrics.jsonl"
+    metrics.symlink_to("/dev/full")
+    with pytest.raises(RunFolderError) as caught:
+        train(network, blobs, run)
+    said(caught, "metrics.jsonl", "--resume")
+    run.close()
+    assert not (run.folder / "summary.json").exists()
+    metrics.unlink()
+    result = train(network, blobs, RunFolder.resume(run.folder, CONFIG))
+    assert_as_if_uninterrupted(run.folder, result, uninterrupted["backprop"])
+
+
+def test_no_space_for_the_summary(blobs, network, uninterrupted, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    run = RunFolder.create(folder, CONFIG)
+    monkeypatch.setattr(os, "replace", failing)
+    with pytest.raises(RunFolderError) as caught:
+        train(network, blobs, run)
+    said(caught, "summary.json")
+    run.close()
+    monkeypatch.undo()
+    assert not (folder / "summary.json").exists()
+    assert leftovers(folder) == []
+    result = train(network, blobs, RunFolder.resume(folder, CONFIG))
+    assert_as_if_uninterrupted(folder, result, uninterrupted["backprop"])
+
+
+CROWDED = """
+    import sys
+    from pathlib import Path
+
+    sys.path.insert(0, sys.argv[1])
+"""
+
+
+def test_no_space_for_a_checkpoint(blobs, network, uninterrupted, tmp_path, monkeypatch):
+    folder = tmp_path / "run"
+    run = RunFolder.create(folder, CONFIG)
+    manager = run._store()._manager
+    save = manager.save
+
+    def full_at_the_second(position, **rest):
+        if position == 8:
+            raise FULL
+        return save(position, **rest)
+
+    monkeypatch.setattr(manager, "save", full_at_the_second)
+    with pytest.raises(CheckpointError) as caught:
+        train(network, blobs, run)
+    said(caught, "step 8", str(folder), "resume")
+    run.close()
+    monkeypatch.undo()
+    assert leftovers(folder) == []
+    result = train(network, blobs, RunFolder.resume(folder, CONFIG))
+    assert_as_if_uninterrupted(folder, result, uninterrupted["backprop"])
+
+
+@pytest.mark.skipif(sys.platform == "win32", reason="no resource limits on Windows")
+def test_no_room_for_a_checkpoint_in_earnest(blobs, network, uninterrupted, tmp_path):
+    """The system refuses to let any file grow beyond 4 kB: the checkpoint fails below Python."""
+    import resource
+
+    folder = tmp_path / "run"
+    run = RunFolder.create(folder, CONFIG)
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, hard))
+    try:
+        with pytest.raises((CheckpointError, RunFolderError)) as caught:
+            train(network, blobs, run)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+        run.close()
+    one_line(caught, str(folder), "resume")
+    assert not (folder / "summary.json").exists()
+    result = train(network, blobs, RunFolder.resume(folder, CONFIG))
+    assert_as_if_uninterrupted(folder, result, uninterrupted["backprop"])
+
+
+def test_steps_are_numbered_without_gaps_over_sessions(blobs, network, tmp_path):
+    """Three sessions, the records of each dispatched as it comes."""
+    folder = tmp_path / "run"
+    for stop in ((1, None), (2, None), None):
+        run = RunFolder.resume(folder) if folder.exists() else RunFolder.create(folder, CONFIG)
+        if stop is None:
+            train(network, blobs, run)
+        else:
+            with pytest.raises(KeyboardInterrupt):
+                train(network, blobs, run, InterruptAt(*stop))
+    steps = [entry[:2] for entry in per_step(folder)]
+    assert steps == list(itertools.product((1, 2, 3), (1, 2, 3, 4)))
