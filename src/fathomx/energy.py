@@ -26,7 +26,7 @@ class Energy(eqx.Module):
     Raises `ValueError` for a precision that is not positive and finite.
     """
 
-    precision: float = eqx.field(static=True, default=1.0)
+    precision: float = eqx.field(static=True, default=1.0, converter=float)
 
     def __check_init__(self) -> None:
         if not (math.isfinite(self.precision) and self.precision > 0):

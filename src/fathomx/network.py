@@ -132,7 +132,7 @@ class Network(eqx.Module):
 
     nodes: tuple[Node | Stack, ...]
     input_shape: tuple[int, ...] = eqx.field(static=True)
-    input_dtype: Any = eqx.field(static=True)
+    _input_dtype: Any = eqx.field(static=True)
     _parents: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)
     _shapes: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)
 
@@ -145,7 +145,7 @@ class Network(eqx.Module):
         self.nodes = tuple(nodes)
         self.input_shape = tuple(int(size) for size in input_shape)
         self._parents = tuple(_resolve_parents(self.nodes).items())
-        self.input_dtype = jnp.dtype(self.dtype if input_dtype is None else input_dtype)
+        self._input_dtype = None if input_dtype is None else jnp.dtype(input_dtype)
         self._shapes = tuple(self._infer_shapes().items())
 
     @property
@@ -163,6 +163,11 @@ class Network(eqx.Module):
         """The floating-point type that activities, errors and energies follow: the weights'."""
         weights = jax.tree.leaves(eqx.filter(self.nodes, eqx.is_inexact_array))
         return jnp.result_type(*weights) if weights else jnp.result_type(float)
+
+    @property
+    def input_dtype(self) -> Any:
+        """The type that inputs are cast to."""
+        return self.dtype if self._input_dtype is None else self._input_dtype
 
     @property
     def depth(self) -> int:
@@ -283,6 +288,9 @@ class Network(eqx.Module):
 
 
 def _resolve_parents(nodes: tuple[Node | Stack, ...]) -> dict[str, tuple[str, ...]]:
+    for entry in nodes:
+        if not isinstance(entry, Node | Stack):
+            raise TypeError(f"entries must be Node or Stack, not {type(entry).__name__}.")
     if len(nodes) < 2:
         raise ValueError("a network needs at least two nodes: a hidden one and the output.")
     if not isinstance(nodes[-1], Node):
@@ -303,8 +311,6 @@ def _resolve_parents(nodes: tuple[Node | Stack, ...]) -> dict[str, tuple[str, ..
                 )
         if isinstance(entry, Stack) and len(resolved) != 1:
             raise ValueError(f"stack {entry.name!r} needs exactly one parent, not {resolved}.")
-        if not isinstance(entry, type(nodes[-1])) and not isinstance(entry, Stack):
-            raise TypeError(f"entries must be Node or Stack, not {type(entry).__name__}.")
         if entry is not nodes[-1] and not isinstance(entry.energy, Gaussian):
             raise ValueError(
                 f"hidden node {entry.name!r} has the energy {entry.energy}; hidden nodes need a "

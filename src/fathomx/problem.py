@@ -61,10 +61,7 @@ class Problem(eqx.Module):
         precision = (
             network.output.energy.precision if output_precision is None else output_precision
         )
-        self.output_precision = jnp.asarray(precision, network.dtype)
-        _check_values("output_precision", self.output_precision, "the output node")
-        if not isinstance(precision, jax.core.Tracer) and not float(precision) > 0:
-            raise ValueError(f"output_precision must be positive, not {float(precision)}.")
+        self.output_precision = _check_precision(precision, network)
 
     @property
     def batch(self) -> int:
@@ -73,11 +70,8 @@ class Problem(eqx.Module):
 
     def with_output_precision(self, output_precision: Any) -> Problem:
         """The same problem with another output precision."""
-        return eqx.tree_at(
-            lambda p: p.output_precision,
-            self,
-            jnp.asarray(output_precision, self.output_precision.dtype),
-        )
+        checked = _check_precision(output_precision, self.network)
+        return eqx.tree_at(lambda problem: problem.output_precision, self, checked)
 
     def output_energy(self, prediction: Array) -> Float[Array, " batch"]:
         """`lambda * E_out(y, prediction)` of every example."""
@@ -387,6 +381,18 @@ def _check_target(network: Network, target: Any, batch: int) -> Array:
         )
     array = array.astype(network.dtype)
     _check_values("target", array, f"node {output.name!r}")
+    return array
+
+
+def _check_precision(precision: Any, network: Network) -> Array:
+    array = jnp.asarray(precision, network.dtype)
+    if array.ndim:
+        raise ValueError(
+            f"output_precision has shape {array.shape}, but must be one number for the output node."
+        )
+    _check_values("output_precision", array, "the output node")
+    if not isinstance(array, jax.core.Tracer) and not float(array) > 0:
+        raise ValueError(f"output_precision must be positive, not {float(array)}.")
     return array
 
 

@@ -64,7 +64,7 @@ class HoldStrength(eqx.Module):
     ```
     """
 
-    strength: float = eqx.field(static=True)
+    strength: float = eqx.field(static=True, converter=float)
 
     def __check_init__(self) -> None:
         if not (math.isfinite(self.strength) and self.strength > 0):

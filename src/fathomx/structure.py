@@ -18,7 +18,8 @@ from fathomx.layers import SMOOTHED
 from fathomx.network import INPUT, Network, Node, _first_block
 
 _COMPARISONS = frozenset(
-    {"gt", "ge", "lt", "le", "sign", "select_and_gather_add", "argmax", "argmin", "round", "floor"}
+    ("gt", "ge", "lt", "le", "sign", "argmax", "argmin", "round", "floor")
+    + ("select_and_gather_add", "sort", "top_k", "cummax", "cummin")
 )
 
 
@@ -38,12 +39,19 @@ def has_kinks(network: Network) -> bool:
     vanishes, so that the relative gradient norm need not reach zero at equilibrium.
 
     Read off the traced derivative: it has kinks if it compares values that depend on activities.
-    A function that compares without a jump in its derivative (ELU) is reported as kinked too.
+    A function that compares without a jump in its derivative (ELU, a clamped variance) is reported
+    as kinked too.
     """
-    return any(
-        _compares(jaxpr.jaxpr, [i < count for i in range(len(jaxpr.jaxpr.invars))])[0]
-        for jaxpr, count in _derivatives(network)
-    )
+    for traced, count in _derivatives(network):
+        jaxpr, used = partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
+        if _compares(jaxpr, [index < count for index, kept in enumerate(used) if kept])[0]:
+            return True
+    return False
+
+
+def has_smoothed_form(network: Network) -> bool:
+    """Whether `smoothed` changes the network: whether it holds a ReLU or leaky ReLU."""
+    return any(callable(leaf) and leaf in SMOOTHED for leaf in jax.tree.leaves(network))
 
 
 def smoothed(network: Network, temperature: Array) -> Network:
@@ -108,8 +116,11 @@ def _compares(jaxpr: Any, tainted: list[bool]) -> tuple[bool, list[bool]]:
         flags = [is_tainted(var) for var in equation.invars]
         if not any(flags):
             continue
-        if equation.primitive.name in _COMPARISONS:
-            found = True
+        name = equation.primitive.name
+        # `maximum` differentiates by comparing its result with an operand; `x == inf` and the test
+        # for NaN, `x != x`, are no kinks.
+        equals = name in ("eq", "ne") and all(flags) and len(set(equation.invars)) > 1
+        found = found or equals or name in _COMPARISONS
         outputs = [True] * len(equation.outvars)
         for inner in jax_core.jaxprs_in_params(equation.params):
             body = getattr(inner, "jaxpr", inner)

@@ -41,8 +41,11 @@ class GradientFlow(Solver):
       stiff: an implicit solver (`diffrax.Kvaerno5()`) takes fewer, dearer steps.
     * `tolerance`: relative norm of the flow, positive; 1e-3 unless given.
     * `segments`: at least 1; the flow is followed up to time `2^segments - 1`; 16 unless given.
-    * `controller`: diffrax step size controller; `PIDController(rtol=1e-3, atol=1e-6)` unless
-      given.
+    * `controller`: diffrax step size controller; `PIDController(rtol=r, atol=1e-3 * r)` with
+      `r = min(1e-3, tolerance)` unless given. A flow cannot settle below its controller's accuracy.
+
+    Adaptive steps are decided by comparisons, which rounding can turn: in float32 an example
+    differs between batch sizes by about the controller's accuracy, in float64 by rounding alone.
 
     Source: Innocenti et al. (2024), arXiv 2412.03676, who integrate the whole batch as one
     equation.
@@ -63,8 +66,11 @@ class GradientFlow(Solver):
         self.solver = diffrax.Tsit5() if solver is None else solver
         self.tolerance = checked_positive("tolerance", tolerance)
         self.segments = checked_count("segments", segments, least=1)
+        accuracy = min(1e-3, self.tolerance)
         self.controller = (
-            diffrax.PIDController(rtol=1e-3, atol=1e-6) if controller is None else controller
+            diffrax.PIDController(rtol=accuracy, atol=1e-3 * accuracy)
+            if controller is None
+            else controller
         )
 
     @property

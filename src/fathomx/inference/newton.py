@@ -12,7 +12,7 @@ from jaxtyping import Array, Bool, Float
 from fathomx.inference.base import Solver, SolverState, beginning
 from fathomx.inference.state_descent import checked_count, checked_positive
 from fathomx.problem import Evaluation, Linearization, Problem, evaluate
-from fathomx.structure import has_kinks, smoothed
+from fathomx.structure import has_smoothed_form, smoothed
 from fathomx.vector_space import Entries, zeros_like
 
 _TEMPERATURES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
@@ -75,7 +75,7 @@ class Newton(Solver):
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> NewtonState:
         reference = problem.network.space.norm(here.gradient)
         state = self._begin(problem, here, reference, beginning(here))
-        return self._continued(problem, state) if has_kinks(problem.network) else state
+        return self._continued(problem, state) if has_smoothed_form(problem.network) else state
 
     def _begin(
         self, problem: Problem, here: Evaluation, reference: Array, common: dict[str, Array]

@@ -1,0 +1,450 @@
+"""The command line: what it leaves behind, and one line for every mistake."""
+
+import contextlib
+import dataclasses
+import gzip
+import json
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+
+from fathomx import cli
+from fathomx.data import Dataset, Part, load
+from fathomx.job import Job
+from fathomx.training import fit
+from fathomx.training.checkpoints import Checkpoints
+
+SMALL = ["--depth", "4", "--width", "8", "--batch-size", "32"]
+BACKPROP = [*SMALL, "--learning", "backprop"]
+PROGRAM = [sys.executable, "-c", "from fathomx.cli import main; main()"]
+FIGURES = {
+    "learning_curves.png",
+    "energy_per_node.png",
+    "alignment_per_node.png",
+    "strength_and_settledness.png",
+}
+TIMES = ("train_seconds", "first_step_seconds", "step_seconds_median")
+
+
+def strict(path):
+    def refuse(word):
+        raise AssertionError(f"{word} is not JSON")
+
+    return json.loads(path.read_text(), parse_constant=refuse)
+
+
+def untimed(summary):
+    return {name: value for name, value in summary.items() if name not in TIMES}
+
+
+def checkpoint(folder):
+    """The arrays of the newest checkpoint, read without the package."""
+    import orbax.checkpoint
+
+    newest = max((folder / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    with orbax.checkpoint.StandardCheckpointer() as reader:
+        found = reader.restore((newest / "default").absolute())
+    return {name: np.asarray(array) for name, array in found.items()}
+
+
+@pytest.fixture
+def run(monkeypatch, capsys, tmp_path):
+    """Runs `fathomx ...` in an empty folder; returns the exit code, stdout and stderr."""
+    monkeypatch.chdir(tmp_path)
+
+    def command(*arguments):
+        monkeypatch.setattr(sys, "argv", ["fathomx", *map(str, arguments)])
+        with pytest.raises(SystemExit) as caught:
+            cli.main()
+        printed = capsys.readouterr()
+        return caught.value.code or 0, printed.out, printed.err
+
+    return command
+
+
+@pytest.fixture
+def few_digits(monkeypatch):
+    """The digits with 100 training examples only."""
+    few = load("digits").take(100)
+    monkeypatch.setattr(Job, "load", lambda self: few)
+
+
+def refused(run, folder, *arguments):
+    """The one line about a mistake, which leaves the folder as it was."""
+    before = sorted(folder.rglob("*"))
+    code, out, err = run(*arguments)
+    assert code not in (0, 130)
+    assert out == ""
+    assert len(err.strip().splitlines()) == 1, err
+    assert "Traceback" not in err
+    assert sorted(folder.rglob("*")) == before
+    return err
+
+
+# What it leaves behind
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_train_writes_the_whole_folder(run, tmp_path):
+    code, out, err = run("train", *SMALL, "--epochs", 2, "--out", "runs/one")
+    assert (code, err) == (0, "")
+    folder = tmp_path / "runs" / "one"
+    assert {path.name for path in folder.iterdir()} == {
+        "config.json",
+        "metrics.jsonl",
+        "summary.json",
+        "inference.json",
+        "index.html",
+        "checkpoints",
+        "figures",
+    }
+    assert {path.name for path in (folder / "figures").iterdir()} == FIGURES
+    for path in (folder / "figures").iterdir():
+        assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
+    config, summary = strict(folder / "config.json"), strict(folder / "summary.json")
+    asked = Job(depth=4, width=8, batch_size=32, epochs=2)
+    assert {name: config[name] for name in asked.config()} == asked.config()
+    assert set(summary) >= {
+        "test_accuracy",
+        "train_seconds",
+        "first_step_seconds",
+        "step_seconds_median",
+        "unsettled",
+        "cosine_to_backprop",
+        "pc_strength",
+        "depth",
+        "parameters",
+        "seed",
+        "versions",
+    }
+    assert summary["depth"] == 4
+    assert summary["parameters"] == 64 * 8 + 2 * 64 + 8 * 10
+    records = [json.loads(line) for line in (folder / "metrics.jsonl").read_text().splitlines()]
+    assert [r["epoch"] for r in records if r["kind"] == "epoch"] == [1, 2]
+    assert sum(len(r["loss"]) for r in records if r["kind"] == "steps") == 2 * (100 // 32)
+    page = (folder / "index.html").read_text()
+    assert all(f"figures/{name}" in page for name in FIGURES)
+    # The accuracy that the page and the terminal show is the one in the summary.
+    accuracy = f"{100 * summary['test_accuracy']:.2f}%"
+    assert accuracy in page
+    assert accuracy in out
+    assert "runs/one/index.html" in out
+    assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
+    inference = strict(folder / "inference.json")
+    assert inference["labels"] == ["first", "hidden[0]", "hidden[1]", "output"]
+    for moment in ("before", "after"):
+        energies = np.array(inference[moment]["energy"])
+        assert energies.shape[1] == 4
+        # Inference starts at the feedforward pass, and never raises the energy.
+        np.testing.assert_array_equal(energies[0, :3], 0)
+        assert (np.diff(energies.sum(axis=1)) <= 0).all()
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_the_command_in_the_folder_repeats_the_run(run, tmp_path):
+    options = [*BACKPROP, "--epochs", 1, "--learning-rate", "0.02", "--seed", "3"]
+    assert run("train", *options, "--out", "one")[0] == 0
+    words = strict(tmp_path / "one" / "config.json")["command"].split()
+    assert words[0] == "fathomx"
+    assert run(*words[1:], "--out", "two")[0] == 0
+    one, two = (strict(tmp_path / name / "summary.json") for name in ("one", "two"))
+    assert untimed(one) == untimed(two)
+    pages = {path.name for path in (tmp_path / "one" / "figures").iterdir()}
+    assert pages == {"learning_curves.png"}
+
+
+@pytest.mark.usefixtures("few_digits")
+def test_compare_sets_two_runs_side_by_side(run, tmp_path):
+    code, out, err = run("compare", *SMALL, "--epochs", 2, "--strength", "0.5", "--out", "both")
+    assert (code, err) == (0, "")
+    folder = tmp_path / "both"
+    assert {path.name for path in folder.iterdir()} == {
+        "predictive-coding",
+        "backprop",
+        "comparison.json",
+        "index.html",
+        "figures",
+    }
+    comparison = strict(folder / "comparison.json")
+    assert list(comparison) == ["predictive-coding", "backprop"]
+    for name, summary in comparison.items():
+        written = strict(folder / name / "summary.json")
+        written.pop("versions")
+        assert summary == written
+        assert (folder / name / "index.html").exists()
+        assert f"{summary['test_accuracy']:.4f}" in out
+    ours, theirs = (strict(folder / name / "config.json") for name in comparison)
+    differing = {name for name in ours if ours[name] != theirs[name]} - {"command"}
+    assert differing == {"learning", "strength"}
+    assert (ours["learning"], theirs["learning"]) == ("equilibrium", "backprop")
+    assert comparison["predictive-coding"]["pc_strength"] == pytest.approx(0.5, rel=1e-5)
+    assert comparison["backprop"]["cosine_to_backprop"] == pytest.approx(1, abs=1e-5)
+    assert "both/index.html" in out
+
+
+def test_help_tells_every_option_and_default(run):
+    for command in ("train", "compare"):
+        code, out, err = run(command, "--help")
+        assert (code, err) == (0, "")
+        words = " ".join(out.split())
+        for field in dataclasses.fields(Job):
+            assert f"--{field.name.replace('_', '-')} " in words
+            if field.default is not None:
+                assert f"[default: {field.default}]" in words
+            for choice in field.metadata["choices"] or ():
+                assert choice in words
+        assert "--out " in words
+    assert "[default: 0.1]" in words
+    code, out, _ = run("--help")
+    assert code == 0
+    assert "train" in out
+    assert "compare" in out
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--dpeth", "8"], ["--dpeth", "--depth"]),
+        (["--activation", "gleu"], ["gleu", "'gelu'"]),
+        (["--data", "digit"], ["'digit'", "'digits'"]),
+        (["--model", "residual_mlp"], ["residual_mlp", "'residual-mlp'"]),
+        (["--inference", "newtn"], ["newtn", "'newton'"]),
+        (["--learning", "back-prop"], ["back-prop", "'backprop'"]),
+        (["--parameterization", "MuPC"], ["MuPC", "'mupc'"]),
+        (["--depth", "1"], ["depth", "at least 2", "1"]),
+        (["--depth", "deep"], ["--depth", "deep"]),
+        (["--depth"], ["--depth"]),
+        (["--width", "0"], ["width", "at least 1"]),
+        (["--epochs", "0"], ["epochs", "at least 1"]),
+        (["--batch-size", "0"], ["batch_size", "at least 1"]),
+        (["--learning-rate", "nan"], ["learning_rate", "nan"]),
+        (["--learning-rate", "-1"], ["learning_rate", "-1"]),
+        (["--output-precision", "inf"], ["output_precision", "inf"]),
+        (["--strength", "0"], ["strength", "0"]),
+        (["--seed", "-1"], ["seed", "-1"]),
+        (["--strength", "0.1", "--output-precision", "1"], ["strength", "output_precision"]),
+        (["--inference", "exact"], ["exact", "linear"]),
+        (["--batch-size", "2000"], ["2000", "1257", "--batch-size"]),
+        (["surprise"], ["surprise"]),
+    ],
+    ids=" ".join,
+)
+def test_a_mistake_in_the_options_is_one_line(run, tmp_path, options, words):
+    message = refused(run, tmp_path, "train", *options, "--out", "out")
+    for word in words:
+        assert word in message
+
+
+def test_compare_checks_its_options_too(run, tmp_path):
+    assert "'gelu'" in refused(run, tmp_path, "compare", "--activation", "gleu", "--out", "out")
+    assert "2000" in refused(run, tmp_path, "compare", "--batch-size", "2000", "--out", "out")
+    message = refused(run, tmp_path, "compare", "--learning", "backprop", "--out", "out")
+    assert "backprop" in message
+
+
+def test_an_unknown_command_names_the_nearest(run, tmp_path):
+    assert "train" in refused(run, tmp_path, "trian")
+
+
+@pytest.mark.parametrize("command", ["train", "compare"])
+def test_an_existing_folder_is_left_alone(run, tmp_path, command):
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / "mine.txt").write_text("mine")
+    message = refused(run, tmp_path, command, *SMALL, "--out", "out")
+    assert "out exists already" in message
+
+
+@pytest.mark.parametrize("name", ["mnist", "fashion-mnist"])
+def test_a_truncated_data_file(run, tmp_path, monkeypatch, name):
+    folder = tmp_path / "data" / name
+    folder.mkdir(parents=True)
+    content = gzip.compress(b"\0\0\x08\x03" + bytes(1000))
+    (folder / "train-images-idx3-ubyte.gz").write_bytes(content[:-7])
+    monkeypatch.setenv("FATHOMX_DATA", str(tmp_path / "data"))
+    message = refused(run, tmp_path, "train", *SMALL, "--data", name, "--out", "out")
+    assert "train-images-idx3-ubyte.gz" in message
+    assert "corrupted or truncated" in message
+
+
+def test_diverging_is_one_line(run, tmp_path):
+    code, _, err = run("train", *BACKPROP, "--learning-rate", "1e30", "--out", "out")
+    assert code not in (0, 130)
+    assert len(err.strip().splitlines()) == 1
+    assert "diverged" in err
+    assert "step 2" in err
+    assert not (tmp_path / "out" / "summary.json").exists()
+
+
+def test_the_figures_stay_whole_when_the_disk_is_full(run, tmp_path, monkeypatch):
+    """The page fails after the numbers were written: they stay, and no half of a page does."""
+    import errno
+    import os
+
+    def full(source, target):
+        if str(target).endswith((".png", ".html")):
+            os.unlink(source)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(target))
+        rename(source, target)
+
+    rename = os.replace
+    monkeypatch.setattr(os, "replace", full)
+    code, _, err = run("train", *BACKPROP, "--epochs", 1, "--out", "out")
+    assert code not in (0, 130)
+    assert len(err.strip().splitlines()) == 1
+    assert "No space left on device" in err
+    strict(tmp_path / "out" / "summary.json")
+    assert not [path for path in tmp_path.rglob("*") if path.suffix in (".png", ".html")]
+    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
+
+
+# Stopped and continued
+
+
+@pytest.fixture
+def stopped(run, few_digits, tmp_path, monkeypatch):
+    """`stopped`, a run of three epochs that was interrupted at the end of the second one."""
+    save = Checkpoints.save
+
+    def stopping(self, state, position):
+        save(self, state, position)
+        if int(state.epoch) == 2:
+            raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Checkpoints, "save", stopping)
+        with contextlib.suppress(KeyboardInterrupt):
+            code, out, err = run("train", *BACKPROP, "--epochs", 3, "--out", "stopped")
+    assert code == 130
+    assert "Traceback" not in err
+    assert "fathomx train --resume stopped" in out + err
+    return tmp_path / "stopped"
+
+
+def test_resume_with_another_configuration(run, stopped):
+    message = refused(run, stopped, "train", "--resume", "stopped", "--width", "9")
+    assert "width 8 -> 9" in message
+
+
+def test_resume_with_out(run, stopped):
+    message = refused(run, stopped, "train", "--resume", "stopped", "--out", "other")
+    assert "--out" in message
+
+
+def test_resume_with_a_mistake(run, stopped):
+    assert "--depth" in refused(run, stopped, "train", "--resume", "stopped", "--dpeth", "3")
+
+
+def test_resume_where_no_run_is(run, tmp_path):
+    assert "nowhere" in refused(run, tmp_path, "train", "--resume", "nowhere")
+
+
+@pytest.mark.parametrize(
+    "text", ["", "[]", "{}", '{"depth": "four"}', '{"depth": 4, "model": null}'], ids=repr
+)
+def test_resume_with_a_damaged_configuration(run, stopped, text):
+    (stopped / "config.json").write_text(text)
+    assert "config" in refused(run, stopped, "train", "--resume", "stopped")
+
+
+def test_resume_with_a_damaged_checkpoint(run, stopped):
+    newest = max((stopped / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    for path in newest.rglob("*"):
+        if path.is_file():
+            path.write_bytes(b"damaged")
+    code, _, err = run("train", "--resume", "stopped")
+    assert code not in (0, 130)
+    assert len(err.strip().splitlines()) == 1, err
+    assert "checkpoint" in err
+    assert not (stopped / "summary.json").exists()
+
+
+def test_resume_goes_to_the_same_end_and_no_further(run, stopped, tmp_path):
+    assert run("train", "--resume", "stopped")[0] == 0
+    assert run("train", *BACKPROP, "--epochs", 3, "--out", "whole")[0] == 0
+    summaries = [untimed(strict(tmp_path / n / "summary.json")) for n in ("stopped", "whole")]
+    assert summaries[0] == summaries[1]
+    one, other = checkpoint(stopped), checkpoint(tmp_path / "whole")
+    assert set(one) == set(other)
+    assert all(one[name].tobytes() == other[name].tobytes() for name in one)
+    assert {path.name for path in stopped.iterdir()} == {
+        path.name for path in (tmp_path / "whole").iterdir()
+    }
+    assert "has ended" in refused(run, stopped, "train", "--resume", "stopped")
+
+
+def test_sigint_in_a_real_process(run, tmp_path):
+    """Ctrl-C: exit code 130, how to continue, and the same weights after continuing."""
+    options = [*SMALL, "--epochs", "40", "--out"]
+    process = subprocess.Popen(
+        [*PROGRAM, "train", *options, "stopped"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+    metrics = tmp_path / "stopped" / "metrics.jsonl"
+    deadline = time.monotonic() + 100
+    while process.poll() is None and time.monotonic() < deadline:
+        if metrics.exists() and '"epoch": 2' in metrics.read_text():
+            break
+        time.sleep(0.01)
+    process.send_signal(signal.SIGINT)
+    out, err = process.communicate(timeout=60)
+    assert process.returncode == 130, (out, err)
+    assert "Traceback" not in err
+    assert "fathomx train --resume stopped" in out + err
+    assert not (tmp_path / "stopped" / "summary.json").exists()
+    assert run("train", "--resume", "stopped")[0] == 0
+
+    job = Job(depth=4, width=8, batch_size=32, epochs=40)
+    data = job.load()
+    whole = fit(
+        job.network(data),
+        data,
+        job.rule(),
+        optimizer=job.optimizer(data),
+        epochs=40,
+        batch_size=32,
+        seed=0,
+    )
+    summary = strict(tmp_path / "stopped" / "summary.json")
+    summary.pop("versions")
+    assert untimed(summary) == untimed(whole.summary)
+    found = {array.tobytes() for array in checkpoint(tmp_path / "stopped").values()}
+    hidden = whole.network.nodes[1].block.branch.linear.weight
+    assert np.asarray(hidden).tobytes() in found
+
+
+def test_exit_codes_of_a_real_process(tmp_path):
+    wrong = subprocess.run(
+        [*PROGRAM, "train", "--activation", "gleu", "--out", "out"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert wrong.returncode == 1
+    assert wrong.stdout == ""
+    assert len(wrong.stderr.strip().splitlines()) == 1
+    assert "'gelu'" in wrong.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_labels_out_of_range_never_reach_a_run(run, tmp_path, monkeypatch):
+    """A data set that is wrong is refused before a folder is made."""
+
+    def load_wrong(self):
+        part = Part(np.zeros((40, 64), np.float32), np.full(40, 11))
+        return Dataset("wrong", part, part, part, classes=10)
+
+    monkeypatch.setattr(Job, "load", load_wrong)
+    message = refused(run, tmp_path, "train", *SMALL, "--out", "out")
+    assert "labels from 11 to 11" in message
