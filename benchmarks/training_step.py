@@ -24,7 +24,8 @@ RULES: dict[str, fx.LearningRule] = {
     "error descent, 5 steps": fx.Equilibrium(fx.ErrorDescent()),
 }
 DEPTHS = (8, 32, 128)
-REPEATS = 21
+REPEATS = 31
+FIRST_STEPS = 3
 
 
 def training_step(rule: fx.LearningRule, depth: int) -> Callable[[], None]:
@@ -50,29 +51,33 @@ def main() -> None:
     _ = jax.block_until_ready(jax.numpy.ones(1) + 1)
     training_step(fx.Backprop(), 4)()
     rows: list[dict[str, Any]] = []
-    first_seconds: dict[tuple[str, int], float] = {}
-    for depth in DEPTHS:
-        steps: dict[str, Callable[[], None]] = {}
+    first: dict[tuple[str, int], list[float]] = {}
+    steps: dict[tuple[str, int], Callable[[], None]] = {}
+    for _ in range(FIRST_STEPS):
+        jax.clear_caches()
         for name, rule in RULES.items():
-            steps[name] = training_step(rule, depth)
-            begun = time.perf_counter()
-            steps[name]()
-            first_seconds[name, depth] = time.perf_counter() - begun
-        seconds: dict[str, list[float]] = {name: [] for name in steps}
-        for _ in range(REPEATS):
-            for name, step in steps.items():
+            for depth in DEPTHS:
+                steps[name, depth] = training_step(rule, depth)
                 begun = time.perf_counter()
-                step()
+                steps[name, depth]()
+                first.setdefault((name, depth), []).append(time.perf_counter() - begun)
+    for depth in DEPTHS:
+        seconds: dict[str, list[float]] = {name: [] for name in RULES}
+        for _ in range(REPEATS):
+            for name in RULES:
+                begun = time.perf_counter()
+                steps[name, depth]()
                 seconds[name].append(time.perf_counter() - begun)
         base = seconds["backprop"]
         for name, own in seconds.items():
+            own_first = statistics.median(first[name, depth])
             ratios = [a / b for a, b in zip(own, base, strict=True)]
             rows.append(
                 {
                     "rule": name,
                     "nodes": depth,
-                    "first step, s": first_seconds[name, depth],
-                    "first step / 8 nodes'": first_seconds[name, depth] / first_seconds[name, 8],
+                    "first step, s": own_first,
+                    "first step / 8 nodes'": own_first / statistics.median(first[name, 8]),
                     "step, ms (median)": 1000 * statistics.median(own),
                     "ratio to backprop (median)": statistics.median(ratios),
                     "ratio, quartiles": " .. ".join(

@@ -17,10 +17,10 @@ from jaxtyping import Array
 from fathomx.layers import SMOOTHED
 from fathomx.network import INPUT, Network, Node, _first_block
 
-_COMPARISONS = frozenset(
-    ("gt", "ge", "lt", "le", "sign", "argmax", "argmin", "round", "floor")
-    + ("select_and_gather_add", "sort", "top_k", "cummax", "cummin")
-)
+_COMPARISONS = {
+    *("gt", "ge", "lt", "le", "sign", "argmax", "argmin", "round", "floor"),
+    *("select_and_gather_add", "sort", "top_k", "cummax", "cummin"),
+}
 
 
 def is_linear(network: Network) -> bool:
