@@ -118,6 +118,11 @@ def train(out: Path | None, resume: Path | None, **given: Any) -> None:
         if out is not None:
             raise ValueError("--resume continues in its own folder; leave out --out.")
         job = Job.from_config(read_config(resume))
+        if (resume / "summary.json").exists() and not (resume / "index.html").exists():
+            # The run was stopped after its last number and before its page.
+            write_page(resume)
+            _print_verdict(console, resume)
+            return
         run = RunFolder.resume(resume, {**job.config(), **given})
     else:
         job, run = Job(**given), None

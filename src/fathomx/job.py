@@ -97,6 +97,10 @@ class Job:
                 raise ValueError(f"{name} must be a positive, finite number, not {value}.")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}.")
+        if self.learning == "backprop" and (self.strength or self.output_precision):
+            raise ValueError(
+                "learning 'backprop' has no inference; leave out strength and output_precision."
+            )
         if self.strength is not None and self.output_precision is not None:
             raise ValueError(
                 "strength and output_precision exclude each other: either the output precision is "
@@ -155,5 +159,9 @@ class Job:
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Job:
         """The job that a `config.json` describes; keys that are not fields are left out."""
-        names = {field.name for field in dataclasses.fields(cls)}
-        return cls(**{name: value for name, value in config.items() if name in names})
+        known = {field.name: str(field.type) for field in dataclasses.fields(cls)}
+        given = {name: value for name, value in config.items() if name in known}
+        for name, value in given.items():
+            if type(value).__name__.replace("NoneType", "None") not in known[name].split(" | "):
+                raise ValueError(f"config.json is damaged: {name} is {value!r}, not {known[name]}.")
+        return cls(**given)

@@ -78,6 +78,6 @@ def activation_function(activation: str | Callable[[Array], Array]) -> Callable[
 def unknown(kind: str, given: object, valid: object) -> str:
     """The sentence for an unknown option: what was given, the nearest valid one, all valid ones."""
     names = [str(name) for name in valid]  # type: ignore[attr-defined]
-    near = difflib.get_close_matches(str(given), names, n=1, cutoff=0.4)
+    near = difflib.get_close_matches(str(given).lower(), names, n=1, cutoff=0.4)
     hint = f" Did you mean {near[0]!r}?" if near else ""
     return f"unknown {kind} {str(given)!r}.{hint} Choose from: {', '.join(names)}."

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -50,9 +52,11 @@ class Equilibrium(LearningRule):
         self.solver = GaussNewton() if solver is None else solver
         if output_precision is None:
             output_precision = HoldStrength(DEFAULT_STRENGTH)
-        if not isinstance(output_precision, HoldStrength) and not output_precision > 0:
+        if not isinstance(output_precision, HoldStrength) and not (
+            math.isfinite(output_precision) and output_precision > 0
+        ):
             raise ValueError(
-                f"output_precision must be a positive number or fx.HoldStrength, not "
+                f"output_precision must be a positive, finite number or fx.HoldStrength, not "
                 f"{output_precision!r}."
             )
         self.output_precision = output_precision

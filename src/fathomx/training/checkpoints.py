@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import errno
+import gc
 import logging
+import os
+import shutil
+import signal
+import sys
+import threading
+import traceback
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +21,8 @@ import jax
 import numpy as np
 
 from fathomx.training.observer import TrainingState
+
+_DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.EROFS)
 
 
 class CheckpointError(RuntimeError):
@@ -28,31 +40,38 @@ class Checkpoints:
     """
 
     def __init__(self, folder: Path) -> None:
-        # Orbax takes over a second to import and reports its progress as warnings.
-        logging.getLogger("absl").setLevel(logging.ERROR)
+        # Orbax takes over a second to import.
         import orbax.checkpoint as orbax
 
         self._orbax = orbax
         self.folder = folder.absolute()
-        self._manager = orbax.CheckpointManager(
-            self.folder,
-            options=orbax.CheckpointManagerOptions(
-                max_to_keep=2, enable_async_checkpointing=False, create=True
-            ),
-        )
+        with _quiet():
+            self._manager = orbax.CheckpointManager(
+                self.folder,
+                options=orbax.CheckpointManagerOptions(
+                    max_to_keep=2, enable_async_checkpointing=False, create=True
+                ),
+            )
 
     def save(self, state: TrainingState, position: int) -> None:
-        """Writes the state; `position` is the number of training steps taken so far."""
-        if position in self._manager.all_steps():
+        """Writes the state; `position` is the number of training steps taken so far.
+
+        Ctrl-C waits until the checkpoint is complete.
+        """
+        newest = self._manager.latest_step()
+        if newest is not None and position <= newest:
             return
         try:
-            self._manager.save(position, args=self._orbax.args.StandardSave(_arrays(state)))
-            self._manager.wait_until_finished()
+            with _quiet(), _uninterrupted():
+                self._manager.save(position, args=self._orbax.args.StandardSave(_arrays(state)))
+                self._manager.wait_until_finished()
         except (OSError, ValueError, RuntimeError) as error:
+            for unfinished in self.folder.glob("*.orbax-checkpoint-tmp*"):
+                shutil.rmtree(unfinished, ignore_errors=True)
             raise CheckpointError(
                 f"the checkpoint at step {position} could not be written to {self.folder}: "
                 f"{_reason(error)} Free some space or choose another --out, then resume."
-            ) from error
+            ) from None
 
     def restore(self, fresh: TrainingState) -> TrainingState | None:
         """The newest checkpoint as a state shaped like `fresh`; `None` if there is none."""
@@ -62,12 +81,12 @@ class Checkpoints:
         expected = _arrays(fresh)
         try:
             found = self._manager.restore(position, args=self._orbax.args.StandardRestore(expected))
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        except (OSError, ValueError, RuntimeError, KeyError, TypeError):
             raise CheckpointError(
                 f"the checkpoint at step {position} in {self.folder} cannot be read: it is "
                 "damaged, or belongs to another network. Delete the folder of this step to go "
                 "back to the checkpoint before it, or start a new run."
-            ) from error
+            ) from None
         for name, array in expected.items():
             if np.shape(found[name]) != array.shape or found[name].dtype != array.dtype:
                 raise CheckpointError(
@@ -103,5 +122,45 @@ def _with_arrays(fresh: TrainingState, found: dict[str, Any]) -> TrainingState:
 
 
 def _reason(error: BaseException) -> str:
-    lines = str(error).strip().splitlines()
-    return (lines[0] if lines else type(error).__name__).rstrip(".") + "."
+    """What the operating system said, out of a message that may be pages long."""
+    text = str(error)
+    known = next((os.strerror(n) for n in _DISK_ERRORS if os.strerror(n) in text), None)
+    first = (text.strip().splitlines() or [type(error).__name__])[0]
+    return (known or first[:120]).rstrip(".") + "."
+
+
+@contextlib.contextmanager
+def _quiet() -> Iterator[None]:
+    """Silences what Orbax and its event loop print beside the exception they raise."""
+    loggers = [logging.getLogger(name) for name in ("absl", "asyncio")]
+    levels = [logger.level for logger in loggers]
+    hook = sys.unraisablehook
+    for logger in loggers:
+        logger.setLevel(logging.CRITICAL + 1)
+    sys.unraisablehook = lambda unraisable: None
+    try:
+        yield
+    finally:
+        if sys.exc_info()[0] is not None:
+            # Tasks of a failed write complain when they are collected: let them do it now.
+            traceback.clear_frames(sys.exc_info()[2])
+            gc.collect()
+        sys.unraisablehook = hook
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
+
+
+@contextlib.contextmanager
+def _uninterrupted() -> Iterator[None]:
+    """Holds back Ctrl-C until the end; signals can only be handled in the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    noted: list[int] = []
+    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+    if noted:
+        raise KeyboardInterrupt

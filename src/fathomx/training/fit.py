@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.data import Dataset, Part
-from fathomx.diagnostics import alignment
+from fathomx.diagnostics import alignment, node_dot
 from fathomx.learning import Equilibrium, LearningRule, StepReport
 from fathomx.network import Network
 from fathomx.problem import Problem
@@ -79,6 +79,10 @@ def fit(
     ```
     """
     rule = Equilibrium() if rule is None else rule
+    if not isinstance(rule, LearningRule):
+        raise TypeError(
+            f"rule must be a learning rule such as fx.Equilibrium() or fx.Backprop(), not {rule!r}."
+        )
     optimizer = optax.adam(1e-2, eps=1e-12) if optimizer is None else optimizer
     plan = _plan(network, data, epochs, batch_size)
     run = _Run(network, data, rule, optimizer, plan, seed, observers)
@@ -139,6 +143,7 @@ class _Run:
             step=jnp.zeros((), jnp.int32),
         )
         self.state = fresh
+        self.earlier_seconds = 0.0
         self.history: list[dict[str, Any]] = []
         self.records: list[dict[str, Any]] = []
         for observer in observers:
@@ -146,6 +151,7 @@ class _Run:
             if restored is not None:
                 self.state = restored.state
                 self.history, self.records = restored.history, restored.records
+                self.earlier_seconds = restored.seconds
         self._advance = eqx.filter_jit(_Advance(rule, optimizer, plan))
         self.step_seconds: list[float] = []
         self.first_step_seconds: float | None = None
@@ -156,7 +162,7 @@ class _Run:
             observer.started(self.plan, self.state)
         while int(self.state.epoch) < self.plan.epochs:
             self._epoch()
-        train_seconds = time.perf_counter() - begun
+        train_seconds = self.earlier_seconds + time.perf_counter() - begun
         test_loss, test_accuracy = score(self.state.network, self.data.test)
         summary = plain(
             {
@@ -193,7 +199,6 @@ class _Run:
             reports = jax.tree.map(lambda a, n=count: np.asarray(a)[:n], reports)
             seconds = time.perf_counter() - begun
             self._check_finite(reports, epoch, step)
-            self.state = state
             if self.first_step_seconds is None:
                 self.first_step_seconds = seconds
             else:
@@ -212,9 +217,12 @@ class _Run:
                     )
                 }
             )
-            self.records.append(plain(record))
+            record = plain(record)
             for observer in self.observers:
-                observer.stepped(self.records[-1], self.state)
+                observer.stepped(record, state)
+            # Only now: a run that is stopped in between must not know more than its observers.
+            self.records.append(record)
+            self.state = state
         self._end_of_epoch(epoch)
 
     def _end_of_epoch(self, epoch: int) -> None:
@@ -223,6 +231,7 @@ class _Run:
 
         network = self.state.network
         loss, accuracy = score(network, self.data.validation)
+        self._check_weights(epoch, loss)
         key = jax.random.fold_in(jax.random.fold_in(self.state.key, 2), epoch)
         aligned, sensitivity = _probe(network, self.rule, *self.probe, key)
         inferred = np.isfinite(gather("strength")).any()
@@ -246,13 +255,14 @@ class _Run:
                 "length_to_backprop_per_node": aligned.ratio,
             }
         )
-        self.state = eqx.tree_at(
+        state = eqx.tree_at(
             lambda s: (s.epoch, s.step), self.state, (self.state.epoch + 1, self.state.step * 0)
         )
+        for observer in self.observers:
+            observer.epoch_ended(record, state)
         self.history.append(record)
         self.records = []
-        for observer in self.observers:
-            observer.epoch_ended(record, self.state)
+        self.state = state
 
     def _next_count(self) -> int:
         """Steps per dispatch: one first, to time it; then as many as take about half a second."""
@@ -266,11 +276,24 @@ class _Run:
             return
         first = int(np.argmax(bad_nodes.any(axis=1)))
         node = self.plan.labels[int(np.argmax(bad_nodes[first]))]
-        raise DivergenceError(
-            f"training diverged in epoch {epoch + 1} at step {step + first + 1}: the energy of "
-            f"node {node!r} is no longer finite. Lower the learning rate first; if the network is "
-            "deep, use the muPC parameterization, or hold a smaller strength."
-        )
+        raise _diverged(epoch, step + first, f"the energy of node {node!r}")
+
+    def _check_weights(self, epoch: int, loss: float) -> None:
+        """The last update of an epoch shows in no energy yet."""
+        finite = np.isfinite(np.asarray(node_dot(self.state.network, self.state.network)))
+        if not finite.all() or not np.isfinite(loss):
+            worst = int(np.argmin(finite)) if not finite.all() else -1
+            what = "the size of the weights" if not finite.all() else "the loss"
+            last = self.plan.steps_per_epoch - 1
+            raise _diverged(epoch, last, f"{what} of node {self.plan.labels[worst]!r}")
+
+
+def _diverged(epoch: int, step: int, what: str) -> DivergenceError:
+    return DivergenceError(
+        f"training diverged in epoch {epoch + 1} at step {step + 1}: {what} is no longer finite. "
+        "Lower the learning rate first; if the network is deep, use the muPC parameterization, or "
+        "hold a smaller strength."
+    )
 
 
 class _Advance(eqx.Module):

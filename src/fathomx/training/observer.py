@@ -41,12 +41,14 @@ class Plan:
 class Restored:
     """Where an earlier session stopped, and what it recorded until there.
 
-    `history` holds its epoch records, `records` the step records of the epoch it was in.
+    `history` holds its epoch records, `records` the step records of the epoch it was in, `seconds`
+    what its steps took.
     """
 
     state: TrainingState
     history: list[dict[str, Any]]
     records: list[dict[str, Any]]
+    seconds: float
 
 
 class Observer:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.metadata
 import json
+import math
 import os
 import platform
 import time
@@ -52,7 +53,11 @@ class RunFolder(Observer):
             raise RunFolderError(
                 f"the run folder {folder} cannot be made: {error.strerror}; choose another --out."
             ) from error
-        write_json(folder / "config.json", config)
+        try:
+            write_json(folder / "config.json", config)
+        except RunFolderError:
+            folder.rmdir()
+            raise
         return cls(folder)
 
     @classmethod
@@ -90,6 +95,7 @@ class RunFolder(Observer):
             state,
             history=[{k: v for k, v in r.items() if k != "kind"} for r in history],
             records=[r for r in kept if r["kind"] == "steps" and r["epoch"] == current],
+            seconds=math.fsum(r["seconds"] for r in kept if r["kind"] == "steps"),
         )
 
     def started(self, plan: Plan, state: TrainingState) -> None:
@@ -160,9 +166,11 @@ def read_config(folder: Path) -> dict[str, Any]:
 def read_json(path: Path) -> dict[str, Any]:
     """A JSON file of a run; `RunFolderError` if it cannot be read."""
     try:
-        value: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
         raise RunFolderError(f"{path} cannot be read: {error}.") from error
+    if not isinstance(value, dict):
+        raise RunFolderError(f"{path} is damaged: it must hold an object with named values.")
     return value
 
 
