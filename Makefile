@@ -9,7 +9,7 @@ INSTALLED := $(VENV)/.installed
 .PHONY: demo test test-slow bench lint clean
 
 demo: $(INSTALLED)
-	$(BIN)/fathomx compare --overwrite --out runs/demo
+	$(BIN)/fathomx compare
 
 test: $(INSTALLED) lint
 	$(BIN)/python -m pytest -n 2 -m "not slow"
