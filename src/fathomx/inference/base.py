@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -175,3 +176,17 @@ def beginning(here: Evaluation, evaluations: int = 1) -> dict[str, Array]:
         "steps": count,
         "evaluations": count + evaluations,
     }
+
+
+def checked_count(what: str, value: int, least: int = 0) -> int:
+    """The value if it is an integer of at least `least`, else `ValueError`."""
+    if isinstance(value, bool) or int(value) != value or value < least:
+        raise ValueError(f"{what} must be an integer of at least {least}, not {value!r}.")
+    return int(value)
+
+
+def checked_positive(what: str, value: float) -> float:
+    """The value if it is positive and finite, else `ValueError`."""
+    if not (math.isfinite(value) and value > 0):
+        raise ValueError(f"{what} must be a positive, finite number, not {value!r}.")
+    return float(value)

@@ -2,16 +2,10 @@
 
 from __future__ import annotations
 
-import equinox as eqx
 import optax
 
-from fathomx.inference.base import Solver, beginning
-from fathomx.inference.state_descent import (
-    DescentState,
-    checked_count,
-    init_per_example,
-    update_per_example,
-)
+from fathomx.inference.base import beginning
+from fathomx.inference.descent import Descent, DescentState
 from fathomx.problem import Evaluation, Linearization, Problem, evaluate
 
 
@@ -21,7 +15,7 @@ class ErrorDescentState(DescentState):
     here: Evaluation
 
 
-class ErrorDescent(Solver):
+class ErrorDescent(Descent):
     """Descends the energy in the errors: `e <- e - optimizer(dF/de)`, `z_l = f_l(z) + e_l`.
 
     One reverse pass reaches every node, at any depth. Stable only while the rate times the top
@@ -38,33 +32,21 @@ class ErrorDescent(Solver):
     Source: Goemaere et al. (2025), arXiv 2505.20137.
     """
 
-    optimizer: optax.GradientTransformation = eqx.field(static=True)
-    steps: int = eqx.field(static=True)
-
     def __init__(
         self, optimizer: optax.GradientTransformation | None = None, steps: int = 5
     ) -> None:
-        self.optimizer = optax.sgd(0.2) if optimizer is None else optimizer
-        self.steps = checked_count("steps", steps)
-
-    @property
-    def max_steps(self) -> int:
-        return self.steps
+        super().__init__(optax.sgd(0.2) if optimizer is None else optimizer, steps)
 
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> ErrorDescentState:
-        optimizer = init_per_example(self.optimizer, problem.network.space, here.errors)
         return ErrorDescentState(
-            **beginning(here), coordinates=here.errors, optimizer=optimizer, here=here
+            **beginning(here),
+            coordinates=here.errors,
+            optimizer=self.init_optimizer(problem, here.errors),
+            here=here,
         )
 
     def step(self, problem: Problem, state: ErrorDescentState) -> ErrorDescentState:
-        errors, optimizer = update_per_example(
-            self.optimizer,
-            problem.network.space,
-            state.here.gradient,
-            state.optimizer,
-            state.coordinates,
-        )
+        errors, optimizer = self.descend(problem, state, state.here.gradient)
         here = evaluate(problem, errors)
         return ErrorDescentState(
             energy=here.energy,

@@ -9,8 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from fathomx.inference.base import Solver, SolverState, beginning
-from fathomx.inference.state_descent import checked_count
+from fathomx.inference.base import Solver, SolverState, beginning, checked_count
 from fathomx.problem import Evaluation, Linearization, Problem, evaluate
 from fathomx.vector_space import Entries, zeros_like
 

@@ -10,8 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from fathomx.inference.base import Solver, SolverState, beginning
-from fathomx.inference.state_descent import checked_count, checked_positive
+from fathomx.inference.base import Solver, SolverState, beginning, checked_count, checked_positive
 from fathomx.problem import Evaluation, Linearization, Problem, evaluate, node_energies
 from fathomx.vector_space import Entries
 
