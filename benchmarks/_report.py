@@ -18,8 +18,8 @@ from fathomx.training.run_folder import versions
 RESULTS = Path(__file__).parent / "results"
 
 
-def digits_problem(network: fx.Network, batch: int, seed: int = 1) -> fx.Problem:
-    """A batch of MNIST-sized random inputs with one-hot targets: the same for every solver."""
+def random_problem(network: fx.Network, batch: int, seed: int = 1) -> fx.Problem:
+    """A batch of random inputs with one-hot targets: the same for every solver."""
     input = jax.random.normal(jax.random.key(seed), (batch, *network.input_shape), network.dtype)
     labels = jax.numpy.arange(batch) % network.output_shape[0]
     return fx.Problem(network, input=input, target=labels)

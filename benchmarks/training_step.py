@@ -13,7 +13,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import optax
-from _report import digits_problem, publish
+from _report import publish, random_problem
 
 import fathomx as fx
 
@@ -33,7 +33,7 @@ def training_step(rule: fx.LearningRule, depth: int) -> Callable[[], None]:
     network = fx.models.residual_mlp(
         784, 10, width=128, depth=depth, parameterization=fx.MuPC(), key=jax.random.key(0)
     )
-    problem = digits_problem(network, 64)
+    problem = random_problem(network, 64)
     optimizer = optax.adam(1e-3, eps=1e-12)
     state = optimizer.init(eqx.filter(network, eqx.is_inexact_array))
 

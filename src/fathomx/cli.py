@@ -28,7 +28,6 @@ from fathomx.strength import HoldStrength, mean_sensitivity
 from fathomx.training import (
     CheckpointError,
     DivergenceError,
-    FitResult,
     ProgressBar,
     RunFolder,
     RunFolderError,
@@ -45,6 +44,7 @@ _EXPECTED = (
     MemoryError,
     ImportError,
 )
+_LARGEST_MESSAGE = 200
 
 
 def main() -> None:
@@ -57,6 +57,9 @@ def main() -> None:
         code = 130
     except _EXPECTED as error:
         code = _fail(str(error))
+    except jax.errors.JaxRuntimeError as error:
+        reason = str(error).strip().splitlines()[0][:_LARGEST_MESSAGE]
+        code = _fail(f"{reason} - if memory ran out, use a smaller width, depth or batch size.")
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
         code = _fail(f"{error.strerror or error}{place}.")
@@ -101,15 +104,18 @@ def commands(context: click.Context) -> None:
         click.echo(context.get_help())
 
 
-@commands.command()
-@_job_options
-@_out
-@click.option(
+_resume = click.option(
     "--resume",
     type=click.Path(path_type=Path),
     default=None,
-    help="Continue the run in this folder, to the same weights bit for bit.",
+    help="Continue the run in this folder, to the same weights bit for bit on the same machine.",
 )
+
+
+@commands.command()
+@_job_options
+@_out
+@_resume
 def train(out: Path | None, resume: Path | None, **given: Any) -> None:
     """Trains a network and leaves a run folder with numbers, figures and a page."""
     given = {name: value for name, value in given.items() if value is not None}
@@ -131,20 +137,25 @@ def train(out: Path | None, resume: Path | None, **given: Any) -> None:
     if run is None:
         _check_batch_size(job, data)
         run = RunFolder.create(out or _new_folder("train"), _config(job))
-    _train(job, data, network, run, console)
+    _train(job, data, network, run, Session(console, "training", f"train --resume {run.folder}"))
     _print_verdict(console, run.folder)
 
 
 @commands.command()
 @_job_options
 @_out
-def compare(out: Path | None, **given: Any) -> None:
+@_resume
+def compare(out: Path | None, resume: Path | None, **given: Any) -> None:
     """Trains the same network by predictive coding and by backprop, side by side."""
     given = {name: value for name, value in given.items() if value is not None}
-    job = Job(**given)
+    console = Console()
+    if resume is None:
+        job, folder = Job(**given), out or _new_folder("compare")
+    else:
+        _check_resume(out, given)
+        job, folder = Job.from_config(read_config(resume / "predictive-coding")), resume
     if job.learning == "backprop":
         raise ValueError("compare runs backprop beside another rule; leave out --learning.")
-    console = Console()
     jobs = {
         "predictive-coding": job,
         "backprop": dataclasses.replace(
@@ -154,15 +165,19 @@ def compare(out: Path | None, **given: Any) -> None:
     data = job.load()
     network = job.network(data)
     _check_batch_size(job, data)
-    folder = out or _new_folder("compare")
-    if folder.exists():
-        raise RunFolderError(f"{folder} exists already; choose another --out.")
-    runs: dict[str, Path] = {}
-    summaries: dict[str, dict[str, Any]] = {}
+    if resume is None and folder.exists():
+        raise RunFolderError(
+            f"{folder} exists already; choose another --out, or continue that comparison with "
+            f"`fathomx compare --resume {folder}`."
+        )
+    runs = {name: folder / name for name in jobs}
     for name, each in jobs.items():
-        run = RunFolder.create(folder / name, _config(each))
-        summaries[name] = _train(each, data, network, run, console, name).summary
-        runs[name] = run.folder
+        if (runs[name] / "summary.json").exists():
+            continue
+        begun = (runs[name] / "config.json").exists()
+        run = RunFolder.resume(runs[name]) if begun else RunFolder.create(runs[name], _config(each))
+        _train(each, data, network, run, Session(console, name, f"compare --resume {folder}"))
+    summaries = {name: read_json(each / "summary.json") for name, each in runs.items()}
     write_json(folder / "comparison.json", summaries)
     page = write_comparison(folder, runs)
     console.print(_comparison_table(summaries))
@@ -170,14 +185,24 @@ def compare(out: Path | None, **given: Any) -> None:
     console.print(f"side by side: {page}", highlight=False, soft_wrap=True)
 
 
-def _train(
-    job: Job,
-    data: Dataset,
-    network: Network,
-    run: RunFolder,
-    console: Console,
-    name: str = "training",
-) -> FitResult:
+def _check_resume(out: Path | None, given: dict[str, Any]) -> None:
+    if out is not None:
+        raise ValueError("--resume continues in its own folder; leave out --out.")
+    if given:
+        raise ValueError("--resume continues a comparison as it was started; leave out the rest.")
+
+
+@dataclasses.dataclass(frozen=True)
+class Session:
+    """Where a run prints, under which name, and the command that continues it."""
+
+    console: Console
+    name: str
+    command: str
+
+
+def _train(job: Job, data: Dataset, network: Network, run: RunFolder, session: Session) -> None:
+    console, name = session.console, session.name
     bar = ProgressBar(console, name)
     rule = job.rule()
     console.print(
@@ -200,7 +225,7 @@ def _train(
         )
     except KeyboardInterrupt:
         console.print(
-            f"stopped; continue with: fathomx train --resume {run.folder}",
+            f"stopped; continue with: fathomx {session.command}",
             highlight=False,
             soft_wrap=True,
         )
@@ -211,7 +236,6 @@ def _train(
     if isinstance(rule, Equilibrium):
         _record_inference(job, data, network, result.network, rule, run.folder)
     write_page(run.folder)
-    return result
 
 
 def _record_inference(

@@ -35,13 +35,13 @@ def alignment(problem: Problem, rule: LearningRule, key: PRNGKeyArray) -> Alignm
     fx.alignment(problem, fx.Equilibrium(), jax.random.key(0)).overall
     ```
     """
-    ours, _ = rule.gradient(problem, key)
-    theirs, _ = Backprop().gradient(problem, key)
+    ours, our_size = _unit_size(rule.gradient(problem, key)[0])
+    theirs, their_size = _unit_size(Backprop().gradient(problem, key)[0])
     between = node_dot(ours, theirs)
     own, other = node_dot(ours, ours), node_dot(theirs, theirs)
     return Alignment(
         cosine=between / jnp.sqrt(own) / jnp.sqrt(other),
-        ratio=jnp.sqrt(own / other),
+        ratio=jnp.sqrt(own / other) * (our_size / their_size),
         overall=between.sum() / jnp.sqrt(own.sum()) / jnp.sqrt(other.sum()),
     )
 
@@ -56,6 +56,15 @@ def node_dot(a: Network, b: Network) -> Float[Array, " nodes"]:
         total = sum(parts[1:], start=parts[0]) if parts else jnp.zeros(())
         rows.append(jnp.atleast_1d(total))
     return jnp.concatenate(rows)
+
+
+def _unit_size(gradient: Network) -> tuple[Network, Array]:
+    """The gradient with its largest entry scaled to 1, lest the squares of small ones vanish."""
+    leaves = jax.tree.leaves(gradient)
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]))
+    size = jnp.where(largest > 0, largest, 1)
+    scaled: Network = jax.tree.map(lambda leaf: leaf / size, gradient)
+    return scaled, size
 
 
 def _weights(entry: object) -> object:

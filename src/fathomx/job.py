@@ -35,9 +35,10 @@ PARAMETERIZATIONS: dict[str, type[Parameterization]] = {
     "ntk": NTK,
     "standard": Standard,
 }
-SOLVERS: dict[str, type[Solver]] = {
+SOLVERS: dict[str, Callable[[], Solver]] = {
     "gauss-newton": GaussNewton,
-    "newton": Newton,
+    # Networks are built in float32, which cannot reach Newton's own default of 1e-6.
+    "newton": lambda: Newton(tolerance=1e-4),
     "error-descent": ErrorDescent,
     "state-descent": StateDescent,
     "gradient-flow": GradientFlow,
@@ -60,7 +61,8 @@ class Job:
     (with the nearest valid one), numbers out of range, and options that contradict each other.
 
     ```python
-    Job(data="mnist", depth=128, epochs=1).network()
+    job = Job(data="mnist", depth=128, epochs=1)
+    network = job.network(job.load())
     ```
     """
 

@@ -29,7 +29,7 @@ class Problem(eqx.Module):
     * `network`: a `Network`.
     * `input`: `(batch, *network.input_shape)`.
     * `target`: `(batch, *network.output_shape)`, or integer labels `(batch, *output_shape[:-1])`
-      that are turned into one-hot vectors.
+      that are turned into one-hot vectors (where the output has at least two entries).
     * `output_precision`: lambda; by default that of the output node's energy. May be traced.
 
     Inputs and targets take the type of the network's weights.
@@ -161,6 +161,21 @@ def _evaluation(
     )
 
 
+def select(
+    problem: Problem, mask: Bool[Array, " batch"], a: Evaluation, b: Evaluation
+) -> Evaluation:
+    """`a` for the examples where `mask` holds, `b` for the others."""
+    where = problem.network.space.where
+    shaped = mask.reshape(-1, *[1] * (a.prediction.ndim - 1))
+    return Evaluation(
+        errors=where(mask, a.errors, b.errors),
+        activities=where(mask, a.activities, b.activities),
+        prediction=jnp.where(shaped, a.prediction, b.prediction),
+        energy=jnp.where(mask, a.energy, b.energy),
+        gradient=where(mask, a.gradient, b.gradient),
+    )
+
+
 class Linearization:
     """The network linearized at given hidden errors: `prediction(e + d) ~ prediction + J d`.
 
@@ -195,7 +210,8 @@ class Relaxation(eqx.Module):
     * `energy`: `(nodes,)`, mean over the batch.
     * `unsettled`: `(batch,)`, the certificate: `||dF/de|| / ||dF/de at e = 0||` in error
       coordinates. 1 is the feedforward state, 0 is equilibrium.
-    * `decrease`: `(batch,)`, the energy the last step gained relative to what all steps gained.
+    * `decrease`: `(batch,)`, the energy that the last step which moved the example gained, relative
+      to what all steps gained; 1 where no step was taken or the energy rose.
     * `steps`: `(batch,)`, inference steps taken.
     * `evaluations`: `(batch,)`, gradients and Hessian-vector products computed.
     * `kinks`: whether the network's derivative jumps. Then `unsettled` does not need to vanish at
@@ -243,18 +259,21 @@ class Progress(eqx.Module):
 
 
 def relaxation(
-    problem: Problem, here: Evaluation, reference: Array, progress: Progress
+    problem: Problem, here: Evaluation, start: Evaluation, progress: Progress
 ) -> Relaxation:
-    """Builds the `Relaxation` at an evaluated point; `reference` is the norm at `e = 0`."""
-    output = problem.network.output
+    """Builds the `Relaxation` at an evaluated point; `start` is the feedforward pass."""
+    output, space = problem.network.output, problem.network.space
     error = jax.vmap(output.energy.error)(problem.target, here.prediction)
-    norm = problem.network.space.norm(here.gradient)
-    tiny = jnp.finfo(norm.dtype).tiny
+    norm, reference = space.norm(here.gradient), space.norm(start.gradient)
+    # Without a gradient to begin with, what is left is rounding or it is a departure.
+    rounding = jnp.finfo(norm.dtype).eps * space.norm(here.activities)
+    departed = jnp.where(norm <= rounding, 0, jnp.inf).astype(norm.dtype)
+    begun = reference > 0
     return Relaxation(
         activities={**here.activities, output.name: problem.target},
         errors={**here.errors, output.name: error},
         energy=evaluated_energies(problem, here).mean(axis=1),
-        unsettled=norm / jnp.maximum(reference, tiny),
+        unsettled=jnp.where(begun, norm / jnp.where(begun, reference, 1), departed),
         decrease=progress.decrease,
         steps=progress.steps,
         evaluations=progress.evaluations,
@@ -363,7 +382,9 @@ def _check_target(network: Network, target: Any, batch: int) -> Array:
     output: Node = network.output
     shape = network.output_shape
     array = jnp.asarray(target)
-    if jnp.issubdtype(array.dtype, jnp.integer) and array.shape[1:] == shape[:-1]:
+    # A single output is a regression, whose integers are values.
+    labels = bool(shape) and shape[-1] > 1 and array.shape[1:] == shape[:-1]
+    if jnp.issubdtype(array.dtype, jnp.integer) and labels:
         if not isinstance(array, jax.core.Tracer) and array.size:
             values = np.asarray(array)
             low, high = int(values.min()), int(values.max())

@@ -10,6 +10,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jax.extend import core as jax_core
 from jax.interpreters import partial_eval
 from jaxtyping import Array
@@ -26,8 +27,8 @@ _COMPARISONS = {
 def is_linear(network: Network) -> bool:
     """Whether every prediction is an affine function of the parents' activities.
 
-    True exactly when the traced derivative of every node in its parents' activities does not use
-    these activities. The input counts as an activity only where it is not an integer.
+    True exactly when the traced derivative of every node in its parents' activities uses none of
+    its parents, so that it is the same for all examples. Integer inputs (tokens) are constants.
     """
     return all(not any(_used_sources(jaxpr, count)) for jaxpr, count in _derivatives(network))
 
@@ -83,19 +84,34 @@ def _derivatives(network: Network) -> list[tuple[Any, int]]:
                 shape = shapes[parent] if isinstance(whole, Node) else shapes[parent][1:]
                 source = jax.ShapeDtypeStruct(shape, network.dtype)
             sources.append(source)
-        if not all(jax.numpy.issubdtype(source.dtype, jax.numpy.inexact) for source in sources):
-            continue
         function = entry.function if isinstance(entry, Node) else _first_block(entry.block)
         arrays, rest = eqx.partition(function, eqx.is_array)
         count = len(sources)
+        moving = [i for i, s in enumerate(sources) if jnp.issubdtype(s.dtype, jnp.inexact)]
+        if not moving:
+            continue
 
         def tangent(
-            *given: Array, count: int = count, arrays: Any = arrays, rest: Any = rest
+            *given: Array,
+            count: int = count,
+            moving: list[int] = moving,
+            arrays: Any = arrays,
+            rest: Any = rest,
         ) -> Array:
             whole = eqx.combine(arrays, rest)
-            return jax.jvp(whole, tuple(given[:count]), tuple(given[count:]))[1]
 
-        found.append((jax.make_jaxpr(tangent)(*sources, *sources), count))
+            def of_moving(*chosen: Array) -> Array:
+                every = list(given[:count])
+                for index, value in zip(moving, chosen, strict=True):
+                    every[index] = value
+                result: Array = whole(*every)
+                return result
+
+            primals = tuple(given[index] for index in moving)
+            return jax.jvp(of_moving, primals, tuple(given[count:]))[1]
+
+        tangents = [sources[index] for index in moving]
+        found.append((jax.make_jaxpr(tangent)(*sources, *tangents), count))
     return found
 
 

@@ -45,8 +45,16 @@ class VectorSpace(eqx.Module):
         return sum(parts[1:], start=parts[0])
 
     def norm(self, a: Entries) -> Float[Array, " batch"]:
-        """Euclidean norm of every example."""
-        return jnp.sqrt(self.dot(a, a))
+        """Euclidean norm of every example; squares neither overflow nor vanish."""
+        axes = dict(self.batch_axes)
+        sizes = []
+        for name in a:
+            rest = tuple(axis for axis in range(a[name].ndim) if axis != axes[name])
+            sizes.append(jnp.max(jnp.abs(a[name]), axis=rest))
+        largest = jnp.max(jnp.stack(sizes), axis=0)
+        unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
+        scaled = self.scale(1 / unit, a)
+        return unit * jnp.sqrt(self.dot(scaled, scaled))
 
     def add(self, a: Entries, scale: Float[Array, " batch"], b: Entries) -> Entries:
         """`a + scale * b` with one scale per example."""

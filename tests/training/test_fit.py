@@ -229,7 +229,8 @@ def test_the_history_of_predictive_coding(blobs, network):
     for record in result.history:
         assert set(record) == EPOCH_KEYS
         assert 0 <= record["unsettled"]["median"] <= record["unsettled"]["max"]
-        assert record["pc_strength"] == pytest.approx(0.1, rel=1e-5)
+        # Held by one random estimate and measured by another: equal up to their spread.
+        assert record["pc_strength"] == pytest.approx(0.1, rel=0.4)
         assert record["output_precision"] > 0
         assert 0.5 < record["cosine_to_backprop"] < 1
         assert len(record["cosine_to_backprop_per_node"]) == network.depth

@@ -28,11 +28,10 @@ class SolverState(eqx.Module):
 
     **Fields**
 
-    * `energy`, `previous_energy`: `(batch,)`, after the last step and before it.
+    * `previous_energy`: `(batch,)`, before the last step that moved the example.
     * `steps`, `evaluations`: `(batch,)`, taken so far.
     """
 
-    energy: Float[Array, " batch"]
     previous_energy: Float[Array, " batch"]
     steps: Int[Array, " batch"]
     evaluations: Int[Array, " batch"]
@@ -84,15 +83,17 @@ def infer(problem: Problem, solver: Solver, *, start: Linearization | None = Non
     inference. By the envelope theorem the derivative of the energy at fixed activities is that of
     the equilibrated energy.
 
-    `start`, a `Linearization` at `e = 0` of the same network and input, saves computing it again.
+    Compiled once per shape and solver. `start`, a `Linearization` at `e = 0` of the same network
+    and input, saves computing it again inside a larger compiled function.
 
     ```python
     relaxed = fx.infer(problem, fx.Newton(tolerance=1e-6))
     print(relaxed.describe())
     ```
     """
-    relaxed, _ = _drive(problem, solver, start, None)
-    return relaxed
+    if start is not None:
+        return _drive(problem, solver, start, None)[0]
+    return _compiled(problem, solver, None)[0]
 
 
 def trace(
@@ -110,8 +111,11 @@ def trace(
 
     Returns the relaxation and the observations stacked along a leading axis of `steps + 1`.
     """
+    if steps is not None:
+        steps = checked_count("steps", steps, least=1)
     steps = solver.max_steps if steps is None else min(steps, solver.max_steps)
-    return _drive(problem, solver, None, (observe, steps))
+    relaxed, observations = _compiled(problem, solver, (observe, steps))
+    return relaxed, observations
 
 
 def _drive(
@@ -156,22 +160,25 @@ def _drive(
 
         state, _ = jax.lax.while_loop(going, advance, (state, jnp.asarray(0)))
     there = solver.evaluation(problem, state)
-    gained = here.energy - there.energy
-    tiny = jnp.finfo(gained.dtype).tiny
+    gained, last = here.energy - there.energy, state.previous_energy - there.energy
+    fell = (gained > 0) & (last >= 0)
     progress = Progress(
-        decrease=(state.previous_energy - state.energy) / jnp.maximum(gained, tiny),
+        decrease=jnp.where(fell, last / jnp.where(fell, gained, 1), 1),
         steps=state.steps,
         evaluations=state.evaluations,
     )
-    reference = problem.network.space.norm(here.gradient)
-    return relaxation(problem, there, reference, progress), observations
+    return relaxation(problem, there, here, progress), observations
+
+
+@eqx.filter_jit
+def _compiled(problem: Problem, solver: Solver, record: Any) -> tuple[Relaxation, Any]:
+    return _drive(problem, solver, None, record)
 
 
 def beginning(here: Evaluation, evaluations: int = 1) -> dict[str, Array]:
     """The common fields of a state at the feedforward pass, after so many gradients."""
     count = jnp.zeros(here.energy.shape, int)
     return {
-        "energy": here.energy,
         "previous_energy": here.energy,
         "steps": count,
         "evaluations": count + evaluations,

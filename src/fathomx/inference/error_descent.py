@@ -49,8 +49,7 @@ class ErrorDescent(Descent):
         errors, optimizer = self.descend(problem, state, state.here.gradient)
         here = evaluate(problem, errors)
         return ErrorDescentState(
-            energy=here.energy,
-            previous_energy=state.energy,
+            previous_energy=state.here.energy,
             steps=state.steps + 1,
             evaluations=state.evaluations + 1,
             coordinates=errors,

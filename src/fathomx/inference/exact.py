@@ -66,7 +66,7 @@ class Exact(Solver):
         errors = problem.unweigh(start.pull(solved.reshape(problem.target.shape)))
         there = evaluate(problem, errors)
         begun = beginning(here, evaluations=1)
-        begun.update(energy=there.energy, steps=begun["steps"] + 1)
+        begun["steps"] = begun["steps"] + 1
         return ExactState(**begun, here=there)
 
     def step(self, problem: Problem, state: ExactState) -> ExactState:

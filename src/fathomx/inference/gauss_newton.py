@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
 from fathomx.inference.base import Solver, SolverState, beginning, checked_count
-from fathomx.problem import Evaluation, Linearization, Problem, evaluate
+from fathomx.problem import Evaluation, Linearization, Problem, evaluate, select
 from fathomx.vector_space import Entries, zeros_like
 
 _HALVINGS = 12
@@ -82,9 +82,9 @@ class GaussNewton(Solver):
         ones = jnp.ones_like(here.energy)
         errors = problem.network.space.add(here.errors, ones, direction)
         there, tries = backtrack(problem, here, direction, evaluate(problem, errors))
+        moved = there.energy < here.energy
         return GaussNewtonState(
-            energy=there.energy,
-            previous_energy=here.energy,
+            previous_energy=jnp.where(moved, here.energy, state.previous_energy),
             steps=state.steps + 1,
             evaluations=state.evaluations + self.cg_iterations + tries,
             here=there,
@@ -107,16 +107,9 @@ class GaussNewton(Solver):
 
         residual = space.scale(-jnp.ones_like(here.energy), here.gradient)
         scaled = problem.unweigh(residual)
-        solution, search = zeros_like(residual), scaled
-        product = space.dot(residual, scaled)
-        for iteration in range(self.cg_iterations):
-            if iteration + 1 == self.cg_iterations:
-                # The last step length needs no pull: p^T A p = p^T Pi p + (J p)^T G (J p).
-                pushed = linearized.push(search)
-                outputs = tuple(range(1, pushed.ndim))
-                bent = space.dot(problem.weigh(search), search)
-                bent = bent + jnp.sum(pushed * curvature(pushed), axis=outputs)
-                return space.add(solution, _ratio(product, bent), search)
+
+        def iterate(_: Any, carry: tuple[Entries, Entries, Entries, Array]) -> Any:
+            solution, residual, search, product = carry
             applied = apply(search)
             length = _ratio(product, space.dot(search, applied))
             solution = space.add(solution, length, search)
@@ -124,8 +117,15 @@ class GaussNewton(Solver):
             scaled = problem.unweigh(residual)
             renewed = space.dot(residual, scaled)
             search = space.add(scaled, _ratio(renewed, product), search)
-            product = renewed
-        raise AssertionError("unreachable: cg_iterations is at least 1")
+            return solution, residual, search, renewed
+
+        begun = (zeros_like(residual), residual, scaled, space.dot(residual, scaled))
+        solution, _, search, product = jax.lax.fori_loop(0, self.cg_iterations - 1, iterate, begun)
+        # The last step length needs no pull: p^T A p = p^T Pi p + (J p)^T G (J p).
+        pushed = linearized.push(search)
+        bent = space.dot(problem.weigh(search), search)
+        bent = bent + jnp.sum(pushed * curvature(pushed), axis=tuple(range(1, pushed.ndim)))
+        return space.add(solution, _ratio(product, bent), search)
 
 
 def _ratio(above: Array, below: Array) -> Array:
@@ -154,11 +154,11 @@ def backtrack(
     def halve(carry: tuple[Array, Evaluation, Array, Array]) -> Any:
         length, there, tries, halvings = carry
         bad = rises(there)
-        length = jnp.where(bad, jnp.where(halvings + 1 == _HALVINGS, 0, length / 2), length)
+        length = jnp.where(bad, length / 2, length)
         there = evaluate(problem, space.add(here.errors, length, direction))
         return length, there, tries + bad, halvings + 1
 
     ones = jnp.ones_like(here.energy)
     carry = (ones, full, jnp.ones(here.energy.shape, int), jnp.asarray(0))
     _, there, tries, _ = jax.lax.while_loop(going, halve, carry)
-    return there, tries
+    return select(problem, rises(there), here, there), tries

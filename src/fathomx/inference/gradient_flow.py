@@ -15,6 +15,7 @@ from fathomx.problem import Evaluation, Linearization, Problem, evaluate, node_e
 from fathomx.vector_space import Entries
 
 _FIRST_SEGMENT = 1.0
+_MOST_ODE_STEPS = 1_000_000
 
 
 class GradientFlowState(SolverState):
@@ -89,7 +90,8 @@ class GradientFlow(Solver):
 
     def finished(self, problem: Problem, state: GradientFlowState) -> Bool[Array, " batch"]:
         # The event stops on the threshold's other side only up to the last step's accuracy.
-        return state.norm <= 1.001 * self.tolerance * state.reference
+        slow = state.norm <= 1.001 * self.tolerance * state.reference
+        return slow | ~jnp.isfinite(state.norm)
 
     def step(self, problem: Problem, state: GradientFlowState) -> GradientFlowState:
         space = problem.network.space
@@ -117,7 +119,7 @@ class GradientFlow(Solver):
                 saveat=diffrax.SaveAt(t1=True),
                 stepsize_controller=self.controller,
                 event=diffrax.Event(slow),
-                max_steps=None,
+                max_steps=_MOST_ODE_STEPS,
                 throw=False,
             )
             assert solution.ys is not None
@@ -130,10 +132,9 @@ class GradientFlow(Solver):
         )
         coordinates = space.where(idle, state.coordinates, moved)
         stages = _stages(self.solver)
-        energy = node_energies(problem, coordinates).sum(axis=0)
+        before = node_energies(problem, state.coordinates).sum(axis=0)
         return GradientFlowState(
-            energy=energy,
-            previous_energy=jnp.where(idle, state.previous_energy, state.energy),
+            previous_energy=jnp.where(idle, state.previous_energy, before),
             steps=state.steps + ~idle,
             evaluations=state.evaluations + jnp.where(idle, 0, taken * stages),
             coordinates=coordinates,

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from fathomx.inference.base import Solver, SolverState, beginning, checked_count, checked_positive
-from fathomx.problem import Evaluation, Linearization, Problem, evaluate
+from fathomx.problem import Evaluation, Linearization, Problem, evaluate, select
 from fathomx.structure import has_smoothed_form, smoothed
 from fathomx.vector_space import Entries, zeros_like
 
@@ -41,7 +41,8 @@ class Newton(Solver):
     **Arguments**
 
     * `tolerance`: relative gradient norm, positive; 1e-6 unless given. Below 1e-4 use float64.
-    * `max_iterations`: at least 1; 100 unless given.
+    * `max_iterations`: at least 1; 100 unless given. At each temperature of the smoothed energy
+      (below) at most 60 of them are taken before.
     * `cg_iterations`: at most so many Hessian-vector products in one iteration; 200 unless given.
 
     On networks with kinks (ReLU) the minima sit on kinks, where no gradient vanishes and Newton's
@@ -81,21 +82,22 @@ class Newton(Solver):
     ) -> NewtonState:
         scaled = problem.unweigh(here.gradient)
         return NewtonState(
-            **{**common, "energy": here.energy},
+            **common,
             here=here,
             radius=jnp.sqrt(problem.network.space.dot(here.gradient, scaled)),
             reference=reference,
-            done=problem.network.space.norm(here.gradient) == 0,
+            done=(problem.network.space.norm(here.gradient) == 0) | ~jnp.isfinite(here.energy),
         )
 
     def _continued(self, problem: Problem, state: NewtonState) -> NewtonState:
         """Follows the minimum of the smoothed energy to the smallest temperature."""
-        stage = Newton(_STAGE_TOLERANCE, _STAGE_STEPS, self.cg_iterations)
+        steps = min(_STAGE_STEPS, self.max_iterations)
+        stage = Newton(_STAGE_TOLERANCE, steps, self.cg_iterations)
 
         def moved(problem: Problem, state: NewtonState) -> NewtonState:
             here = evaluate(problem, state.here.errors)
             common = {
-                "previous_energy": state.energy,
+                "previous_energy": state.here.energy,
                 "steps": state.steps,
                 "evaluations": state.evaluations + 1,
             }
@@ -107,7 +109,7 @@ class Newton(Solver):
             )
 
             def going(inner: tuple[NewtonState, Array]) -> Array:
-                return (inner[1] < _STAGE_STEPS) & ~jnp.all(inner[0].done)
+                return (inner[1] < stage.max_iterations) & ~jnp.all(inner[0].done)
 
             def advance(inner: tuple[NewtonState, Array]) -> tuple[NewtonState, Array]:
                 return stage.step(smooth, inner[0]), inner[1] + 1
@@ -119,11 +121,10 @@ class Newton(Solver):
         followed, _ = jax.lax.scan(descend, state, temperatures)
         there = moved(problem, followed)
         # A path that ends higher than it began is not taken.
-        better = there.energy <= state.energy
-        here = _select(problem, better, there.here, state.here)
+        better = there.here.energy <= state.here.energy
+        here = select(problem, better, there.here, state.here)
         return NewtonState(
-            energy=here.energy,
-            previous_energy=state.energy,
+            previous_energy=state.here.energy,
             steps=there.steps,
             evaluations=there.evaluations,
             here=here,
@@ -153,21 +154,20 @@ class Newton(Solver):
         length = jnp.sqrt(space.dot(problem.weigh(direction), direction))
         radius = jnp.where(ratio < _SHRINK, length / 4, state.radius)
         radius = jnp.where((ratio > _EXPAND) & at_boundary, 2 * state.radius, radius)
-        here = _select(problem, take, there, here)
+        here = select(problem, take, there, here)
         settled = space.norm(here.gradient) <= self.tolerance * state.reference
         scale = jnp.sqrt(space.dot(problem.weigh(here.errors), here.errors))
         collapsed = radius <= jnp.finfo(radius.dtype).eps * (scale + state.reference)
         # Once rounding hides all progress and the gradient stops falling, more steps are noise.
         stalled = rounding & (space.norm(there.gradient) >= 0.5 * space.norm(state.here.gradient))
         return NewtonState(
-            energy=here.energy,
-            previous_energy=jnp.where(idle, state.previous_energy, state.energy),
+            previous_energy=jnp.where(take, state.here.energy, state.previous_energy),
             steps=state.steps + ~idle,
             evaluations=state.evaluations + jnp.where(idle, 0, products + 1),
             here=here,
             radius=jnp.where(idle, state.radius, radius),
             reference=state.reference,
-            done=idle | settled | collapsed | stalled,
+            done=idle | settled | collapsed | stalled | ~jnp.isfinite(here.energy),
         )
 
     def evaluation(self, problem: Problem, state: NewtonState) -> Evaluation:
@@ -218,7 +218,7 @@ def _steihaug(
         length = now.product / jnp.where(negative, 1, curvature)
         trial = space.add(now.solution, length, now.search)
         outside = space.dot(problem.weigh(trial), trial) >= state.radius**2
-        leaves = negative | outside
+        leaves = negative | outside | ~jnp.isfinite(curvature)
         length = jnp.where(leaves, _to_boundary(problem, now, state.radius), length)
         length = jnp.where(now.active, length, 0)
         solution = space.add(now.solution, length, now.search)
@@ -272,15 +272,3 @@ def _to_boundary(problem: Problem, now: _Search, radius: Array) -> Array:
     # The form without cancellation for either sign of b.
     safe = jnp.where(b > 0, b + root, 1)
     return jnp.where(b > 0, -c / safe, (root - b) / jnp.where(a > 0, a, 1))
-
-
-def _select(problem: Problem, mask: Array, a: Evaluation, b: Evaluation) -> Evaluation:
-    where = problem.network.space.where
-    shaped = mask.reshape(-1, *[1] * (a.prediction.ndim - 1))
-    return Evaluation(
-        errors=where(mask, a.errors, b.errors),
-        activities=where(mask, a.activities, b.activities),
-        prediction=jnp.where(shaped, a.prediction, b.prediction),
-        energy=jnp.where(mask, a.energy, b.energy),
-        gradient=where(mask, a.gradient, b.gradient),
-    )

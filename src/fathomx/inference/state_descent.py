@@ -52,8 +52,7 @@ class StateDescent(Descent):
         gradient, energies = jax.grad(total, has_aux=True)(state.coordinates)
         coordinates, optimizer = self.descend(problem, state, gradient)
         return DescentState(
-            energy=energies,
-            previous_energy=state.energy,
+            previous_energy=energies,
             steps=state.steps + 1,
             evaluations=state.evaluations + 1,
             coordinates=coordinates,

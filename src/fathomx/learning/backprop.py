@@ -20,7 +20,7 @@ class Backprop(LearningRule):
     with the output energy at precision 1, by reverse-mode differentiation.
 
     ```python
-    result = fx.fit(network, data, fx.Backprop(), optimizer=optax.adam(1e-2))
+    result = fx.fit(network, data, fx.Backprop(), optimizer=optax.adam(1e-2, eps=1e-12))
     ```
     """
 

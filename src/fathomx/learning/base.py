@@ -22,7 +22,8 @@ class StepReport(eqx.Module):
     * `loss`: the output energy at precision 1 at the feedforward pass, mean over the batch.
     * `accuracy`: how often the largest output is the target's largest.
     * `unsettled_median`, `unsettled_max`: of the certificate over the batch; NaN without inference.
-    * `strength`, `output_precision`: NaN where there is no inference.
+    * `strength`, `output_precision`: NaN where there is no inference. A held strength is the value
+      held, by construction; `fit` reports an independent estimate after every epoch.
     * `energy`: `(nodes,)` after inference; the loss alone where there is none.
     """
 

@@ -70,7 +70,7 @@ class Checkpoints:
                 shutil.rmtree(unfinished, ignore_errors=True)
             raise CheckpointError(
                 f"the checkpoint at step {position} could not be written to {self.folder}: "
-                f"{_reason(error)} Free some space or choose another --out, then resume."
+                f"{_reason(error)} Free some space, then resume, or start with another --out."
             ) from None
 
     def restore(self, fresh: TrainingState) -> TrainingState | None:

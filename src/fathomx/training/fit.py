@@ -22,9 +22,12 @@ from fathomx.problem import Problem
 from fathomx.strength import strength
 from fathomx.training.observer import Observer, Plan, TrainingState, plain
 
+# Keeps the run's random numbers apart from those of weights that were drawn from the same seed.
+_RUN = 1_000_003
 _MOST_STEPS = 128
 _SECONDS_PER_DISPATCH = 0.5
 _SCORED_AT_ONCE = 500
+_STRENGTH_PROBES = 8
 
 
 class DivergenceError(ArithmeticError):
@@ -37,7 +40,7 @@ class FitResult:
 
     * `network`: trained.
     * `history`: one dictionary per epoch (training and validation loss and accuracy, `unsettled`,
-      `strength`, `cosine_to_backprop` overall and per node).
+      `pc_strength`, `cosine_to_backprop` overall and per node).
     * `summary`: the numbers at the end, `test_accuracy` among them.
     """
 
@@ -70,12 +73,18 @@ def fit(
     * `seed`: the same seed gives the same run, bit for bit, on the same machine.
     * `observers`: who is told about the run (`fathomx.training.Observer`): run folders, progress.
 
+    What the numbers mean: `unsettled` is the median over the last epoch's steps of the batch's
+    median, and the largest of all; `cosine_to_backprop` and `pc_strength` are taken on one fixed
+    batch of training examples with the weights at the end of the epoch, the strength at the output
+    precision that the rule uses there (1 for backprop) and with random signs of its own;
+    `train_seconds` includes compilation, validation, probes and checkpoints.
+
     Raises `ValueError` for a batch larger than the data and for shapes that do not fit, and
     `DivergenceError` when weights or energies stop being finite.
 
     ```python
     result = fx.fit(network, fx.data.load("digits"), fx.Equilibrium(),
-                    optimizer=optax.adam(1e-2), epochs=10)
+                    optimizer=optax.adam(1e-2, eps=1e-12), epochs=10)
     ```
     """
     rule = Equilibrium() if rule is None else rule
@@ -131,14 +140,14 @@ class _Run:
     ) -> None:
         self.data, self.rule, self.plan, self.observers = data, rule, plan, observers
         self.seed = seed
-        self.inputs = jnp.asarray(data.train.inputs, network.dtype)
+        self.inputs = jnp.asarray(data.train.inputs, network.input_dtype)
         self.labels = jnp.asarray(data.train.labels)
         probe = slice(0, min(plan.batch_size, len(data.train.labels)))
         self.probe = (self.inputs[probe], self.labels[probe])
         fresh = TrainingState(
             network=network,
             optimizer=optimizer.init(eqx.filter(network, eqx.is_inexact_array)),
-            key=jax.random.key(seed),
+            key=jax.random.fold_in(jax.random.key(seed), _RUN),
             epoch=jnp.zeros((), jnp.int32),
             step=jnp.zeros((), jnp.int32),
         )
@@ -233,9 +242,8 @@ class _Run:
         loss, accuracy = score(network, self.data.validation)
         self._check_weights(epoch, loss)
         key = jax.random.fold_in(jax.random.fold_in(self.state.key, 2), epoch)
-        aligned, sensitivity = _probe(network, self.rule, *self.probe, key)
+        aligned, probed_strength = _probe(network, self.rule, *self.probe, key)
         inferred = np.isfinite(gather("strength")).any()
-        final_strength = gather("strength")[-1] if inferred else float(sensitivity)
         record = plain(
             {
                 "epoch": epoch + 1,
@@ -248,7 +256,7 @@ class _Run:
                     "median": np.median(gather("unsettled_median")) if inferred else None,
                     "max": gather("unsettled_max").max() if inferred else None,
                 },
-                "pc_strength": final_strength,
+                "pc_strength": probed_strength,
                 "output_precision": gather("output_precision")[-1] if inferred else None,
                 "cosine_to_backprop": aligned.overall,
                 "cosine_to_backprop_per_node": aligned.cosine,
@@ -339,7 +347,12 @@ def _probe(
     network: Network, rule: LearningRule, input: Array, labels: Array, key: PRNGKeyArray
 ) -> Any:
     problem = Problem(network, input, labels, output_precision=1.0)
-    return alignment(problem, rule, key), strength(problem, key)
+    _, report = rule.gradient(problem, key)
+    # Signs of its own: the precision that a rule chose by its own estimate would confirm itself.
+    keys = jax.random.split(jax.random.fold_in(key, 1), _STRENGTH_PROBES)
+    sensitivity = jnp.mean(jax.lax.map(lambda probe: strength(problem, probe), keys))
+    precision = jnp.where(jnp.isfinite(report.output_precision), report.output_precision, 1)
+    return alignment(problem, rule, key), sensitivity * precision
 
 
 @eqx.filter_jit

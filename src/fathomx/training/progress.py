@@ -69,8 +69,8 @@ class ProgressBar(Observer):
         if record["unsettled"]["median"] is not None:
             text += (
                 f"  unsettled {record['unsettled']['median']:.2g}"
-                f" (max {record['unsettled']['max']:.2g})"
-                f"  strength {record['pc_strength']:.2g}"
+                f" (max {_shown(record['unsettled']['max'], '.2g')})"
+                f"  strength {_shown(record['pc_strength'], '.2g')}"
                 f"  cosine to backprop {_shown(record['cosine_to_backprop'], '.3f')}"
             )
         self._console.print(text, highlight=False, soft_wrap=True)

@@ -112,7 +112,8 @@ class RunFolder(Observer):
         self._save(state)
 
     def interrupted(self, state: TrainingState) -> None:
-        self._save(state)
+        if self._plan is not None:
+            self._save(state)
         self.close()
 
     def finished(self, summary: dict[str, Any], state: TrainingState) -> None:
@@ -208,8 +209,8 @@ def write_text(path: Path, text: str) -> None:
 
 def _unwritable(path: Path, error: OSError) -> RunFolderError:
     return RunFolderError(
-        f"{path} cannot be written: {error.strerror}; free some space or choose another --out, "
-        "then continue the run with --resume."
+        f"{path} cannot be written: {error.strerror}; free some space, then continue the run with "
+        "--resume, or start it with another --out."
     )
 
 
