@@ -1,7 +1,8 @@
 """How far each solver gets, and at what price: float64, batch 32, width 128.
 
-Run with `make bench`, or `python benchmarks/equilibrium.py [--long]`; `--long` adds the 10,000
-steps of state descent that Newton is measured against (about ten minutes on two cores).
+Run with `make bench`, or `python benchmarks/equilibrium.py [--long] [CASE ...]` with cases
+`residual-32`, `residual-128`, `plain-20` (all, unless given); `--long` adds the 10,000 steps of
+state descent that Newton is measured against (about ten minutes on two cores).
 """
 
 from __future__ import annotations
@@ -19,11 +20,11 @@ import fathomx as fx
 
 jax.config.update("jax_enable_x64", True)
 
-CASES = (
-    ("residual, muPC, 32 nodes", fx.models.residual_mlp, 32, fx.MuPC()),
-    ("residual, muPC, 128 nodes", fx.models.residual_mlp, 128, fx.MuPC()),
-    ("plain, standard, 20 nodes", fx.models.mlp, 20, fx.Standard()),
-)
+CASES = {
+    "residual-32": ("residual, muPC, 32 nodes", fx.models.residual_mlp, 32, fx.MuPC()),
+    "residual-128": ("residual, muPC, 128 nodes", fx.models.residual_mlp, 128, fx.MuPC()),
+    "plain-20": ("plain, standard, 20 nodes", fx.models.mlp, 20, fx.Standard()),
+}
 
 
 def solvers(plain: bool, long: bool) -> dict[str, fx.Solver]:
@@ -47,11 +48,13 @@ def solvers(plain: bool, long: bool) -> dict[str, fx.Solver]:
 
 
 def main() -> None:
-    """Measures all cases and prints one table."""
+    """Measures the cases and prints a table of each."""
     long = "--long" in sys.argv
     infer = eqx.filter_jit(fx.infer)
-    rows: list[dict[str, Any]] = []
-    for label, make, depth, parameterization in CASES:
+    chosen = [name for name in sys.argv[1:] if name in CASES] or list(CASES)
+    for case in chosen:
+        label, make, depth, parameterization = CASES[case]
+        rows: list[dict[str, Any]] = []
         for activation in ("tanh", "gelu", "relu"):
             network = make(
                 784,
@@ -86,7 +89,7 @@ def main() -> None:
                 row["energy above lowest"] = row["energy"] / lowest - 1
                 gap = energies["feedforward"] - lowest
                 row["gap closed"] = (energies["feedforward"] - row["energy"]) / gap
-    publish("equilibrium", "Inference to equilibrium (float64, batch 32, width 128)", rows)
+        publish(f"equilibrium-{case}", f"Inference: {label} (float64, batch 32, width 128)", rows)
 
 
 if __name__ == "__main__":

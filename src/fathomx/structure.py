@@ -30,7 +30,7 @@ def is_linear(network: Network) -> bool:
     True exactly when the traced derivative of every node in its parents' activities uses none of
     its parents, so that it is the same for all examples. Integer inputs (tokens) are constants.
     """
-    return all(not any(_used_sources(jaxpr, count)) for jaxpr, count in _derivatives(network))
+    return all(not any(_used_sources(jaxpr, count)) for jaxpr, count, _ in _derivatives(network))
 
 
 def has_kinks(network: Network) -> bool:
@@ -43,9 +43,9 @@ def has_kinks(network: Network) -> bool:
     A function that compares without a jump in its derivative (ELU, a clamped variance) is reported
     as kinked too.
     """
-    for traced, count in _derivatives(network):
+    for traced, _, moving in _derivatives(network):
         jaxpr, used = partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
-        if _compares(jaxpr, [index < count for index, kept in enumerate(used) if kept])[0]:
+        if _compares(jaxpr, [index in moving for index, kept in enumerate(used) if kept])[0]:
             return True
     return False
 
@@ -70,8 +70,11 @@ def smoothed(network: Network, temperature: Array) -> Network:
     return jax.tree.map(smooth, network)
 
 
-def _derivatives(network: Network) -> list[tuple[Any, int]]:
-    """For every entry the traced map (sources, source tangents) -> tangent of the prediction."""
+def _derivatives(network: Network) -> list[tuple[Any, int, list[int]]]:
+    """For every entry the traced map (sources, tangents) -> tangent of the prediction.
+
+    With it the number of sources and the positions of those that are not integers.
+    """
     shapes = network.shapes
     found = []
     for entry in network.nodes:
@@ -111,7 +114,7 @@ def _derivatives(network: Network) -> list[tuple[Any, int]]:
             return jax.jvp(of_moving, primals, tuple(given[count:]))[1]
 
         tangents = [sources[index] for index in moving]
-        found.append((jax.make_jaxpr(tangent)(*sources, *tangents), count))
+        found.append((jax.make_jaxpr(tangent)(*sources, *tangents), count, moving))
     return found
 
 

@@ -386,3 +386,10 @@ def test_solvers_are_values(name):
     solver = SOLVERS[name].brief
     assert type(solver).__name__ in repr(solver)
     assert jax.tree.unflatten(*reversed(jax.tree.flatten(solver))) == solver
+
+
+def test_a_trace_needs_a_step():
+    network = fx.models.mlp(3, 2, width=4, depth=3, key=jax.random.key(0))
+    problem = fx.Problem(network, jnp.ones((1, 3)), jnp.ones((1, 2)))
+    with pytest.raises(ValueError, match="steps"):
+        fx.trace(problem, fx.GaussNewton(), steps=0)

@@ -439,6 +439,21 @@ FUNCTIONS = {
 }
 
 
+def test_a_gate_by_a_token_is_not_linear():
+    """The derivative in the activity depends on the integer input, so it differs by example."""
+
+    def network(gate):
+        embed = fx.Node("a", lambda token: jnp.eye(4)[token], parents=("input",))
+        gated = fx.Node("b", gate, parents=("input", "a"))
+        return fx.Network([embed, gated, fx.Node("out", identity)], (), input_dtype=jnp.int32)
+
+    assert not is_linear(network(lambda token, z: z * token))
+    assert not is_linear(network(lambda token, z: jnp.tanh(z) + token))
+    assert is_linear(network(lambda token, z: 2 * z + token))
+    assert has_kinks(network(lambda token, z: jax.nn.relu(z) + token))
+    assert not has_kinks(network(lambda token, z: jnp.where(token > 1, jnp.tanh(z), z)))
+
+
 def around(function):
     return fx.Network([fx.Node("a", Map(jnp.eye(4), function)), fx.Node("out", identity)], (4,))
 

@@ -209,3 +209,11 @@ def test_options_of_solvers_are_checked(make, word):
     # Values of a wrong type are stopped by the run-time check of annotations already.
     with pytest.raises((ValueError, TypeError), match=word):
         make()
+
+
+def test_integers_are_values_where_the_output_is_a_single_number():
+    network = fx.models.mlp(3, 1, width=4, depth=2, key=jax.random.key(0))
+    problem = fx.Problem(network, np.ones((3, 3)), np.array([[0], [1], [7]]))
+    np.testing.assert_array_equal(problem.target, [[0.0], [1.0], [7.0]])
+    with pytest.raises(ValueError, match="target"):
+        fx.Problem(network, np.ones((3, 3)), np.array([0, 1, 7]))
