@@ -24,7 +24,6 @@ from fathomx.learning import Equilibrium
 from fathomx.network import Network
 from fathomx.problem import Problem
 from fathomx.report import verdict, write_comparison, write_page
-from fathomx.strength import HoldStrength, mean_sensitivity
 from fathomx.training import (
     CheckpointError,
     DivergenceError,
@@ -121,8 +120,7 @@ def train(out: Path | None, resume: Path | None, **given: Any) -> None:
     given = {name: value for name, value in given.items() if value is not None}
     console = Console()
     if resume is not None:
-        if out is not None:
-            raise ValueError("--resume continues in its own folder; leave out --out.")
+        _refuse_out(out)
         job = Job.from_config(read_config(resume))
         if (resume / "summary.json").exists() and not (resume / "index.html").exists():
             # The run was stopped after its last number and before its page.
@@ -152,7 +150,9 @@ def compare(out: Path | None, resume: Path | None, **given: Any) -> None:
     if resume is None:
         job, folder = Job(**given), out or _new_folder("compare")
     else:
-        _check_resume(out, given)
+        _refuse_out(out)
+        if given:
+            raise ValueError("--resume continues a comparison as it was begun; leave out the rest.")
         job, folder = Job.from_config(read_config(resume / "predictive-coding")), resume
     if job.learning == "backprop":
         raise ValueError("compare runs backprop beside another rule; leave out --learning.")
@@ -185,11 +185,9 @@ def compare(out: Path | None, resume: Path | None, **given: Any) -> None:
     console.print(f"side by side: {page}", highlight=False, soft_wrap=True)
 
 
-def _check_resume(out: Path | None, given: dict[str, Any]) -> None:
+def _refuse_out(out: Path | None) -> None:
     if out is not None:
         raise ValueError("--resume continues in its own folder; leave out --out.")
-    if given:
-        raise ValueError("--resume continues a comparison as it was started; leave out the rest.")
 
 
 @dataclasses.dataclass(frozen=True)
@@ -247,12 +245,8 @@ def _record_inference(
 
     @eqx.filter_jit
     def energies(network: Network) -> Any:
-        problem = Problem(network, input, labels)
-        precision: Any = rule.output_precision
-        if isinstance(precision, HoldStrength):
-            sensitivity = mean_sensitivity(problem, jax.random.key(job.seed))
-            precision = precision.output_precision(sensitivity)
-        _, found = trace(problem.with_output_precision(precision), rule.solver)
+        problem, _ = rule.choose(Problem(network, input, labels), jax.random.key(job.seed))
+        _, found = trace(problem, rule.solver)
         return found.mean(axis=-1)
 
     write_json(

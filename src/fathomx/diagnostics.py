@@ -35,7 +35,12 @@ def alignment(problem: Problem, rule: LearningRule, key: PRNGKeyArray) -> Alignm
     fx.alignment(problem, fx.Equilibrium(), jax.random.key(0)).overall
     ```
     """
-    ours, our_size = _unit_size(rule.gradient(problem, key)[0])
+    return compare_to_backprop(problem, rule.gradient(problem, key)[0], key)
+
+
+def compare_to_backprop(problem: Problem, gradient: Network, key: PRNGKeyArray) -> Alignment:
+    """The alignment of a gradient that was computed already on this batch."""
+    ours, our_size = _unit_size(gradient)
     theirs, their_size = _unit_size(Backprop().gradient(problem, key)[0])
     between = node_dot(ours, theirs)
     own, other = node_dot(ours, ours), node_dot(theirs, theirs)

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jax.extend import core as jax_core
@@ -87,35 +86,26 @@ def _derivatives(network: Network) -> list[tuple[Any, int, list[int]]]:
                 shape = shapes[parent] if isinstance(whole, Node) else shapes[parent][1:]
                 source = jax.ShapeDtypeStruct(shape, network.dtype)
             sources.append(source)
-        function = entry.function if isinstance(entry, Node) else _first_block(entry.block)
-        arrays, rest = eqx.partition(function, eqx.is_array)
-        count = len(sources)
         moving = [i for i, s in enumerate(sources) if jnp.issubdtype(s.dtype, jnp.inexact)]
-        if not moving:
-            continue
-
-        def tangent(
-            *given: Array,
-            count: int = count,
-            moving: list[int] = moving,
-            arrays: Any = arrays,
-            rest: Any = rest,
-        ) -> Array:
-            whole = eqx.combine(arrays, rest)
-
-            def of_moving(*chosen: Array) -> Array:
-                every = list(given[:count])
-                for index, value in zip(moving, chosen, strict=True):
-                    every[index] = value
-                result: Array = whole(*every)
-                return result
-
-            primals = tuple(given[index] for index in moving)
-            return jax.jvp(of_moving, primals, tuple(given[count:]))[1]
-
-        tangents = [sources[index] for index in moving]
-        found.append((jax.make_jaxpr(tangent)(*sources, *tangents), count, moving))
+        if moving:
+            function = entry.function if isinstance(entry, Node) else _first_block(entry.block)
+            found.append((_derivative(function, sources, moving), len(sources), moving))
     return found
+
+
+def _derivative(function: Any, sources: list[Any], moving: list[int]) -> Any:
+    def tangent(given: list[Array], tangents: list[Array]) -> Array:
+        def of_moving(*chosen: Array) -> Array:
+            every = list(given)
+            for index, value in zip(moving, chosen, strict=True):
+                every[index] = value
+            result: Array = function(*every)
+            return result
+
+        primals = tuple(given[index] for index in moving)
+        return jax.jvp(of_moving, primals, tuple(tangents))[1]
+
+    return jax.make_jaxpr(tangent)(sources, [sources[index] for index in moving])
 
 
 def _used_sources(jaxpr: Any, count: int) -> list[bool]:

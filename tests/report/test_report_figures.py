@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from fathomx import report
-from fathomx.report.figures import RunFiles
+from fathomx.report.run_files import RunFiles
 
 
 def steps(epoch, step, values, **others):

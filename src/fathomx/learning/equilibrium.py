@@ -7,7 +7,7 @@ import math
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import PRNGKeyArray
+from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.inference import GaussNewton, Solver, infer
 from fathomx.learning.base import LearningRule, StepReport, feedforward_scores
@@ -61,14 +61,21 @@ class Equilibrium(LearningRule):
             )
         self.output_precision = output_precision
 
-    def gradient(self, problem: Problem, key: PRNGKeyArray) -> tuple[Network, StepReport]:
-        start = Linearization(problem, problem.network.zeros(problem.batch))
+    def choose(
+        self, problem: Problem, key: PRNGKeyArray, start: Linearization | None = None
+    ) -> tuple[Problem, Array]:
+        """The problem at this rule's output precision for the batch, and its strength."""
         sensitivity = mean_sensitivity(problem, key, start)
         if isinstance(self.output_precision, HoldStrength):
             precision = self.output_precision.output_precision(sensitivity)
         else:
             precision = jnp.asarray(self.output_precision, sensitivity.dtype)
-        problem = problem.with_output_precision(precision)
+        return problem.with_output_precision(precision), sensitivity * precision
+
+    def gradient(self, problem: Problem, key: PRNGKeyArray) -> tuple[Network, StepReport]:
+        start = Linearization(problem, problem.network.zeros(problem.batch))
+        problem, strength = self.choose(problem, key, start)
+        precision = problem.output_precision
         relaxed = infer(problem, self.solver, start=start)
         gradient = weight_gradient(problem, relaxed.activities, relaxed.errors)
         scaled: Network = jax.tree.map(lambda g: g / precision.astype(g.dtype), gradient)
@@ -78,7 +85,7 @@ class Equilibrium(LearningRule):
             accuracy=accuracy,
             unsettled_median=jnp.median(relaxed.unsettled),
             unsettled_max=jnp.max(relaxed.unsettled),
-            strength=sensitivity * precision,
+            strength=strength,
             output_precision=precision,
             energy=relaxed.energy,
         )

@@ -9,15 +9,12 @@ from typing import Any
 
 from fathomx.report.figures import (
     MissingMatplotlibError,
-    PathLike,
-    RunFiles,
     alignment_per_node,
-    atomic,
     energy_per_node,
-    finite,
     learning_curves,
     strength_and_settledness,
 )
+from fathomx.report.run_files import PathLike, RunFiles, atomic, finite
 
 DISGUISE = 0.99
 FAR = 0.5

@@ -15,7 +15,7 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.data import Dataset, Part
-from fathomx.diagnostics import alignment, node_dot
+from fathomx.diagnostics import compare_to_backprop, node_dot
 from fathomx.learning import Equilibrium, LearningRule, StepReport
 from fathomx.network import Network
 from fathomx.problem import Problem
@@ -347,12 +347,12 @@ def _probe(
     network: Network, rule: LearningRule, input: Array, labels: Array, key: PRNGKeyArray
 ) -> Any:
     problem = Problem(network, input, labels, output_precision=1.0)
-    _, report = rule.gradient(problem, key)
+    gradient, report = rule.gradient(problem, key)
     # Signs of its own: the precision that a rule chose by its own estimate would confirm itself.
     keys = jax.random.split(jax.random.fold_in(key, 1), _STRENGTH_PROBES)
     sensitivity = jnp.mean(jax.lax.map(lambda probe: strength(problem, probe), keys))
     precision = jnp.where(jnp.isfinite(report.output_precision), report.output_precision, 1)
-    return alignment(problem, rule, key), sensitivity * precision
+    return compare_to_backprop(problem, gradient, key), sensitivity * precision
 
 
 @eqx.filter_jit
