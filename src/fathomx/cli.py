@@ -1,4 +1,4 @@
-"""The command line: `fathomx train` and `fathomx compare`."""
+"""The command line: `fathomx train`, `fathomx compare` and `fathomx diagnose`."""
 
 from __future__ import annotations
 
@@ -12,18 +12,32 @@ from typing import Any
 import click
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+from rich import box
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
 import fathomx
+from fathomx import diagnostics
+from fathomx.arrival import arrivals
 from fathomx.data import DataError, Dataset
+from fathomx.diagnostics import EnergyBalance
 from fathomx.inference import trace
 from fathomx.job import Job
-from fathomx.learning import Equilibrium
+from fathomx.learning import PredictiveCoding
 from fathomx.network import Network
-from fathomx.problem import Problem
-from fathomx.report import verdict, write_comparison, write_page
+from fathomx.problem import Problem, Relaxation
+from fathomx.report import (
+    MissingMatplotlibError,
+    energy_beside_equilibrium,
+    energy_over_inference,
+    read_diagnosis,
+    verdict,
+    write_comparison,
+    write_page,
+)
+from fathomx.report.diagnosis import COLUMNS, caption, findings, rows
 from fathomx.training import (
     CheckpointError,
     DivergenceError,
@@ -32,6 +46,8 @@ from fathomx.training import (
     RunFolderError,
     fit,
 )
+from fathomx.training.checkpoints import Checkpoints
+from fathomx.training.observer import TrainingState
 from fathomx.training.run_folder import read_config, read_json, read_metrics, write_json
 
 _EXPECTED = (
@@ -73,16 +89,52 @@ def _fail(message: str, code: int = 1) -> int:
     return code
 
 
+class _Number(click.ParamType):
+    """An integer where it can be one, else a float."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        kind = click.INT if str(value).lstrip("+-").isdigit() else click.FLOAT
+        return kind.convert(value, param, ctx)
+
+
+_KINDS: dict[frozenset[str], Any] = {
+    frozenset({"int"}): click.INT,
+    frozenset({"float"}): click.FLOAT,
+    frozenset({"int", "float"}): _Number(),
+}
+
+
+def _option_of(field: dataclasses.Field[Any]) -> Callable[..., Any]:
+    """The option for a field of `Job`: of its type, or a pair of flags for a choice of two."""
+    types = frozenset(str(field.type).split(" | ")) - {"None"}
+    choices, name = field.metadata["choices"], field.name.replace("_", "-")
+    text = field.metadata["help"]
+    if choices:
+        listed = f"One of {', '.join(choices)}."
+        begun, bracket, default = text.partition("[default")
+        text = f"{begun.strip()} {listed} {bracket}{default}".strip()
+    if field.default is not None:
+        text += f" [default: {field.default}]"
+    if types == {"bool"}:
+        return click.option(f"--{name}/--no-{name}", field.name, default=None, help=text)
+    kind = _KINDS.get(types, click.STRING)
+    return click.option(f"--{name}", field.name, type=kind, default=None, help=text)
+
+
 def _job_options(command: Callable[..., Any]) -> Callable[..., Any]:
     """One option for every field of `Job`."""
     for field in reversed(dataclasses.fields(Job)):
-        kind: Any = {"int": int, "float": float, "float | None": float}.get(str(field.type), str)
-        choices = field.metadata["choices"]
-        text = field.metadata["help"] + (f" One of {', '.join(choices)}." if choices else "")
-        if field.default is not None:
-            text += f" [default: {field.default}]"
-        name = "--" + field.name.replace("_", "-")
-        command = click.option(name, field.name, type=kind, default=None, help=text)(command)
+        command = _option_of(field)(command)
+    return command
+
+
+def _diagnosis_options(command: Callable[..., Any]) -> Callable[..., Any]:
+    """One option for every field of `Job` but those of training."""
+    for field in reversed(dataclasses.fields(Job)):
+        if not field.metadata["training"]:
+            command = _option_of(field)(command)
     return command
 
 
@@ -127,13 +179,14 @@ def train(out: Path | None, resume: Path | None, **given: Any) -> None:
             write_page(resume)
             _print_verdict(console, resume)
             return
-        run = RunFolder.resume(resume, {**job.config(), **given})
+        stored = job.config()
+        run = RunFolder.resume(resume, {k: v for k, v in given.items() if v != stored[k]})
     else:
         job, run = Job(**given), None
     data = job.load()
     network = job.network(data)
     if run is None:
-        _check_batch_size(job, data)
+        job.check(data, network)
         run = RunFolder.create(out or _new_folder("train"), _config(job))
     _train(job, data, network, run, Session(console, "training", f"train --resume {run.folder}"))
     _print_verdict(console, run.folder)
@@ -158,13 +211,11 @@ def compare(out: Path | None, resume: Path | None, **given: Any) -> None:
         raise ValueError("compare runs backprop beside another rule; leave out --learning.")
     jobs = {
         "predictive-coding": job,
-        "backprop": dataclasses.replace(
-            job, learning="backprop", strength=None, output_precision=None
-        ),
+        "backprop": job.by_backprop(),
     }
     data = job.load()
     network = job.network(data)
-    _check_batch_size(job, data)
+    job.check(data, network)
     if resume is None and folder.exists():
         raise RunFolderError(
             f"{folder} exists already; choose another --out, or continue that comparison with "
@@ -183,6 +234,148 @@ def compare(out: Path | None, resume: Path | None, **given: Any) -> None:
     console.print(_comparison_table(summaries))
     _print_verdict(console, runs["predictive-coding"])
     console.print(f"side by side: {page}", highlight=False, soft_wrap=True)
+
+
+# What a trained network cannot be given anew.
+_OF_THE_NETWORK = (
+    "data",
+    "model",
+    "depth",
+    "width",
+    "activation",
+    "parameterization",
+    "normalization",
+    "auxiliary",
+)
+
+
+@commands.command()
+@_diagnosis_options
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Diagnose the trained network of this run folder. [default: a network at initialization]",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder of the diagnosis; must not exist. [default: a new one under runs/]",
+)
+def diagnose(run: Path | None, out: Path | None, **given: Any) -> None:
+    """Relaxes one batch and shows where in the network the energy sits."""
+    given = {name: value for name, value in given.items() if value is not None}
+    folder = out or _new_folder("diagnose")
+    if folder.exists():
+        raise RunFolderError(f"{folder} exists already; choose another --out.")
+    if run is None:
+        job = Job(**given)
+        data = job.load()
+        network = job.network(data)
+    else:
+        fixed = [f"--{name}" for name in _OF_THE_NETWORK if name in given]
+        if fixed:
+            raise ValueError(
+                f"--run takes the data set and the network from the run; leave out "
+                f"{' and '.join(fixed)}."
+            )
+        trained = Job.from_config(read_config(run))
+        job = trained.for_diagnosis(**given)
+        data = trained.load()
+        network = _trained(trained, data, run)
+    job.check(data, network)
+    content = _diagnosis(job, data, network) | {"run": None if run is None else str(run)}
+    folder.mkdir(parents=True)
+    write_json(folder / "diagnosis.json", content)
+    console = Console()
+    _print_diagnosis(console, read_diagnosis(folder))
+    try:
+        for draw in (energy_over_inference, energy_beside_equilibrium):
+            draw(folder, folder / "figures" / f"{draw.__name__}.png")
+    except MissingMatplotlibError as error:
+        console.print(escape(str(error)), highlight=False, soft_wrap=True)
+    console.print(f"diagnosis: {folder}", highlight=False, soft_wrap=True)
+
+
+def _trained(job: Job, data: Dataset, folder: Path) -> Network:
+    """The network of a run, with the weights of its newest checkpoint."""
+    network = job.network(data)
+    fresh = TrainingState(
+        network=network,
+        optimizer=job.rule().init_optimizer(job.optimizer(data), network),
+        key=jax.random.key(job.seed),
+        epoch=jnp.zeros((), jnp.int32),
+        step=jnp.zeros((), jnp.int32),
+    )
+    state = None
+    if (folder / "checkpoints").is_dir():
+        checkpoints = Checkpoints(folder / "checkpoints")
+        try:
+            state = checkpoints.restore(fresh)
+        finally:
+            checkpoints.close()
+    if state is None:
+        raise CheckpointError(f"{folder} holds no checkpoint, so there are no trained weights.")
+    return state.network
+
+
+def _diagnosis(job: Job, data: Dataset, network: Network) -> dict[str, Any]:
+    """The numbers of a diagnosis on the first batch of the training data."""
+    rule = job.rule()
+    assert isinstance(rule, PredictiveCoding)
+    input, labels = data.train.inputs[: job.batch_size], data.train.labels[: job.batch_size]
+    problem = Problem(network, input, labels).with_batch_statistics()
+    problem, strength = eqx.filter_jit(rule.choose)(problem, jax.random.key(job.seed))
+    found = diagnostics.diagnose(problem, rule.solver)
+
+    def state(relaxed: Relaxation, balance: EnergyBalance) -> dict[str, Any]:
+        unsettled = {
+            "median": jnp.median(relaxed.unsettled),
+            "max": jnp.max(relaxed.unsettled),
+        }
+        return {
+            "energy": relaxed.energy,
+            "imbalance": balance.imbalance,
+            "decay": balance.decay,
+            "reached": balance.reached,
+            "unsettled": unsettled,
+        }
+
+    options = {
+        field.name: getattr(job, field.name)
+        for field in dataclasses.fields(Job)
+        if not field.metadata["training"]
+    }
+    return {
+        **options,
+        "fathomx": fathomx.__version__,
+        "solver": repr(rule.solver),
+        # The options of the same names say how these were chosen.
+        "output_precision": problem.output_precision,
+        "strength": strength,
+        "labels": list(network.labels),
+        "arrivals": list(arrivals(network)),
+        **state(found.relaxed, found.balance),
+        "error_rms": found.error,
+        "activity_rms": found.activity,
+        "cosine_to_backprop": found.alignment.overall,
+        "cosine_to_backprop_per_node": found.alignment.cosine,
+        "length_to_backprop_per_node": found.alignment.ratio,
+        "equilibrium": state(found.equilibrium, found.equilibrium_balance),
+        "energy_per_step": found.energy,
+    }
+
+
+def _print_diagnosis(console: Console, content: dict[str, Any]) -> None:
+    table = Table(caption=caption(content), caption_justify="left", box=box.SIMPLE_HEAD)
+    for index, name in enumerate(COLUMNS):
+        table.add_column(name, justify="right" if index else "left", no_wrap=True)
+    for row in rows(content):
+        table.add_row(*map(escape, row))
+    console.print(table)
+    for sentence in findings(content):
+        console.print(sentence, highlight=False, soft_wrap=True)
 
 
 def _refuse_out(out: Path | None) -> None:
@@ -206,7 +399,7 @@ def _train(job: Job, data: Dataset, network: Network, run: RunFolder, session: S
     console.print(
         f"{name}: {job.model}, {network.depth} nodes, {job.data} "
         f"({len(data.train.labels)} training examples), {job.learning}"
-        + (f" with {job.solver()!r}" if isinstance(rule, Equilibrium) else ""),
+        + (f" with {job.solver()!r}" if isinstance(rule, PredictiveCoding) else ""),
         highlight=False,
         soft_wrap=True,
     )
@@ -231,13 +424,13 @@ def _train(job: Job, data: Dataset, network: Network, run: RunFolder, session: S
     finally:
         bar.close()
         run.close()
-    if isinstance(rule, Equilibrium):
+    if isinstance(rule, PredictiveCoding):
         _record_inference(job, data, network, result.network, rule, run.folder)
     write_page(run.folder)
 
 
 def _record_inference(
-    job: Job, data: Dataset, before: Network, after: Network, rule: Equilibrium, folder: Path
+    job: Job, data: Dataset, before: Network, after: Network, rule: PredictiveCoding, folder: Path
 ) -> None:
     """Energies per node over inference steps on one batch, before and after training."""
     size = min(job.batch_size, len(data.train.labels))
@@ -245,7 +438,7 @@ def _record_inference(
 
     @eqx.filter_jit
     def energies(network: Network) -> Any:
-        problem, _ = rule.choose(Problem(network, input, labels), jax.random.key(job.seed))
+        problem, _, _ = rule.prepare(Problem(network, input, labels), jax.random.key(job.seed))
         _, found = trace(problem, rule.solver)
         return found.mean(axis=-1)
 
@@ -260,25 +453,24 @@ def _record_inference(
     )
 
 
-def _check_batch_size(job: Job, data: Dataset) -> None:
-    if job.batch_size > len(data.train.labels):
-        raise ValueError(
-            f"batch_size is {job.batch_size}, but {data.name!r} has {len(data.train.labels)} "
-            "training examples; choose a smaller --batch-size."
-        )
-
-
 def _config(job: Job) -> dict[str, Any]:
-    options = [
-        f"--{name.replace('_', '-')} {value}"
-        for name, value in job.config().items()
-        if value is not None and value != getattr(Job(), name)
-    ]
     return {
         **job.config(),
         "fathomx": fathomx.__version__,
-        "command": " ".join(["fathomx train", *options]),
+        "command": " ".join(["fathomx train", *_as_options(job)]),
     }
+
+
+def _as_options(job: Job) -> list[str]:
+    """The options that lead to this job, where they are not the defaults."""
+    options = []
+    for name, value in job.config().items():
+        option = name.replace("_", "-")
+        if isinstance(value, bool):
+            options.append(f"--{option}" if value else f"--no-{option}")
+        elif value is not None and value != getattr(Job(), name):
+            options.append(f"--{option} {value}")
+    return options
 
 
 def _new_folder(command: str) -> Path:

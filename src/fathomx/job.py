@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import jax
@@ -22,43 +22,122 @@ from fathomx.inference import (
     StateDescent,
 )
 from fathomx.layers import ACTIVATIONS, unknown
-from fathomx.learning import Backprop, Equilibrium, LearningRule
-from fathomx.learning.equilibrium import DEFAULT_STRENGTH
-from fathomx.models import mlp, residual_mlp
+from fathomx.learning import (
+    DEFAULT_STRENGTH,
+    Backprop,
+    Equilibrium,
+    EquilibriumPropagation,
+    ForwardUpdate,
+    Incremental,
+    LearningRule,
+    PredictiveCoding,
+)
+from fathomx.models import mlp, residual_mlp, resnet, vgg
 from fathomx.network import Network
 from fathomx.parameterization import NTK, MuPC, Parameterization, Standard
+from fathomx.precision import Decaying, Precision, Spiking, Uniform
 from fathomx.strength import HoldStrength
 
-MODELS: dict[str, Callable[..., Network]] = {"residual-mlp": residual_mlp, "mlp": mlp}
-PARAMETERIZATIONS: dict[str, type[Parameterization]] = {
+
+@dataclasses.dataclass(frozen=True)
+class Model:
+    """A network that a job can build.
+
+    * `make`: its function in `fathomx.models`.
+    * `depth`, `width`, `parameterization`: what a job takes unless told otherwise. An integer
+      `width` counts units, one with a fraction multiplies channels.
+    * `images`: whether it takes inputs as images, or as vectors.
+    * `options`: the fields of `Job` that only some models have, with their defaults.
+    """
+
+    make: Callable[..., Network]
+    depth: int
+    width: int | float
+    parameterization: str
+    images: bool = False
+    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    def view(self, data: Dataset) -> Dataset:
+        """The data set in the form that the network takes."""
+        return data.images() if self.images else data.flat()
+
+    def build(self, data: Dataset, **choices: Any) -> Network:
+        """The network for this data set."""
+        if self.images:
+            return self.make(classes=data.classes, image_shape=data.input_shape, **choices)
+        return self.make(math.prod(data.input_shape), data.classes, **choices)
+
+
+MODELS: dict[str, Model] = {
+    "residual-mlp": Model(residual_mlp, 64, 128, "mupc"),
+    "mlp": Model(mlp, 64, 128, "mupc"),
+    "vgg": Model(vgg, 10, 1.0, "he", images=True, options={"normalization": "none"}),
+    "resnet": Model(
+        resnet, 10, 1.0, "he", images=True, options={"normalization": "none", "auxiliary": True}
+    ),
+}
+PARAMETERIZATIONS: dict[str, Callable[[], Parameterization]] = {
     "mupc": MuPC,
     "ntk": NTK,
     "standard": Standard,
+    "he": lambda: Standard(gain=math.sqrt(2)),
 }
-SOLVERS: dict[str, Callable[[], Solver]] = {
+NORMALIZATIONS = ("none", "batch", "group")
+DESCENTS: dict[str, Callable[..., Solver]] = {
+    "error-descent": ErrorDescent,
+    "state-descent": StateDescent,
+}
+SOLVERS: dict[str, Callable[..., Solver]] = {
     "gauss-newton": GaussNewton,
     # Networks are built in float32, which cannot reach Newton's own default of 1e-6.
     "newton": lambda: Newton(tolerance=1e-4),
-    "error-descent": ErrorDescent,
-    "state-descent": StateDescent,
+    **DESCENTS,
     "gradient-flow": GradientFlow,
     "exact": Exact,
 }
-RULES = ("equilibrium", "backprop")
+PRECISIONS: dict[str, Callable[[], Precision]] = {
+    "uniform": Uniform,
+    "spiking": Spiking,
+    "decaying": Decaying,
+}
+RULES: dict[str, Callable[[Solver, HoldStrength | float], PredictiveCoding]] = {
+    "equilibrium": Equilibrium,
+    "incremental": Incremental,
+    "forward-update": ForwardUpdate,
+    "equilibrium-propagation": EquilibriumPropagation,
+}
+# That of `resnet`, whose auxiliary nodes are built for one rate of state descent.
+_AUXILIARY_RATE = 0.5
+# Fields that configurations of the first version do not have.
+_ADDED = ("take", "normalization", "auxiliary", "precision", "steps", "activity_rate")
+_LEAST = {"depth": 2, "epochs": 1, "batch_size": 1, "steps": 1, "take": 1}
+_POSITIVE = ("learning_rate", "output_precision", "strength", "activity_rate")
 
 
-def _option(default: Any, help: str, choices: Any = None) -> Any:
-    return dataclasses.field(
-        default=default, metadata={"help": help, "choices": tuple(choices) if choices else None}
-    )
+def _per_model(pick: Callable[[Model], Any]) -> str:
+    """A default that depends on the model, in words."""
+    names: dict[Any, list[str]] = {}
+    for name, model in MODELS.items():
+        names.setdefault(pick(model), []).append(name)
+    said = [f"{value} for {' and '.join(group)}" for value, group in names.items()]
+    return f"[default: {', '.join(said)}]"
+
+
+def _option(default: Any, help: str, choices: Any = None, *, training: bool = False) -> Any:
+    """A field that is an option; `training` marks what a network's diagnosis does not ask for."""
+    chosen = tuple(choices) if choices else None
+    metadata = {"help": help, "choices": chosen, "training": training}
+    return dataclasses.field(default=default, metadata=metadata)
 
 
 @dataclasses.dataclass(frozen=True)
 class Job:
     """Everything that decides the result of `fathomx train`.
 
-    Every field is a command-line option of the same name. Raises `ValueError` for unknown names
-    (with the nearest valid one), numbers out of range, and options that contradict each other.
+    Every field is a command-line option of the same name. What is `None` and has a default is
+    filled in, so that the stored configuration says what was run. Raises `ValueError` for unknown
+    names (with the nearest valid one), numbers out of range, and options that contradict each
+    other.
 
     ```python
     job = Job(data="mnist", depth=128, epochs=1)
@@ -67,17 +146,56 @@ class Job:
     """
 
     data: str = _option("digits", "Data set.", data_sets.names())
+    take: int | None = _option(
+        None, "Train on so many examples only, the first ones.", training=True
+    )
     model: str = _option("residual-mlp", "Network.", MODELS)
-    depth: int = _option(64, "Number of nodes (weight layers), input and output layer included.")
-    width: int = _option(128, "Width of the hidden nodes.")
+    depth: int | None = _option(
+        None,
+        "Number of weight layers, input and output layer included. "
+        + _per_model(lambda model: model.depth),
+    )
+    width: int | float | None = _option(
+        None,
+        "Width of the hidden nodes: units of a perceptron, a multiplier of the channels of a "
+        "convolutional network. " + _per_model(lambda model: model.width),
+    )
     activation: str = _option("gelu", "Activation function.", ACTIVATIONS)
-    parameterization: str = _option("mupc", "How weights scale with size.", PARAMETERIZATIONS)
+    parameterization: str | None = _option(
+        None,
+        "How weights scale with size. " + _per_model(lambda model: model.parameterization),
+        PARAMETERIZATIONS,
+    )
+    normalization: str | None = _option(
+        None, "Of every convolution; vgg and resnet only. [default: none]", NORMALIZATIONS
+    )
+    auxiliary: bool | None = _option(
+        None,
+        "Auxiliary nodes on the skips, for equal arrival along all paths, or skips as edges; "
+        "resnet only. [default: auxiliary]",
+    )
     inference: str = _option("gauss-newton", "How activities relax.", SOLVERS)
-    learning: str = _option("equilibrium", "How weights learn.", RULES)
-    output_precision: float | None = _option(None, "Fixed output precision, instead of --strength.")
-    epochs: int = _option(15, "Passes over the training data.")
+    precision: str = _option(
+        "uniform", "How errors are weighed from step to step of a descent.", PRECISIONS
+    )
+    steps: int | None = _option(
+        None, "Inference steps of a descent. [default: 100 of states, 5 of errors]"
+    )
+    activity_rate: float | None = _option(
+        None,
+        "Rate of a descent. [default: 0.4 of states, 0.5 with auxiliary nodes, 0.2 of errors]",
+    )
+    learning: str = _option(
+        "equilibrium", "How weights learn.", (*RULES, "backprop"), training=True
+    )
+    output_precision: float | None = _option(
+        None, "Fixed output precision (or nudge), instead of --strength."
+    )
+    epochs: int = _option(15, "Passes over the training data.", training=True)
     batch_size: int = _option(64, "Examples in a step.")
-    learning_rate: float = _option(0.01, "Peak learning rate of Adam; it decays to 0 by a cosine.")
+    learning_rate: float = _option(
+        0.01, "Peak learning rate of Adam; it decays to 0 by a cosine.", training=True
+    )
     strength: float | None = _option(
         None,
         "How far from backprop: the output precision of every batch is chosen to hold this "
@@ -86,68 +204,196 @@ class Job:
     seed: int = _option(0, "Seed of the weights and of the order of the data.")
 
     def __post_init__(self) -> None:
+        self._check_values()
+        self._check_model()
+        self._check_inference()
+        self._check_learning()
+        self._fill_in()
+
+    def _check_values(self) -> None:
         for field in dataclasses.fields(self):
             value, choices = getattr(self, field.name), field.metadata["choices"]
-            if choices and value not in choices:
+            if choices and value is not None and value not in choices:
                 raise ValueError(unknown(field.name, value, choices))
-        for name, least in (("depth", 2), ("width", 1), ("epochs", 1), ("batch_size", 1)):
-            if getattr(self, name) < least:
-                raise ValueError(f"{name} must be at least {least}, not {getattr(self, name)}.")
-        for name in ("learning_rate", "output_precision", "strength"):
+        for name, least in _LEAST.items():
+            value = getattr(self, name)
+            if value is not None and value < least:
+                raise ValueError(f"{name} must be at least {least}, not {value}.")
+        for name in _POSITIVE:
             value = getattr(self, name)
             if value is not None and not (math.isfinite(value) and value > 0):
                 raise ValueError(f"{name} must be a positive, finite number, not {value}.")
         if not 0 <= self.seed < 2**32:
             raise ValueError(f"seed must lie in 0..{2**32 - 1}, not {self.seed}.")
+
+    def _check_model(self) -> None:
+        chosen = MODELS[self.model]
+        for name in ("normalization", "auxiliary"):
+            if getattr(self, name) is not None and name not in chosen.options:
+                having = " or ".join(repr(k) for k, m in MODELS.items() if name in m.options)
+                raise ValueError(
+                    f"model {self.model!r} has no {name}; leave it out, or use model {having}."
+                )
+        width = self.width
+        if width is None:
+            return
+        if not isinstance(chosen.width, int):
+            if not (math.isfinite(width) and width > 0):
+                raise ValueError(
+                    f"width multiplies the channels of model {self.model!r} and must be a "
+                    f"positive, finite number, not {width}."
+                )
+        elif not math.isfinite(width) or width != int(width):
+            raise ValueError(
+                f"width must be a whole number of units for model {self.model!r}, not {width}."
+            )
+        elif width < 1:
+            raise ValueError(f"width must be at least 1, not {width}.")
+
+    def _check_inference(self) -> None:
+        if self.inference == "exact" and self.activation != "linear":
+            raise ValueError(
+                "inference 'exact' needs a linear network; give activation 'linear', or use "
+                "inference 'newton' for the equilibrium of other networks."
+            )
+        given = self._descent_options()
+        if given and self.inference not in DESCENTS:
+            raise ValueError(
+                f"inference {self.inference!r} does not descend in steps; leave out "
+                f"{' and '.join(given)}, or use inference {' or '.join(map(repr, DESCENTS))}."
+            )
+
+    def _check_learning(self) -> None:
         if self.learning == "backprop" and (self.strength or self.output_precision):
             raise ValueError(
                 "learning 'backprop' has no inference; leave out strength and output_precision."
+            )
+        if self.learning == "backprop" and (given := self._descent_options()):
+            raise ValueError(
+                f"learning 'backprop' has no inference; leave out {' and '.join(given)}."
+            )
+        able = ("state-descent", "error-descent", "gauss-newton")
+        if self.learning == "incremental" and self.inference not in able:
+            raise ValueError(
+                "learning 'incremental' changes weights in every step of inference, which "
+                f"{self.inference!r} does not allow; use inference {', '.join(map(repr, able))}."
             )
         if self.strength is not None and self.output_precision is not None:
             raise ValueError(
                 "strength and output_precision exclude each other: either the output precision is "
                 "fixed, or it follows the strength; give one of them."
             )
-        if self.inference == "exact" and self.activation != "linear":
-            raise ValueError(
-                "inference 'exact' needs a linear network; give activation 'linear', or use "
-                "inference 'newton' for the equilibrium of other networks."
-            )
 
-        if self.learning == "equilibrium" and self.strength is None and not self.output_precision:
+    def _descent_options(self) -> list[str]:
+        """Names of the given options that only descents have."""
+        given = {
+            "precision": self.precision != "uniform",
+            "steps": self.steps is not None,
+            "activity_rate": self.activity_rate is not None,
+        }
+        return [name for name, is_given in given.items() if is_given]
+
+    def _fill_in(self) -> None:
+        chosen = MODELS[self.model]
+        options = {name: getattr(chosen, name) for name in ("depth", "width", "parameterization")}
+        filled = {
+            name: value
+            for name, value in {**options, **chosen.options}.items()
+            if getattr(self, name) is None
+        }
+        if self.width is not None:
+            filled["width"] = type(chosen.width)(self.width)
+        if self.learning != "backprop":
+            if self.strength is None and self.output_precision is None:
+                filled["strength"] = DEFAULT_STRENGTH
+            auxiliary = filled.get("auxiliary", self.auxiliary)
+            if auxiliary and self.inference == "state-descent" and self.activity_rate is None:
+                filled["activity_rate"] = _AUXILIARY_RATE
+        for name, value in filled.items():
             # Frozen fields are set this way; what is stored should say what was run.
-            object.__setattr__(self, "strength", DEFAULT_STRENGTH)
+            object.__setattr__(self, name, value)
 
     def load(self) -> Dataset:
-        """The data set."""
-        return data_sets.load(self.data)
+        """The data set, in the form that the model takes."""
+        data = MODELS[self.model].view(data_sets.load(self.data))
+        return data if self.take is None else data.take(self.take)
 
     def network(self, data: Dataset) -> Network:
         """The network at initialization, built for this data set."""
-        make = MODELS[self.model]
-        return make(
-            math.prod(data.input_shape),
-            data.classes,
-            width=self.width,
+        options: dict[str, Any] = {}
+        if self.normalization is not None:
+            options["normalization"] = None if self.normalization == "none" else self.normalization
+        if self.auxiliary is not None:
+            options["auxiliary"] = self.auxiliary
+        if self.auxiliary and self.inference == "state-descent" and self.activity_rate is not None:
+            options["activity_rate"] = self.activity_rate
+        assert self.parameterization is not None
+        return MODELS[self.model].build(
+            data,
             depth=self.depth,
+            width=self.width,
             activation=self.activation,
             parameterization=PARAMETERIZATIONS[self.parameterization](),
             key=jax.random.key(self.seed),
+            **options,
         )
 
     def rule(self) -> LearningRule:
         """The learning rule with its solver."""
         if self.learning == "backprop":
             return Backprop()
-        precision = self.output_precision
+        precision: HoldStrength | float | None = self.output_precision
         if precision is None:
             assert self.strength is not None
-            return Equilibrium(self.solver(), HoldStrength(self.strength))
-        return Equilibrium(self.solver(), precision)
+            precision = HoldStrength(self.strength)
+        return RULES[self.learning](self.solver(), precision)
 
     def solver(self) -> Solver:
-        """The inference algorithm with its defaults."""
-        return SOLVERS[self.inference]()
+        """The inference algorithm, with its defaults where nothing else is given."""
+        if self.inference not in DESCENTS:
+            return SOLVERS[self.inference]()
+        given: dict[str, Any] = {"precision": PRECISIONS[self.precision]()}
+        if self.activity_rate is not None:
+            given["optimizer"] = optax.sgd(self.activity_rate)
+        if self.steps is not None:
+            given["steps"] = self.steps
+        return DESCENTS[self.inference](**given)
+
+    def check(self, data: Dataset, network: Network) -> None:
+        """Raises `ValueError` for what only the data and the network show to be impossible."""
+        if self.batch_size > len(data.train.labels):
+            raise ValueError(
+                f"batch_size is {self.batch_size}, but {data.name!r} has "
+                f"{len(data.train.labels)} training examples; choose a smaller --batch-size."
+            )
+        solver = self.solver()
+        if isinstance(solver, StateDescent | ErrorDescent) and self.learning != "backprop":
+            solver.precision.check(solver.arrivals(network), solver.max_steps)
+
+    def by_backprop(self) -> Job:
+        """The same job with backprop, and without what belongs to inference."""
+        return dataclasses.replace(
+            self,
+            learning="backprop",
+            strength=None,
+            output_precision=None,
+            precision="uniform",
+            steps=None,
+            activity_rate=None,
+        )
+
+    def for_diagnosis(self, **changes: Any) -> Job:
+        """The job whose equilibrium a diagnosis of this job's network looks at.
+
+        `changes` are fields; what they replace takes its options along: another inference those of
+        descents, a strength or an output precision the other one.
+        """
+        config = {**self.config(), "learning": "equilibrium"}
+        if "inference" in changes:
+            config |= {"precision": "uniform", "steps": None, "activity_rate": None}
+        if "strength" in changes or "output_precision" in changes:
+            config |= {"strength": None, "output_precision": None}
+        return Job(**{**config, **changes})
 
     def optimizer(self, data: Dataset) -> optax.GradientTransformation:
         """Adam with a cosine schedule over the whole run and a small epsilon."""
@@ -160,10 +406,20 @@ class Job:
 
     @classmethod
     def from_config(cls, config: dict[str, Any]) -> Job:
-        """The job that a `config.json` describes; keys that are not fields are left out."""
+        """The job that a `config.json` describes; keys that are not fields are left out.
+
+        Raises `ValueError` for missing values and for those of a wrong type. Fields that an older
+        version did not have take their defaults, and where a float is expected, an integer will do.
+        """
         known = {field.name: str(field.type) for field in dataclasses.fields(cls)}
         given = {name: value for name, value in config.items() if name in known}
         for name, value in given.items():
-            if type(value).__name__.replace("NoneType", "None") not in known[name].split(" | "):
+            allowed = known[name].split(" | ")
+            if type(value) is int and "float" in allowed and "int" not in allowed:
+                given[name] = float(value)
+            elif type(value).__name__.replace("NoneType", "None") not in allowed:
                 raise ValueError(f"config.json is damaged: {name} is {value!r}, not {known[name]}.")
+        missing = [name for name in known if name not in given and name not in _ADDED]
+        if missing:
+            raise ValueError(f"config.json is damaged: it lacks {', '.join(missing)}.")
         return cls(**given)

@@ -4,17 +4,85 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, Float
 
 from fathomx.energy import Energy, Gaussian
 from fathomx.vector_space import Entries, VectorSpace
 
 INPUT = "input"
+Tree = TypeVar("Tree")
+
+
+class Statistics(eqx.Module):
+    """Mean and variance that a normalization divides out: arrays of a network that do not learn.
+
+    They are measured, not trained: `weights` and `split` leave them out of the weights.
+
+    **Fields**: `mean` and `variance`, both `(channels,)`.
+    """
+
+    mean: Float[Array, " channels"]
+    variance: Float[Array, " channels"]
+
+
+def split(tree: Tree) -> tuple[Tree, Tree]:
+    """The weights of a network (or any part of it) and the rest; `equinox.combine` joins them.
+
+    Weights are the floating-point arrays outside of `Statistics`. Both results have the shape of
+    the tree, with `None` where the other one has something.
+
+    ```python
+    weights, rest = split(network)
+    ```
+    """
+    learns = jax.tree.map(
+        lambda part: not _is_statistics(part) and eqx.is_inexact_array(part),
+        tree,
+        is_leaf=_is_statistics,
+    )
+    learned, rest = eqx.partition(tree, learns)
+    return learned, rest
+
+
+def weights(tree: Tree) -> Tree:
+    """The floating-point arrays that learn; everything else, `Statistics` too, is `None`.
+
+    ```python
+    optimizer_state = optimizer.init(weights(network))
+    ```
+    """
+    return split(tree)[0]
+
+
+def holds_statistics(tree: Any) -> bool:
+    """Whether there are `Statistics` in a network or in a part of it."""
+    return any(map(_is_statistics, jax.tree.leaves(tree, is_leaf=_is_statistics)))
+
+
+def with_batch_statistics(function: Tree, *sources: Array) -> Tree:
+    """A node function whose statistics are those of a batch of its sources.
+
+    `sources` are the activities of the parents, `(batch, ...)`. A function without `Statistics` is
+    returned as it is; one that holds them says how to take them in a method
+    `with_batch_statistics(*sources)` that returns the function with others.
+
+    ```python
+    block = with_batch_statistics(block, activities)
+    ```
+    """
+    if not holds_statistics(function):
+        return function
+    taken: Tree = function.with_batch_statistics(*sources)  # type: ignore[attr-defined]
+    return taken
+
+
+def _is_statistics(part: object) -> bool:
+    return isinstance(part, Statistics)
 
 
 class Node(eqx.Module):
@@ -27,6 +95,10 @@ class Node(eqx.Module):
       example**; the network vectorizes it over the batch.
     * `parents`: names of the parents, `"input"` for the network's input. Empty: the entry before.
     * `energy`: how activity and prediction are compared; `Gaussian()` unless given.
+
+    A function that normalizes by statistics of the batch holds them as `Statistics` and offers a
+    method `with_batch_statistics(*batches_of_parent_activities)` that returns the function with
+    those of a batch, as `fathomx.layers.BatchNorm` does. Raises `TypeError` if it is missing.
 
     ```python
     fx.Node("output", linear, energy=fx.Categorical())
@@ -45,6 +117,12 @@ class Node(eqx.Module):
         parents: Sequence[str] = (),
         energy: Energy | None = None,
     ) -> None:
+        if holds_statistics(function) and not hasattr(function, "with_batch_statistics"):
+            raise TypeError(
+                f"node {name!r}: its function {type(function).__name__} holds normalization "
+                "statistics, but has no method with_batch_statistics(*sources) that returns it "
+                "with the statistics of a batch; add one that calls that of its BatchNorm."
+            )
         self.name = name
         self.function = function
         self.parents = tuple(parents)
@@ -71,7 +149,8 @@ class Stack(eqx.Module):
     * `parents`: the one parent of the first block. Empty: the entry before.
     * `energy`: shared by all blocks.
 
-    Raises `ValueError` if the arrays do not share their leading axis.
+    Raises `ValueError` if the arrays do not share their leading axis, and for blocks with
+    `Statistics`: a stack predicts all its blocks at once, but statistics are taken in order.
     """
 
     block: Callable[[Array], Array]
@@ -86,6 +165,11 @@ class Stack(eqx.Module):
         parents: Sequence[str] = (),
         energy: Energy | None = None,
     ) -> None:
+        if holds_statistics(block):
+            raise ValueError(
+                f"stack {name!r}: its blocks hold the statistics of a batch normalization, which a "
+                "stack cannot take; use single nodes, GroupNorm or no normalization."
+            )
         lengths = {leaf.shape[:1] for leaf in jax.tree.leaves(eqx.filter(block, eqx.is_array))}
         if len(lengths) != 1 or lengths == {()}:
             raise ValueError(
@@ -161,8 +245,8 @@ class Network(eqx.Module):
     @property
     def dtype(self) -> Any:
         """The floating-point type that activities, errors and energies follow: the weights'."""
-        weights = jax.tree.leaves(eqx.filter(self.nodes, eqx.is_inexact_array))
-        return jnp.result_type(*weights) if weights else jnp.result_type(float)
+        learned = jax.tree.leaves(weights(self.nodes))
+        return jnp.result_type(*learned) if learned else jnp.result_type(float)
 
     @property
     def input_dtype(self) -> Any:
@@ -240,12 +324,86 @@ class Network(eqx.Module):
         for entry in self.nodes:
             sources = self._sources(entry, activities, input)
             error = None if errors is None else errors.get(entry.name)
-            if isinstance(entry, Stack):
-                activities[entry.name] = _scan_blocks(entry.block, sources[0], error)
-            else:
-                prediction = jax.vmap(entry.function)(*sources)
-                activities[entry.name] = prediction if error is None else prediction + error
+            activities[entry.name] = _activity(entry, sources, error)
         return activities
+
+    def with_batch_statistics(self, input: Array) -> Network:
+        """The network that normalizes by the statistics of this batch's feedforward pass.
+
+        `input` is `(batch, *input_shape)`, of at least two examples. Node by node, in order: the
+        statistics of a node come from parents that are normalized already. The result is an
+        ordinary network with constants in place of the batch, so that its examples do not
+        interact; taken before inference, the statistics are frozen while activities relax.
+        Differentiable in the weights: taken inside of a loss, the gradient is that of live batch
+        normalization. A network without `Statistics` is returned as it is, at no cost.
+
+        Raises `ValueError` for a batch of one example.
+
+        ```python
+        frozen = network.with_batch_statistics(x)
+        ```
+
+        Source: Ioffe and Szegedy (2015); freezing during inference: Qi et al. (2025), arXiv
+        2506.23800.
+        """
+        holding = [entry for entry in self.nodes if holds_statistics(entry)]
+        if not holding:
+            return self
+        if input.shape[0] < 2:
+            raise ValueError(
+                f"node {holding[0].name!r} normalizes by statistics of the batch, but the batch "
+                'has one example; use a larger batch, normalization="group" or no normalization.'
+            )
+        nodes: list[Node | Stack] = []
+        activities: Entries = {}
+        for entry in self.nodes:
+            sources = self._sources(entry, activities, input)
+            if isinstance(entry, Node):
+                taken = with_batch_statistics(entry.function, *sources)
+                entry = Node(entry.name, taken, entry.parents, entry.energy)
+            nodes.append(entry)
+            activities[entry.name] = _activity(entry, sources, None)
+        return self._with_nodes(tuple(nodes))
+
+    def moved_statistics(self, batch: Network, momentum: float = 0.1) -> Network:
+        """The network with its statistics moved towards those of `batch`: running averages.
+
+            stored <- (1 - momentum) * stored + momentum * batch
+
+        for means and variances; the weights stay. `batch` is this network
+        `with_batch_statistics`, and `momentum` lies in 0..1, or `ValueError` is raised. No
+        derivative passes through the averages. A network without `Statistics` is returned as it
+        is.
+
+        ```python
+        network = network.moved_statistics(network.with_batch_statistics(x))
+        ```
+
+        Source: Ioffe and Szegedy (2015). The variance that is averaged is that of the batch
+        itself, without their factor `n / (n - 1)`.
+        """
+        if not 0 <= momentum <= 1:
+            raise ValueError(
+                f"momentum is the part of the new statistics in the running average and must lie "
+                f"in 0..1, not {momentum!r}; 0.1 is usual."
+            )
+        if not holds_statistics(self):
+            return self
+
+        def move(stored: Any, taken: Any) -> Any:
+            if not _is_statistics(stored):
+                return stored
+            return jax.tree.map(
+                lambda old, new: (1 - momentum) * old + momentum * jax.lax.stop_gradient(new),
+                stored,
+                taken,
+            )
+
+        return self._with_nodes(jax.tree.map(move, self.nodes, batch.nodes, is_leaf=_is_statistics))
+
+    def _with_nodes(self, nodes: tuple[Node | Stack, ...]) -> Network:
+        replaced: Network = eqx.tree_at(lambda network: network.nodes, self, nodes)
+        return replaced
 
     def _sources(self, entry: Node | Stack, activities: Entries, input: Array) -> list[Array]:
         stacks = {e.name for e in self.nodes if isinstance(e, Stack)}
@@ -321,6 +479,14 @@ def _resolve_parents(nodes: tuple[Node | Stack, ...]) -> dict[str, tuple[str, ..
     return parents
 
 
+def _activity(entry: Node | Stack, sources: list[Array], error: Array | None) -> Array:
+    """Prediction from the parents, plus the error: of a stack, one block after the other."""
+    if isinstance(entry, Stack):
+        return _scan_blocks(entry.block, sources[0], error)
+    prediction: Array = jax.vmap(entry.function)(*sources)
+    return prediction if error is None else prediction + error
+
+
 def _apply_to_batch(block: Callable[[Array], Array], activity: Array) -> Array:
     return jax.vmap(block)(activity)
 
@@ -333,8 +499,8 @@ def _scan_blocks(block: Any, source: Array, errors: Array | None) -> Array:
     arrays, rest = eqx.partition(block, eqx.is_array)
 
     def one(activity: Array, layer: tuple[Any, Array | None]) -> tuple[Array, Array]:
-        weights, error = layer
-        activity = _apply_to_batch(eqx.combine(weights, rest), activity)
+        own, error = layer
+        activity = _apply_to_batch(eqx.combine(own, rest), activity)
         if error is not None:
             activity = activity + error
         return activity, activity

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from fathomx.network import Network, Node, Stack
+from fathomx.network import Network, Node, Stack, split
 from fathomx.structure import has_kinks
 from fathomx.vector_space import Entries
 
@@ -72,6 +72,23 @@ class Problem(eqx.Module):
         """The same problem with another output precision."""
         checked = _check_precision(output_precision, self.network)
         return eqx.tree_at(lambda problem: problem.output_precision, self, checked)
+
+    def with_batch_statistics(self) -> Problem:
+        """The same problem on a network whose batch statistics are those of this input.
+
+        They are taken at the feedforward pass and are constants from then on: inference does not
+        move them, and examples do not interact. A network without batch normalization stays as it
+        is; see `Network.with_batch_statistics` for the errors.
+
+        ```python
+        relaxed = fx.infer(problem.with_batch_statistics(), fx.GaussNewton())
+        ```
+        """
+        network = self.network.with_batch_statistics(self.input)
+        if network is self.network:
+            return self
+        taken: Problem = eqx.tree_at(lambda problem: problem.network, self, network)
+        return taken
 
     def output_energy(self, prediction: Array) -> Float[Array, " batch"]:
         """`lambda * E_out(y, prediction)` of every example."""
@@ -314,14 +331,14 @@ def weight_gradient(
 
     Local: node `l` contributes `-(d mu_l / d theta_l)^T pi_l e_l`, from its own error and its
     parents' activities. By the envelope theorem this is the gradient of the equilibrated energy
-    when the activities are at equilibrium. Everything but floating-point arrays is `None`.
+    when the activities are at equilibrium. Everything but the weights is `None`.
 
     `errors`, if given (`relaxation.errors`), saves the computation of the predictions.
 
     Source: Whittington and Bogacz (2017), for any node function.
     """
     network = problem.network
-    weights, rest = eqx.partition(network, eqx.is_inexact_array)
+    weights, rest = split(network)
 
     def predictions(weights: Network) -> Entries:
         whole: Network = eqx.combine(weights, rest)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -47,6 +48,36 @@ def mean_sensitivity(
     pulled = start.pull(signs)
     squares = problem.network.space.dot(pulled, problem.unweigh(pulled))
     return jnp.mean(squares) / math.prod(shape[1:])
+
+
+def largest_sensitivity(
+    problem: Problem,
+    key: PRNGKeyArray,
+    start: Linearization | None = None,
+    iterations: int = 20,
+) -> Float[Array, ""]:
+    """The largest eigenvalue of `J Pi^-1 J^T` at the feedforward pass, largest of the batch.
+
+    By power iteration from random signs drawn with `key`, each a reverse and a forward pass; an
+    estimate from below, which `iterations` (at least 1) improve.
+    """
+    if start is None:
+        start = Linearization(problem, problem.network.zeros(problem.batch))
+    shape = start.prediction.shape
+    rest = tuple(range(1, len(shape)))
+
+    def normalized(vector: Array) -> Array:
+        size = jnp.sqrt(jnp.sum(vector**2, axis=rest, keepdims=True))
+        return vector / jnp.where(size > 0, size, 1)
+
+    def iterate(_: Any, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+        vector, _ = carry
+        image = start.push(problem.unweigh(start.pull(vector)))
+        return normalized(image), jnp.sum(vector * image, axis=rest)
+
+    begun = normalized(jax.random.rademacher(key, shape, start.prediction.dtype))
+    _, values = jax.lax.fori_loop(0, iterations, iterate, (begun, jnp.zeros(shape[0], begun.dtype)))
+    return jnp.max(values)
 
 
 class HoldStrength(eqx.Module):

@@ -85,6 +85,13 @@ class Entry:
     adaptive: bool = False
 
 
+class Settling(fx.Precision):
+    """Weak at first, 1 from the twelfth step after the signal's arrival: the minimum stays."""
+
+    def weights(self, arrivals, step):
+        return jnp.where(step - arrivals < 12, 0.3, 1.0)
+
+
 def clipped(rate):
     return optax.chain(optax.clip_by_global_norm(0.5), optax.sgd(rate))
 
@@ -100,8 +107,18 @@ SOLVERS = {
         fx.StateDescent(optax.adam(0.02), steps=20),
         fx.StateDescent(optax.adam(optax.cosine_decay_schedule(0.05, 2000)), steps=2000),
     ),
+    "StateDescent scheduled": Entry(
+        "graph",
+        fx.StateDescent(optax.sgd(0.1), steps=20, precision=Settling()),
+        fx.StateDescent(optax.sgd(0.2), steps=4000, precision=Settling()),
+    ),
     "ErrorDescent sgd": Entry(
         "tanh", fx.ErrorDescent(optax.sgd(0.1), steps=8), fx.ErrorDescent(optax.sgd(0.1), steps=400)
+    ),
+    "ErrorDescent scheduled": Entry(
+        "tanh",
+        fx.ErrorDescent(optax.sgd(0.1), steps=16, precision=Settling()),
+        fx.ErrorDescent(optax.sgd(0.1), steps=400, precision=Settling()),
     ),
     "ErrorDescent clipped": Entry(
         "categorical",

@@ -212,22 +212,28 @@ def test_compare_sets_two_runs_side_by_side(run, tmp_path):
 
 
 def test_help_tells_every_option_and_default(run):
-    for command in ("train", "compare"):
+    for command in ("train", "compare", "diagnose"):
         code, out, err = run(command, "--help")
         assert (code, err) == (0, "")
-        words = " ".join(out.split())
+        words, unbroken = " ".join(out.split()), "".join(out.split())
         for field in dataclasses.fields(Job):
-            assert f"--{field.name.replace('_', '-')} " in words
+            option = f"--{field.name.replace('_', '-')} "
+            if command == "diagnose" and field.metadata["training"]:
+                assert option not in words
+                continue
+            assert option in words
             if field.default is not None:
                 assert f"[default: {field.default}]" in words
             for choice in field.metadata["choices"] or ():
-                assert choice in words
+                assert choice in unbroken
         assert "--out " in words
-    assert "[default: 0.1]" in words
+        assert "[default: 0.1]" in words
+        assert "--auxiliary / --no-auxiliary" in words
+        assert "[default: 64 for residual-mlp and mlp, 10 for vgg and resnet]" in words
     code, out, _ = run("--help")
     assert code == 0
-    assert "train" in out
-    assert "compare" in out
+    for command in ("train", "compare", "diagnose"):
+        assert command in out
 
 
 # Mistakes
@@ -247,6 +253,29 @@ def test_help_tells_every_option_and_default(run):
         (["--depth", "deep"], ["--depth", "deep"]),
         (["--depth"], ["--depth"]),
         (["--width", "0"], ["width", "at least 1"]),
+        (["--width", "1.5"], ["width", "whole number", "1.5"]),
+        (["--width", "inf"], ["width", "inf"]),
+        (["--model", "vgg", "--width", "0"], ["width", "positive", "'vgg'"]),
+        (["--model", "vgg"], ["8", "halve"]),
+        (["--model", "resnet", "--depth", "11"], ["depth", "11"]),
+        (["--normalization", "batch"], ["residual-mlp", "normalization", "'vgg' or 'resnet'"]),
+        (["--model", "vgg", "--no-auxiliary"], ["'vgg'", "auxiliary", "'resnet'"]),
+        (["--precision", "spiking"], ["gauss-newton", "precision", "'state-descent'"]),
+        (["--inference", "newton", "--steps", "3"], ["newton", "steps", "'state-descent'"]),
+        (["--activity-rate", "0.1"], ["gauss-newton", "activity_rate"]),
+        (["--inference", "state-descent", "--steps", "0"], ["steps", "at least 1"]),
+        (["--inference", "state-descent", "--activity-rate", "-1"], ["activity_rate", "-1"]),
+        (
+            ["--inference", "state-descent", "--precision", "spiking", "--steps", "63"],
+            ["64 inference steps", "63"],
+        ),
+        (
+            ["--learning", "backprop", "--inference", "state-descent", "--steps", "3"],
+            ["backprop", "steps"],
+        ),
+        (["--learning", "incremental", "--inference", "newton"], ["incremental", "newton"]),
+        (["--take", "0"], ["take", "at least 1"]),
+        (["--take", "5000"], ["5000", "1257"]),
         (["--epochs", "0"], ["epochs", "at least 1"]),
         (["--batch-size", "0"], ["batch_size", "at least 1"]),
         (["--learning-rate", "nan"], ["learning_rate", "nan"]),

@@ -65,6 +65,7 @@ def test_dataset_is_frozen_and_compares_by_identity():
 def test_take_keeps_the_first_examples():
     data = toy(image_shape=(2, 3))
     small = data.take(4)
+    assert small.augmentation is None
     assert small.train.inputs.tolist() == data.train.inputs[:4].tolist()
     assert small.train.labels.tolist() == [0, 1, 2, 0]
     assert len(small.validation.labels) == len(small.test.labels) == 1
@@ -90,6 +91,78 @@ def test_take_has_no_more_than_the_parts_have():
 def test_take_out_of_range(n):
     with pytest.raises(ValueError, match=r"n=.*expected an integer from 1 to 8, .*'toy'"):
         toy().take(n)
+
+
+def shift(images, key):
+    return images
+
+
+def test_take_keeps_the_augmentation():
+    assert toy(augmentation=shift).take(4).augmentation is shift
+
+
+@pytest.mark.parametrize("augmentation", [3, "flip", ()])
+def test_augmentation_must_be_a_function(augmentation):
+    with pytest.raises(ValueError, match=r"augmentation of data set 'toy' was .*expected a func"):
+        toy(augmentation=augmentation)
+
+
+def parts_of(data):
+    return data.train, data.validation, data.test
+
+
+def reshaped(old, new, shape):
+    """Each part of `new` shows the memory of `old` in another shape, labels and all."""
+    for before, after in zip(parts_of(old), parts_of(new), strict=True):
+        assert after.inputs.shape == (len(before.labels), *shape)
+        assert np.shares_memory(after.inputs, before.inputs)
+        assert after.inputs.ravel().tolist() == before.inputs.ravel().tolist()
+        assert after.labels is before.labels
+    assert (new.name, new.classes, new.image_shape) == (old.name, old.classes, old.image_shape)
+
+
+def toy_of(shape, **changes):
+    parts = {"train": part(8, shape), "validation": part(3, shape), "test": part(2, shape)}
+    return toy(**parts, **changes)
+
+
+def test_images_of_a_gray_set_get_a_channel_axis():
+    data = toy(image_shape=(2, 3), augmentation=shift)
+    images = data.images()
+    reshaped(data, images, (2, 3, 1))
+    assert images.train.inputs[1, :, :, 0].tolist() == [[6, 7, 8], [9, 10, 11]]
+    assert images.augmentation is shift
+    assert images.images() is images
+
+
+def test_images_of_a_color_set():
+    data = toy_of((12,), image_shape=(2, 2, 3))
+    reshaped(data, data.images(), (2, 2, 3))
+    # Channels last: the first pixel is the first three values.
+    assert data.images().train.inputs[0, 0, 0].tolist() == [0, 1, 2]
+
+
+def test_flat_vectors_have_no_augmentation():
+    data = toy_of((2, 2, 3), image_shape=(2, 2, 3), augmentation=shift)
+    assert data.images() is data
+    flat = data.flat()
+    reshaped(data, flat, (12,))
+    assert flat.augmentation is None and data.augmentation is shift
+    assert flat.flat() is flat
+    reshaped(flat, flat.images(), (2, 2, 3))
+
+
+def test_flat_drops_an_augmentation_even_of_vectors():
+    data = toy(augmentation=shift)
+    reshaped(data, data.flat(), (6,))
+    assert data.flat().augmentation is None
+    assert toy().flat().image_shape == ()
+
+
+@pytest.mark.parametrize("shape", [(), (6,), (1, 1, 2, 3)])
+def test_images_need_an_image_shape(shape):
+    with pytest.raises(ValueError, match=r"of data set 'toy' have image_shape=\(.*\), expected"):
+        toy(image_shape=shape).images()
 
 
 def changed(inputs=None, labels=None):

@@ -74,6 +74,7 @@ def check_tiny(loaded):
     images = np.arange(48).reshape(12, 4) * 5 / 255
     x, y = loaded.train
     assert x.shape == (9, 4) and loaded.validation.inputs.shape == (3, 4)
+    assert loaded.augmentation is None
     assert loaded.image_shape == (2, 2) and loaded.classes == 3 and loaded.name == "tiny"
     # Rank of the first pixel among all images gives the index, and with it the label.
     first = np.concatenate([x[:, 0], loaded.validation.inputs[:, 0]])
@@ -225,7 +226,7 @@ def test_cache_folder_is_the_users():
 
 
 def test_names():
-    assert data.names() == ("digits", "mnist", "fashion-mnist")
+    assert data.names() == ("digits", "mnist", "fashion-mnist", "cifar10")
 
 
 @pytest.mark.parametrize(
@@ -235,18 +236,21 @@ def test_names():
         ("MNIST", "mnist"),
         ("fashion_mnist", "fashion-mnist"),
         ("digit", "digits"),
+        ("cifar-10", "cifar10"),
     ],
 )
 def test_unknown_name_gives_the_nearest(name, nearest):
     with pytest.raises(ValueError, match=f"the nearest name is '{nearest}'") as caught:
         data.load(name)
     assert repr(name) in str(caught.value)
-    assert "'digits', 'mnist', 'fashion-mnist'" in str(caught.value)
+    assert "'digits', 'mnist', 'fashion-mnist', 'cifar10'" in str(caught.value)
 
 
 @pytest.mark.parametrize("name", ["zzzz", "", None, 3, ["mnist"]])
 def test_unknown_name_near_to_none(name):
-    with pytest.raises(ValueError, match="the names are 'digits', 'mnist', 'fashion-mnist'"):
+    with pytest.raises(
+        ValueError, match="the names are 'digits', 'mnist', 'fashion-mnist', 'cifar10'"
+    ):
         data.load(name)
 
 

@@ -506,14 +506,16 @@ def test_an_embedding_of_tokens_is_linear_in_the_activities():
 
 PACKAGE = Path(fx.__file__).parent
 LEVELS = (
-    ("vector_space", "energy", "precision", "data"),
+    ("vector_space", "energy", "precision", "convolution", "data"),
     ("network",),
-    ("structure", "layers", "problem"),
+    ("structure", "layers", "problem", "arrival"),
+    ("local_energy",),
     ("parameterization", "inference", "learning", "strength"),
     ("models", "diagnostics"),
     ("training", "theory"),
     ("report",),
     ("job",),
+    ("experiments",),
     ("cli", "__main__"),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -123,7 +123,18 @@ def test_backprop_agrees_with_finite_differences(output):
         np.testing.assert_allclose(along, numeric, rtol=1e-7, atol=1e-9)
 
 
-@pytest.mark.parametrize("rule", [fx.Equilibrium(), fx.Backprop()], ids=["equilibrium", "backprop"])
+@pytest.mark.parametrize(
+    "rule",
+    [
+        fx.Equilibrium(),
+        fx.Backprop(),
+        fx.ForwardUpdate(),
+        fx.Incremental(),
+        fx.EquilibriumPropagation(),
+        fx.EquilibriumPropagation(centered=False),
+    ],
+    ids=["equilibrium", "backprop", "forward", "incremental", "centered", "one-sided"],
+)
 def test_gradients_are_shaped_like_the_weights(rule):
     network = build()
     gradient, _ = learn(rule, fx.Problem(network, *batch()))
@@ -312,10 +323,18 @@ def test_alignment_by_hand():
 # Mistakes
 
 
+@pytest.mark.parametrize("rule", [fx.Equilibrium, fx.ForwardUpdate, fx.Incremental])
 @pytest.mark.parametrize("precision", [0.0, -1.0, math.nan, math.inf])
-def test_the_output_precision_must_be_positive_and_finite(precision):
+def test_the_output_precision_must_be_positive_and_finite(precision, rule):
     with pytest.raises(ValueError, match="output_precision must be") as caught:
-        fx.Equilibrium(output_precision=precision)
+        rule(output_precision=precision)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize("size", [0.0, -1.0, math.nan, math.inf])
+def test_the_nudge_must_be_positive_and_finite(size):
+    with pytest.raises(ValueError, match="beta must be") as caught:
+        fx.EquilibriumPropagation(beta=size)
     assert "\n" not in str(caught.value)
 
 
@@ -325,7 +344,10 @@ def test_the_strength_must_be_positive_and_finite(strength):
         fx.HoldStrength(strength)
 
 
+@pytest.mark.parametrize(
+    "rule", [fx.Equilibrium, fx.ForwardUpdate, fx.Incremental, fx.EquilibriumPropagation]
+)
 @pytest.mark.parametrize("solver", ["newton", 3, fx.Newton], ids=["name", "number", "class"])
-def test_the_solver_must_be_a_solver(solver):
+def test_the_solver_must_be_a_solver(solver, rule):
     with pytest.raises(TypeError, match="solver"):
-        fx.Equilibrium(solver)
+        rule(solver)

@@ -3,13 +3,15 @@
 The idea: a `Dataset` is three `Part`s (train, validation, test) of plain numpy arrays that
 fit in memory, checked once on construction so that no later step has to check them again.
 `load` gives one of the named sets (`names` lists them); `Dataset(...)` makes one from your
-own arrays.
+own arrays. `Dataset.images` and `Dataset.flat` give the same data as images for
+convolutions or as vectors for dense layers, and `CropAndFlip` varies training images.
 
 The named sets:
 
 - `digits`: 1,797 handwritten digits of 8x8 pixels, part of scikit-learn, always offline.
 - `mnist`: 70,000 handwritten digits of 28x28 pixels.
 - `fashion-mnist`: 70,000 pictures of clothing of 28x28 pixels.
+- `cifar10`: 60,000 color photographs of 32x32 pixels; needs `pip install "fathomx[images]"`.
 
 Example:
     >>> from fathomx import data
@@ -19,8 +21,9 @@ Example:
     ((1257, 64), (1257,), (8, 8))
 """
 
+from fathomx.data._augmentation import CropAndFlip
 from fathomx.data._dataset import Dataset, Part
 from fathomx.data._idx import DataError
 from fathomx.data._named import load, names
 
-__all__ = ["DataError", "Dataset", "Part", "load", "names"]
+__all__ = ["CropAndFlip", "DataError", "Dataset", "Part", "load", "names"]

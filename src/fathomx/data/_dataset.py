@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import math
 import operator
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from typing import Any, NamedTuple, SupportsIndex
 
 import numpy as np
@@ -47,11 +48,17 @@ class Dataset:
         classes: number of classes, at least 1; labels run from 0 to `classes - 1`.
         image_shape: the shape that shows one input as an image, such as `(28, 28)`, or `()`
             (the default) where inputs are not images.
+        augmentation: None (the default), or a function that training applies to every
+            batch of training images: it takes images of shape `(batch, height, width,
+            channels)` and a JAX random key and returns images of the same shape, such as
+            `fathomx.data.CropAndFlip()`. It must be pure, since it is compiled. The arrays
+            here are never augmented.
 
     Raises:
         ValueError: if a part is empty, its inputs and labels differ in length, its labels are
             not integers in 0..classes-1, its inputs hold NaN or infinite values, the parts'
-            inputs differ in shape, or `image_shape` does not hold one input.
+            inputs differ in shape, `image_shape` does not hold one input, or `augmentation`
+            cannot be called.
 
     Example:
         >>> import numpy as np
@@ -68,6 +75,7 @@ class Dataset:
     test: Part
     classes: int
     image_shape: tuple[int, ...] = ()
+    augmentation: Callable[[Any, Any], Any] | None = None
 
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
@@ -93,6 +101,12 @@ class Dataset:
                     "part: reshape one of the two."
                 )
         object.__setattr__(self, "image_shape", self._checked_image_shape())
+        if self.augmentation is not None and not callable(self.augmentation):
+            raise ValueError(
+                f"augmentation of data set {self.name!r} was {self.augmentation!r}, expected a "
+                "function of images and a random key: pass one, such as "
+                "fathomx.data.CropAndFlip(), or None."
+            )
 
     def _checked_image_shape(self) -> tuple[int, ...]:
         given: Any = self.image_shape
@@ -124,7 +138,7 @@ class Dataset:
             n: number of training examples, from 1 to `len(train.inputs)`.
 
         Returns:
-            A `Dataset` of the same name, classes and image shape.
+            A `Dataset` of the same name, classes, image shape and augmentation.
 
         Raises:
             ValueError: if `n` is not an integer in that range.
@@ -142,14 +156,69 @@ class Dataset:
                 f"training examples in data set {self.name!r}: pass an n in that range."
             )
         few = max(1, count // 4)
-        return Dataset(
-            self.name,
-            Part(self.train.inputs[:count], self.train.labels[:count]),
-            Part(self.validation.inputs[:few], self.validation.labels[:few]),
-            Part(self.test.inputs[:few], self.test.labels[:few]),
-            self.classes,
-            self.image_shape,
+        return replace(
+            self,
+            train=Part(self.train.inputs[:count], self.train.labels[:count]),
+            validation=Part(self.validation.inputs[:few], self.validation.labels[:few]),
+            test=Part(self.test.inputs[:few], self.test.labels[:few]),
         )
+
+    def images(self) -> Dataset:
+        """The same data with every input of shape `(height, width, channels)`.
+
+        That is the form that convolutions take. Where `image_shape` has no channel axis,
+        one of size 1 is added. Arrays are views, not copies, and everything else is kept.
+
+        Returns:
+            A `Dataset` with inputs of shape `(n, height, width, channels)`; this one if its
+            inputs have that shape already.
+
+        Raises:
+            ValueError: if `image_shape` does not have two or three axes, as where the inputs
+                are not images.
+
+        Example:
+            >>> from fathomx import data
+            >>> data.load("digits").images()
+            Dataset('digits': 1257 train, 180 validation, 360 test, inputs (8, 8, 1), 10 classes)
+        """
+        if len(self.image_shape) not in (2, 3):
+            raise ValueError(
+                f"the inputs of data set {self.name!r} have image_shape={self.image_shape}, "
+                "expected (height, width) or (height, width, channels) to make images of them: "
+                "build the data set with such an image_shape, or use a network for vectors."
+            )
+        return self._reshaped((*self.image_shape, 1)[:3])
+
+    def flat(self) -> Dataset:
+        """The same data with every input as one vector, and without augmentation.
+
+        That is the form that dense layers take. The augmentation is dropped, because it
+        changes images and not vectors. `image_shape` is kept, so `images` leads back to the
+        arrays. Arrays are views, not copies.
+
+        Returns:
+            A `Dataset` with inputs of shape `(n, values)` and `augmentation` None; this one
+            if it is so already.
+
+        Example:
+            >>> from fathomx import data
+            >>> data.load("digits").images().flat()
+            Dataset('digits': 1257 train, 180 validation, 360 test, inputs (64,), 10 classes)
+        """
+        shape = (math.prod(self.input_shape),)
+        if self.augmentation is None:
+            return self._reshaped(shape)
+        return replace(self, augmentation=None)._reshaped(shape)
+
+    def _reshaped(self, shape: tuple[int, ...]) -> Dataset:
+        if shape == self.input_shape:
+            return self
+        train, validation, test = (
+            Part(part.inputs.reshape(-1, *shape), part.labels)
+            for part in (self.train, self.validation, self.test)
+        )
+        return replace(self, train=train, validation=validation, test=test)
 
     def __repr__(self) -> str:
         # The generated repr would print the arrays.

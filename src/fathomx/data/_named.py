@@ -17,8 +17,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fathomx.data._augmentation import CropAndFlip
 from fathomx.data._dataset import Dataset, Part
 from fathomx.data._idx import DataError, parse_idx, read_bytes
+from fathomx.data._parquet import ImageFile, read_images, require_decoders
 
 _ENVIRONMENT = "FATHOMX_DATA"
 # Seconds to connect, and seconds without a byte: an offline machine must hear of it soon.
@@ -32,15 +34,40 @@ _TEST_IMAGES = "t10k-images-idx3-ubyte.gz"
 _TEST_LABELS = "t10k-labels-idx1-ubyte.gz"
 
 
-@dataclass(frozen=True)
-class _IdxSource:
-    """A data set published as four idx files: its home and the sha256 of each file."""
+_TRAIN_TABLE = "train-00000-of-00001.parquet"
+_TEST_TABLE = "test-00000-of-00001.parquet"
+
+
+@dataclass(frozen=True, kw_only=True)
+class _Source:
+    """A published data set: its home, and how many training examples are for validation."""
 
     name: str
     home: str
-    sha256: Mapping[str, str]
     validation: int = 5000
     classes: int = 10
+
+    def file_sha256(self, file: str) -> str | None:
+        """The published sha256 of a file, or None where only its content is known."""
+        return None
+
+
+@dataclass(frozen=True, kw_only=True)
+class _IdxSource(_Source):
+    """A data set published as four idx files, with the sha256 of each file."""
+
+    sha256: Mapping[str, str]
+
+    def file_sha256(self, file: str) -> str | None:
+        return self.sha256[file]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _ParquetSource(_Source):
+    """A data set published as two parquet files of images, with what each must hold."""
+
+    train: ImageFile
+    test: ImageFile
 
 
 _MNIST = _IdxSource(
@@ -65,14 +92,33 @@ _FASHION_MNIST = _IdxSource(
     },
 )
 
+_CIFAR10 = _ParquetSource(
+    name="cifar10",
+    home="https://huggingface.co/datasets/uoft-cs/cifar10/resolve/main/plain_text/",
+    train=ImageFile(
+        rows=50000,
+        shape=(32, 32, 3),
+        classes=10,
+        sha256="f912919bdea371136f1aa4feed6beeca728015a5f08b1899a29c932a7e30be2b",
+    ),
+    test=ImageFile(
+        rows=10000,
+        shape=(32, 32, 3),
+        classes=10,
+        sha256="8193b3fbce55bec361cd1b8fd4880cb1649832dc4d6de6da1e7a21847a4843aa",
+    ),
+)
+
 
 def load(name: str, *, folder: str | os.PathLike[str] | None = None) -> Dataset:
     """Load a named data set, split into train, validation and test and standardized.
 
-    Inputs are flat float32 vectors; `image_shape` of the result says how to show one. Pixels
-    are scaled to 0..1 and standardized with two scalars of the training part, its mean and
-    its standard deviation over all pixels: `(pixel - mean) / std`, in all three parts.
-    Splits and training order are fixed permutations, the same on every call.
+    Inputs of gray images are flat float32 vectors, those of color images have the shape
+    `(height, width, channels)`; `Dataset.images` and `Dataset.flat` turn the one into the
+    other, and `image_shape` of the result says how to show one. Pixels are scaled to 0..1
+    and standardized by the training part, with its mean and its standard deviation over all
+    pixels, of each channel by itself for color images: `(pixel - mean) / std`, in all three
+    parts. Splits and training order are fixed permutations, the same on every call.
 
     - `digits`: 1,797 images, 8x8, pixels 0..16, 10 classes; permuted, then split into 1,257
       train, 180 validation and 360 test. Part of scikit-learn, so no file is needed and
@@ -88,24 +134,39 @@ def load(name: str, *, folder: str | os.PathLike[str] | None = None) -> Dataset:
       3 Dress, 4 Coat, 5 Sandal, 6 Shirt, 7 Sneaker, 8 Bag, 9 Ankle boot. Source: H. Xiao,
       K. Rasul, R. Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine
       Learning Algorithms", arXiv:1708.07747, 2017; MIT, copyright 2017 Zalando SE.
+    - `cifar10`: 32x32 color photographs, pixels 0..255, channels red, green, blue, 10
+      classes: 0 airplane, 1 automobile, 2 bird, 3 cat, 4 deer, 5 dog, 6 frog, 7 horse,
+      8 ship, 9 truck; the 50,000 original training examples, permuted and split into 45,000
+      train and 5,000 validation, and the 10,000 original test examples in their order. Its
+      `augmentation` is `CropAndFlip()`. Needs `pip install "fathomx[images]"`. Source:
+      A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", technical
+      report, University of Toronto, 2009; its page states no licence and asks for a citation
+      of the report.
 
     Each file, such as `mnist/train-images-idx3-ubyte.gz`, is taken from the first of these
     that has it: `folder`, or the folder that the environment variable `FATHOMX_DATA` names
     if `folder` is None; the user's cache, `pooch.os_cache("fathomx")`; the public home of
     the data set, from where it is fetched into the cache. Every file is checked against its
-    published sha256, wherever it came from.
+    published sha256, wherever it came from; those of `cifar10`, published in more than one
+    image format, by the sha256 of their decoded pixels and labels.
+
+    The images of `cifar10/train-00000-of-00001.parquet` and
+    `cifar10/test-00000-of-00001.parquet` are decoded on the first call (seconds) and kept in
+    the user's cache as plain arrays (185 MB), which later calls map from disk; deleting them
+    is safe, and where the cache cannot be written they are decoded on every call.
 
     Args:
         name: one of `names()`.
         folder: a folder that holds `mnist/` and the like; relative paths and `~` are allowed.
 
     Returns:
-        The `Dataset`, with C-contiguous float32 inputs of shape `(n, 64)` or `(n, 784)` and
-        int32 labels of shape `(n,)`.
+        The `Dataset`, with C-contiguous float32 inputs of shape `(n, 64)`, `(n, 784)` or
+        `(n, 32, 32, 3)` and int32 labels of shape `(n,)`.
 
     Raises:
         ValueError: if `name` is none of `names()`.
         DataError: if a file is corrupted or truncated, or is missing and cannot be fetched.
+        ImportError: for `cifar10`, if pyarrow or Pillow is not installed.
 
     Example:
         >>> from fathomx import data
@@ -128,7 +189,7 @@ def names() -> tuple[str, ...]:
     Example:
         >>> from fathomx import data
         >>> data.names()
-        ('digits', 'mnist', 'fashion-mnist')
+        ('digits', 'mnist', 'fashion-mnist', 'cifar10')
     """
     return tuple(_REGISTRY)
 
@@ -157,40 +218,81 @@ def _load_idx(source: _IdxSource, folder: str | os.PathLike[str] | None) -> Data
     labels = _read(source, _TRAIN_LABELS, folder)
     test_images = _read(source, _TEST_IMAGES, folder)
     test_labels = _read(source, _TEST_LABELS, folder)
-    image_shape = images.shape[1:]
-    images = images.reshape(len(images), -1)
+    return _split(
+        source,
+        (images.reshape(len(images), -1), labels),
+        (test_images.reshape(len(test_images), -1), test_labels),
+        image_shape=images.shape[1:],
+    )
+
+
+def _load_parquet(source: _ParquetSource, folder: str | os.PathLike[str] | None) -> Dataset:
+    # First, so that nobody fetches a file only to learn that it cannot be read.
+    require_decoders()
+    cache = _cache_folder() / source.name
+    train = read_images(_locate(source, _TRAIN_TABLE, folder), source.train, cache)
+    test = read_images(_locate(source, _TEST_TABLE, folder), source.test, cache)
+    shape = source.train.shape
+    return _split(
+        source, train, test, image_shape=shape, channels=shape[-1], augmentation=CropAndFlip()
+    )
+
+
+def _split(
+    source: _Source,
+    original: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    test: tuple[NDArray[np.uint8], NDArray[np.uint8]],
+    *,
+    image_shape: tuple[int, ...],
+    channels: int = 1,
+    augmentation: CropAndFlip | None = None,
+) -> Dataset:
+    """The data set of the original training examples, permuted and split, and the test ones."""
+    images, labels = original
     order = np.random.default_rng(_SEED).permutation(len(images))
     train, validation = np.split(order, [len(order) - source.validation])
     train_images = images[train]
-    scale = _Standardizer(train_images)
+    scale = _Standardizer(train_images, channels)
     return Dataset(
         source.name,
         train=Part(scale(train_images), labels[train].astype(np.int32)),
         validation=Part(scale(images[validation]), labels[validation].astype(np.int32)),
-        test=Part(scale(test_images.reshape(len(test_images), -1)), test_labels.astype(np.int32)),
+        test=Part(scale(test[0]), test[1].astype(np.int32)),
         classes=source.classes,
         image_shape=image_shape,
+        augmentation=augmentation,
     )
 
 
 class _Standardizer:
-    """`(pixel - mean) / std` with the scalar mean and std of the pixels it is made from.
+    """`(pixel - mean) / std` with the moments of the pixels it is made from.
 
+    The last axis is made of `channels` interleaved channels, each with its own moments.
     Scaling the pixels to 0..1 first would cancel out, so the moments stay in pixel units,
     where they come exactly from sums of integers.
     """
 
-    def __init__(self, pixels: NDArray[np.uint8]) -> None:
-        total = int(pixels.sum(dtype=np.uint64))
-        squares = int(np.square(pixels, dtype=np.uint16).sum(dtype=np.uint64))
-        self.mean = total / pixels.size
-        self.std = float(np.sqrt((pixels.size * squares - total**2) / pixels.size**2))
+    def __init__(self, pixels: NDArray[np.uint8], channels: int = 1) -> None:
+        # Summed by position first: numpy is slow along an axis as short as the channels.
+        rows = pixels.reshape(len(pixels), -1)
+        totals = rows.sum(axis=0, dtype=np.uint64)
+        squares = np.square(rows, dtype=np.uint16).sum(axis=0, dtype=np.uint64)
+        count = pixels.size // channels
+        self.mean, self.std = np.empty(channels), np.empty(channels)
+        for channel in range(channels):
+            # As Python's integers, since the products exceed 64 bits.
+            total = int(totals[channel::channels].sum())
+            square = int(squares[channel::channels].sum())
+            self.mean[channel] = total / count
+            self.std[channel] = np.sqrt((count * square - total**2) / count**2)
 
     def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # In place: the larger sets take 172 MB in float32, and no second array is needed.
+        # In place: the larger sets take 553 MB in float32, and no second array is needed.
         values = pixels.astype(np.float32, order="C")
-        values -= np.float32(self.mean)
-        values /= np.float32(self.std)
+        rows = values.reshape(len(values), -1)
+        repeats = rows.shape[1] // len(self.mean)
+        rows -= np.tile(self.mean.astype(np.float32), repeats)
+        rows /= np.tile(self.std.astype(np.float32), repeats)
         return values
 
 
@@ -209,7 +311,7 @@ def _read(
     return parse_idx(content, path)
 
 
-def _locate(source: _IdxSource, file: str, folder: str | os.PathLike[str] | None) -> Path:
+def _locate(source: _Source, file: str, folder: str | os.PathLike[str] | None) -> Path:
     given = os.environ.get(_ENVIRONMENT) if folder is None else os.fspath(folder)
     cache = _cache_folder()
     places = [Path(given).expanduser(), cache] if given else [cache]
@@ -227,17 +329,18 @@ def _cache_folder() -> Path:
     return Path(pooch.os_cache("fathomx"))
 
 
-def _fetch(source: _IdxSource, file: str, looked: str) -> Path:
+def _fetch(source: _Source, file: str, looked: str) -> Path:
     """Fetch one file into the cache; a failed try leaves no file there."""
     pooch: Any = import_module("pooch")
     url = source.home + file
+    sha256 = source.file_sha256(file)
     missing = f"the file {file} of data set {source.name!r} is missing (looked in {looked})"
     remedy = f"set {_ENVIRONMENT} to a folder that holds {source.name}/{file}."
     try:
         with _quiet(pooch.get_logger()):
             path = pooch.retrieve(
                 url,
-                known_hash=f"sha256:{source.sha256[file]}",
+                known_hash=None if sha256 is None else f"sha256:{sha256}",
                 fname=file,
                 path=_cache_folder() / source.name,
                 downloader=pooch.HTTPDownloader(timeout=_TIMEOUT, chunk_size=1 << 16),
@@ -272,4 +375,5 @@ _REGISTRY: dict[str, Callable[[str | os.PathLike[str] | None], Dataset]] = {
     "digits": _load_digits,
     "mnist": partial(_load_idx, _MNIST),
     "fashion-mnist": partial(_load_idx, _FASHION_MNIST),
+    "cifar10": partial(_load_parquet, _CIFAR10),
 }

@@ -12,15 +12,18 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from fathomx.network import Network
 from fathomx.problem import (
     Evaluation,
     Linearization,
     Problem,
     Progress,
     Relaxation,
+    evaluate,
     evaluated_energies,
     relaxation,
 )
+from fathomx.vector_space import Entries
 
 
 class SolverState(eqx.Module):
@@ -70,6 +73,24 @@ class Solver(eqx.Module):
     @abc.abstractmethod
     def evaluation(self, problem: Problem, state: Any) -> Evaluation:
         """The point where the state stands, with energy and gradient in error coordinates."""
+
+    def activities(self, problem: Problem, state: Any) -> Entries:
+        """The hidden activities where the state stands."""
+        return self.evaluation(problem, state).activities
+
+    def arrivals(self, network: Network) -> tuple[int, ...]:
+        """The step in which the output's error reaches each node; 0 unless a solver is local."""
+        return (0,) * network.depth
+
+    def with_weights_changed(self, problem: Problem, state: Any) -> Any:
+        """The state at the same activities, for a problem whose weights are no longer the same.
+
+        Incremental learning needs it. Raises `TypeError` where a solver does not offer it.
+        """
+        raise TypeError(
+            f"{type(self).__name__} cannot go on after a change of weights; incremental learning "
+            "works with StateDescent, ErrorDescent and GaussNewton."
+        )
 
 
 def infer(problem: Problem, solver: Solver, *, start: Linearization | None = None) -> Relaxation:
@@ -175,7 +196,12 @@ def _compiled(problem: Problem, solver: Solver, record: Any) -> tuple[Relaxation
     return _drive(problem, solver, None, record)
 
 
-def beginning(here: Evaluation, evaluations: int = 1) -> dict[str, Array]:
+def evaluate_again(problem: Problem, activities: Entries) -> Evaluation:
+    """The evaluation at these activities under the problem's weights."""
+    return evaluate(problem, problem.errors_of(activities))
+
+
+def beginning(here: Evaluation, evaluations: int = 1) -> dict[str, Any]:
     """The common fields of a state at the feedforward pass, after so many gradients."""
     count = jnp.zeros(here.energy.shape, int)
     return {

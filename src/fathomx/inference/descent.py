@@ -6,42 +6,71 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array, Float, Int
 
 from fathomx.inference.base import Solver, SolverState, checked_count
+from fathomx.precision import Precision, Uniform
 from fathomx.problem import Problem
 from fathomx.vector_space import Entries
 
 
 class DescentState(SolverState):
-    """Where a first-order solver stands: its coordinates and its optimizer's state."""
+    """Where a first-order solver stands: coordinates, optimizer's state, steps taken by all."""
 
     coordinates: Entries
     optimizer: Any
+    count: Int[Array, ""]
 
 
 class Descent(Solver):
     """A solver that takes a number of steps of an optimizer.
 
-    **Fields**: `optimizer`, any `optax` optimizer, and `steps`, at least 0. Norms, clipping and
-    adaptive rates are those of one example, so examples never interact.
+    **Fields**: `optimizer`, any `optax` optimizer, `steps`, at least 0, and `precision`, a schedule
+    of weights over nodes and steps. Norms, clipping and adaptive rates are those of one example, so
+    examples never interact.
     """
 
     optimizer: optax.GradientTransformation = eqx.field(static=True)
     steps: int = eqx.field(static=True)
+    precision: Precision
 
-    def __init__(self, optimizer: optax.GradientTransformation, steps: int) -> None:
+    def __init__(
+        self,
+        optimizer: optax.GradientTransformation,
+        steps: int,
+        precision: Precision | None = None,
+    ) -> None:
         self.optimizer = optimizer
         self.steps = checked_count("steps", steps)
+        self.precision = Uniform() if precision is None else precision
+        if not isinstance(self.precision, Precision):
+            raise TypeError(
+                f"precision must be a schedule such as fx.Uniform() or fx.Spiking(), not "
+                f"{precision!r}; the precision of a node is a field of its energy."
+            )
 
     @property
     def max_steps(self) -> int:
         return self.steps
 
-    def init_optimizer(self, problem: Problem, coordinates: Entries) -> Any:
-        """The optimizer's state for every example, stacked along a leading batch axis."""
+    def begin(self, problem: Problem, coordinates: Entries) -> dict[str, Any]:
+        """The fields of a state before the first step; checks that the schedule fits."""
+        self.precision.check(self.arrivals(problem.network), self.steps)
         axes = problem.network.space.axes(coordinates)
-        return jax.vmap(self.optimizer.init, in_axes=(axes,))(coordinates)
+        return {
+            "coordinates": coordinates,
+            # For every example, stacked along a leading batch axis.
+            "optimizer": jax.vmap(self.optimizer.init, in_axes=(axes,))(coordinates),
+            "count": jnp.zeros((), jnp.int32),
+        }
+
+    def weights(self, problem: Problem, step: Int[Array, ""]) -> Float[Array, " nodes"]:
+        """The schedule's weight of every node in a step."""
+        network = problem.network
+        weights = self.precision.weights(jnp.asarray(self.arrivals(network)), step)
+        return jnp.broadcast_to(weights, (network.depth,)).astype(network.dtype)
 
     def descend(
         self, problem: Problem, state: DescentState, gradient: Entries

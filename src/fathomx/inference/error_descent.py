@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import optax
 
-from fathomx.inference.base import beginning
+from fathomx.arrival import entry_weights
+from fathomx.inference.base import beginning, evaluate_again
 from fathomx.inference.descent import Descent, DescentState
+from fathomx.precision import Precision, Uniform
 from fathomx.problem import Evaluation, Linearization, Problem, evaluate
+from fathomx.vector_space import Entries
 
 
 class ErrorDescentState(DescentState):
@@ -28,25 +33,25 @@ class ErrorDescent(Descent):
     * `optimizer`: any `optax` optimizer, applied to every example by itself; `optax.sgd(0.2)`
       unless given.
     * `steps`: inference steps, at least 0; 5 unless given.
+    * `precision`: a schedule `w_l(t)` that multiplies `pi_l` in step `t`; `fx.Uniform()` unless
+      given. The signal reaches every node in step 0.
 
     Source: Goemaere et al. (2025), arXiv 2505.20137.
     """
 
     def __init__(
-        self, optimizer: optax.GradientTransformation | None = None, steps: int = 5
+        self,
+        optimizer: optax.GradientTransformation | None = None,
+        steps: int = 5,
+        precision: Precision | None = None,
     ) -> None:
-        super().__init__(optax.sgd(0.2) if optimizer is None else optimizer, steps)
+        super().__init__(optax.sgd(0.2) if optimizer is None else optimizer, steps, precision)
 
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> ErrorDescentState:
-        return ErrorDescentState(
-            **beginning(here),
-            coordinates=here.errors,
-            optimizer=self.init_optimizer(problem, here.errors),
-            here=here,
-        )
+        return ErrorDescentState(**beginning(here), **self.begin(problem, here.errors), here=here)
 
     def step(self, problem: Problem, state: ErrorDescentState) -> ErrorDescentState:
-        errors, optimizer = self.descend(problem, state, state.here.gradient)
+        errors, optimizer = self.descend(problem, state, self._weighed(problem, state))
         here = evaluate(problem, errors)
         return ErrorDescentState(
             previous_energy=state.here.energy,
@@ -54,8 +59,26 @@ class ErrorDescent(Descent):
             evaluations=state.evaluations + 1,
             coordinates=errors,
             optimizer=optimizer,
+            count=state.count + 1,
             here=here,
         )
 
+    def _weighed(self, problem: Problem, state: ErrorDescentState) -> Entries:
+        """The gradient `w_l Pi e + w_L J^T g` of the scheduled energy."""
+        here = state.here
+        if isinstance(self.precision, Uniform):
+            return here.gradient
+        network = problem.network
+        weights = entry_weights(network, self.weights(problem, state.count))
+        own, output = problem.weigh(here.errors), weights[network.output.name]
+        return {
+            name: weights[name] * own[name] + output * (here.gradient[name] - own[name])
+            for name in own
+        }
+
     def evaluation(self, problem: Problem, state: ErrorDescentState) -> Evaluation:
         return state.here
+
+    def with_weights_changed(self, problem: Problem, state: ErrorDescentState) -> ErrorDescentState:
+        here = evaluate_again(problem, state.here.activities)
+        return dataclasses.replace(state, coordinates=here.errors, here=here)

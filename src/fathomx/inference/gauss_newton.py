@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -9,7 +10,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool
 
-from fathomx.inference.base import Solver, SolverState, beginning, checked_count
+from fathomx.inference.base import (
+    Solver,
+    SolverState,
+    beginning,
+    checked_count,
+    evaluate_again,
+)
 from fathomx.problem import Evaluation, Linearization, Problem, evaluate, select
 from fathomx.vector_space import Entries, zeros_like
 
@@ -73,6 +80,10 @@ class GaussNewton(Solver):
 
     def evaluation(self, problem: Problem, state: GaussNewtonState) -> Evaluation:
         return state.here
+
+    def with_weights_changed(self, problem: Problem, state: GaussNewtonState) -> GaussNewtonState:
+        here = evaluate_again(problem, state.here.activities)
+        return dataclasses.replace(state, here=here)
 
     def _iterate(
         self, problem: Problem, state: GaussNewtonState, linearized: Linearization

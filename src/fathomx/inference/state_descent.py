@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Any
-
-import jax
+import jax.numpy as jnp
 import optax
 
-from fathomx.inference.base import beginning
+from fathomx.arrival import arrivals, entry_weights, first_moves
+from fathomx.inference.base import beginning, evaluate_again
 from fathomx.inference.descent import Descent, DescentState
-from fathomx.problem import Evaluation, Linearization, Problem, evaluate, node_energies
+from fathomx.local_energy import activity_gradient
+from fathomx.network import Network
+from fathomx.precision import Precision
+from fathomx.problem import Evaluation, Linearization, Problem
 from fathomx.vector_space import Entries
 
 
@@ -20,44 +22,65 @@ class StateDescent(Descent):
 
     All nodes move at once, each from its neighbors only. From the feedforward start the output
     error travels one node per step and arrives `d` nodes down scaled by `rate^d`, so deep networks
-    need very many steps; `unsettled` tells.
+    need very many steps; `unsettled` tells. `fx.Spiking` and `fx.Decaying` hand the error on
+    undiminished. Nodes that the error has not reached (`fx.arrivals`) are not computed and do not
+    move, whatever the optimizer.
 
     **Arguments**
 
     * `optimizer`: any `optax` optimizer; it is applied to every example by itself.
       `optax.sgd(0.4)` unless given.
     * `steps`: inference steps, at least 0; 100 unless given.
+    * `precision`: a schedule `w_l(t)` that multiplies `pi_l` in step `t`; `fx.Uniform()` unless
+      given.
 
-    Source: Rao and Ballard (1999); Whittington and Bogacz (2017). The objective is the sum over
-    the batch, so an example relaxes alike at any batch size.
+    Raises `ValueError` at inference if the steps are too few for the schedule.
+
+    Source: Rao and Ballard (1999); Whittington and Bogacz (2017); the schedules Qi et al. (2025),
+    arXiv 2506.23800. The objective is the sum over the batch, so an example relaxes alike at any
+    batch size.
     """
 
     def __init__(
-        self, optimizer: optax.GradientTransformation | None = None, steps: int = 100
+        self,
+        optimizer: optax.GradientTransformation | None = None,
+        steps: int = 100,
+        precision: Precision | None = None,
     ) -> None:
-        super().__init__(optax.sgd(0.4) if optimizer is None else optimizer, steps)
+        super().__init__(optax.sgd(0.4) if optimizer is None else optimizer, steps, precision)
+
+    def arrivals(self, network: Network) -> tuple[int, ...]:
+        return arrivals(network)
 
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> DescentState:
         return DescentState(
-            **beginning(here, evaluations=0),
-            coordinates=here.activities,
-            optimizer=self.init_optimizer(problem, here.activities),
+            **beginning(here, evaluations=0), **self.begin(problem, here.activities)
         )
 
     def step(self, problem: Problem, state: DescentState) -> DescentState:
-        def total(activities: Entries) -> Any:
-            energies = node_energies(problem, activities).sum(axis=0)
-            return energies.sum(), energies
-
-        gradient, energies = jax.grad(total, has_aux=True)(state.coordinates)
-        coordinates, optimizer = self.descend(problem, state, gradient)
+        weights = self.weights(problem, state.count)
+        gradient, energy = activity_gradient(problem, state.coordinates, weights, state.count)
+        moved, optimizer = self.descend(problem, state, gradient)
+        first = jnp.asarray(first_moves(problem.network))
+        reached = entry_weights(problem.network, first <= state.count)
+        coordinates = {
+            name: jnp.where(reached[name], moved[name], old)
+            for name, old in state.coordinates.items()
+        }
         return DescentState(
-            previous_energy=energies,
+            previous_energy=energy,
             steps=state.steps + 1,
             evaluations=state.evaluations + 1,
             coordinates=coordinates,
             optimizer=optimizer,
+            count=state.count + 1,
         )
 
     def evaluation(self, problem: Problem, state: DescentState) -> Evaluation:
-        return evaluate(problem, problem.errors_of(state.coordinates))
+        return evaluate_again(problem, state.coordinates)
+
+    def activities(self, problem: Problem, state: DescentState) -> Entries:
+        return state.coordinates
+
+    def with_weights_changed(self, problem: Problem, state: DescentState) -> DescentState:
+        return state

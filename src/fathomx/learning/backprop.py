@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.learning.base import LearningRule, StepReport, feedforward_scores
-from fathomx.network import Network
+from fathomx.network import Network, split
 from fathomx.problem import Problem
 
 
@@ -17,7 +17,8 @@ class Backprop(LearningRule):
 
         d/dtheta mean_i E_out(y_i, mu_L(x_i))
 
-    with the output energy at precision 1, by reverse-mode differentiation.
+    with the output energy at precision 1, by reverse-mode differentiation. Batch normalization is
+    live: the derivative passes through the statistics.
 
     ```python
     result = fx.fit(network, data, fx.Backprop(), optimizer=optax.adam(1e-2, eps=1e-12))
@@ -25,10 +26,11 @@ class Backprop(LearningRule):
     """
 
     def gradient(self, problem: Problem, key: PRNGKeyArray) -> tuple[Network, StepReport]:
-        weights, rest = eqx.partition(problem.network, eqx.is_inexact_array)
+        weights, rest = split(problem.network)
 
         def loss(weights: Network) -> tuple[Array, Array]:
-            network: Network = eqx.combine(weights, rest)
+            whole: Network = eqx.combine(weights, rest)
+            network = whole.with_batch_statistics(problem.input)
             prediction = network.unroll(None, problem.input)[network.output.name]
             return problem.loss(prediction).mean(), prediction
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fathomx.network import Network
+from fathomx.network import Network, weights
 from fathomx.problem import Problem
 
 
@@ -40,12 +40,20 @@ class LearningRule(eqx.Module):
     """Turns a batch, as a `Problem`, into a weight update.
 
     A rule with one weight update per batch defines `gradient`; one that updates weights during
-    inference overrides `update`.
+    inference overrides `update` and, if its optimizer's state has another shape, `init_optimizer`.
     """
 
     @abc.abstractmethod
     def gradient(self, problem: Problem, key: PRNGKeyArray) -> tuple[Network, StepReport]:
-        """The direction to descend, a pytree like the network's floating-point arrays."""
+        """The direction to descend, a pytree like the network's weights.
+
+        Networks with batch normalization come with running statistics; a rule takes those of the
+        batch by `problem.with_batch_statistics()`.
+        """
+
+    def init_optimizer(self, optimizer: optax.GradientTransformation, network: Network) -> Any:
+        """The optimizer's state before the first update."""
+        return optimizer.init(weights(network))
 
     def update(
         self,
@@ -54,16 +62,21 @@ class LearningRule(eqx.Module):
         optimizer_state: Any,
         key: PRNGKeyArray,
     ) -> tuple[Network, Any, StepReport]:
-        """The network and the optimizer's state after learning from this batch."""
+        """The network and the optimizer's state after learning from this batch.
+
+        Running statistics of batch normalization move once.
+        """
         gradient, report = self.gradient(problem, key)
-        weights = eqx.filter(problem.network, eqx.is_inexact_array)
         updates, optimizer_state = optimizer.update(
-            gradient,
-            optimizer_state,
-            weights,
+            gradient, optimizer_state, weights(problem.network)
         )
         network: Network = eqx.apply_updates(problem.network, updates)
-        return network, optimizer_state, report
+        batch = problem.with_batch_statistics().network
+        return network.moved_statistics(batch), optimizer_state, report
+
+    def probe(self, problem: Problem, key: PRNGKeyArray) -> dict[str, Array]:
+        """Scalars of this rule's own that `fit` reports after every epoch, from a fixed batch."""
+        return {}
 
 
 def feedforward_scores(problem: Problem, prediction: Array) -> tuple[Array, Array]:

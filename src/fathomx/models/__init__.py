@@ -2,3 +2,5 @@
 
 from fathomx.models.mlp import mlp as mlp
 from fathomx.models.mlp import residual_mlp as residual_mlp
+from fathomx.models.resnet import resnet as resnet
+from fathomx.models.vgg import vgg as vgg

@@ -9,11 +9,9 @@ import jax
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.energy import Energy
-from fathomx.layers import Linear, activation_function
+from fathomx.layers import Activation, Linear, activation_function
 from fathomx.network import Network, Node, Stack
 from fathomx.parameterization import Parameterization, Role, Standard
-
-Activation = str | Callable[[Array], Array]
 
 
 class Dense(eqx.Module):

@@ -1,10 +1,13 @@
-"""Reports on finished runs: figures, a page per run, and a page comparing runs.
+"""Reports: figures and pages of finished runs, and what a diagnosis found.
 
-Everything here is read from the JSON files of a run folder; nothing is computed anew. Figures
-need matplotlib, the optional extra `figures`.
+Everything here is read from the JSON files of a run folder, or from `diagnosis.json`; nothing is
+computed anew. Figures need matplotlib, the optional extra `figures`.
 """
 
-from fathomx.report.figures import MissingMatplotlibError as MissingMatplotlibError
+from fathomx.report.diagnosis import energy_beside_equilibrium as energy_beside_equilibrium
+from fathomx.report.diagnosis import energy_over_inference as energy_over_inference
+from fathomx.report.diagnosis import findings as findings
+from fathomx.report.diagnosis import read_diagnosis as read_diagnosis
 from fathomx.report.figures import alignment_per_node as alignment_per_node
 from fathomx.report.figures import energy_per_node as energy_per_node
 from fathomx.report.figures import learning_curves as learning_curves
@@ -13,3 +16,4 @@ from fathomx.report.page import verdict as verdict
 from fathomx.report.page import write_comparison as write_comparison
 from fathomx.report.page import write_page as write_page
 from fathomx.report.run_files import RunFiles as RunFiles
+from fathomx.report.style import MissingMatplotlibError as MissingMatplotlibError

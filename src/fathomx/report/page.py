@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from fathomx.report.figures import (
-    MissingMatplotlibError,
     alignment_per_node,
     energy_per_node,
     learning_curves,
     strength_and_settledness,
 )
 from fathomx.report.run_files import PathLike, RunFiles, atomic, finite
+from fathomx.report.style import MissingMatplotlibError
 
 DISGUISE = 0.99
 FAR = 0.5

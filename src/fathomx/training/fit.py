@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -15,9 +15,9 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.data import Dataset, Part
-from fathomx.diagnostics import compare_to_backprop, node_dot
+from fathomx.diagnostics import compare_to_backprop, energy_balance, node_dot
 from fathomx.learning import Equilibrium, LearningRule, StepReport
-from fathomx.network import Network
+from fathomx.network import Network, weights
 from fathomx.problem import Problem
 from fathomx.strength import strength
 from fathomx.training.observer import Observer, Plan, TrainingState, plain
@@ -28,6 +28,8 @@ _MOST_STEPS = 128
 _SECONDS_PER_DISPATCH = 0.5
 _SCORED_AT_ONCE = 500
 _STRENGTH_PROBES = 8
+
+Augmentation = Callable[[Array, PRNGKeyArray], Array]
 
 
 class DivergenceError(ArithmeticError):
@@ -70,6 +72,7 @@ def fit(
       early nodes can be tiny; Adam's usual epsilon of 1e-8 silently stops them.
     * `epochs` and `batch_size`: at least 1. Every epoch visits the training examples in a new
       order; a last, incomplete batch is left out.
+    * `data.augmentation`, if there is one, is applied to every training batch, on the device.
     * `seed`: the same seed gives the same run, bit for bit, on the same machine.
     * `observers`: who is told about the run (`fathomx.training.Observer`): run folders, progress.
 
@@ -77,7 +80,9 @@ def fit(
     median, and the largest of all; `cosine_to_backprop` and `pc_strength` are taken on one fixed
     batch of training examples with the weights at the end of the epoch, the strength at the output
     precision that the rule uses there (1 for backprop) and with random signs of its own;
-    `train_seconds` includes compilation, validation, probes and checkpoints.
+    `energy_per_node` and `imbalance` (`fx.energy_balance`) are those of the epoch's last batch
+    after inference; `step_memory_bytes` is what the compiled training step needs at once, data
+    included; `train_seconds` includes compilation, validation, probes and checkpoints.
 
     Raises `ValueError` for a batch larger than the data and for shapes that do not fit, and
     `DivergenceError` when weights or energies stop being finite.
@@ -146,7 +151,7 @@ class _Run:
         self.probe = (self.inputs[probe], self.labels[probe])
         fresh = TrainingState(
             network=network,
-            optimizer=optimizer.init(eqx.filter(network, eqx.is_inexact_array)),
+            optimizer=rule.init_optimizer(optimizer, network),
             key=jax.random.fold_in(jax.random.key(seed), _RUN),
             epoch=jnp.zeros((), jnp.int32),
             step=jnp.zeros((), jnp.int32),
@@ -161,7 +166,10 @@ class _Run:
                 self.state = restored.state
                 self.history, self.records = restored.history, restored.records
                 self.earlier_seconds = restored.seconds
-        self._advance = eqx.filter_jit(_Advance(rule, optimizer, plan))
+        self._advance = _Advance(rule, optimizer, plan, data.augmentation)
+        self._compiled: Any = None
+        self.memory: int | None = None
+        self.energy: np.ndarray | None = None
         self.step_seconds: list[float] = []
         self.first_step_seconds: float | None = None
 
@@ -183,6 +191,7 @@ class _Run:
                 "step_seconds_median": float(np.median(self.step_seconds))
                 if self.step_seconds
                 else None,
+                "step_memory_bytes": self.memory,
                 "depth": self.state.network.depth,
                 "parameters": parameter_count(self.state.network),
                 "epochs": self.plan.epochs,
@@ -202,12 +211,16 @@ class _Run:
         while (step := int(self.state.step)) < self.plan.steps_per_epoch:
             count = min(self._next_count(), self.plan.steps_per_epoch - step)
             begun = time.perf_counter()
-            state, reports = self._advance(
-                self.state, self.inputs, self.labels, order, jnp.asarray(count)
-            )
+            arguments = (self.state, self.inputs, self.labels, order, jnp.asarray(count))
+            if self._compiled is None:
+                jitted: Any = eqx.filter_jit(self._advance)
+                self._compiled = jitted.lower(*arguments).compile()
+                self.memory = _memory(self._compiled)
+            state, reports = self._compiled(*arguments)
             reports = jax.tree.map(lambda a, n=count: np.asarray(a)[:n], reports)
             seconds = time.perf_counter() - begun
             self._check_finite(reports, epoch, step)
+            self.energy = reports.energy[-1]
             if self.first_step_seconds is None:
                 self.first_step_seconds = seconds
             else:
@@ -242,7 +255,7 @@ class _Run:
         loss, accuracy = score(network, self.data.validation)
         self._check_weights(epoch, loss)
         key = jax.random.fold_in(jax.random.fold_in(self.state.key, 2), epoch)
-        aligned, probed_strength = _probe(network, self.rule, *self.probe, key)
+        aligned, probed_strength, own = _probe(network, self.rule, *self.probe, key)
         inferred = np.isfinite(gather("strength")).any()
         record = plain(
             {
@@ -261,6 +274,9 @@ class _Run:
                 "cosine_to_backprop": aligned.overall,
                 "cosine_to_backprop_per_node": aligned.cosine,
                 "length_to_backprop_per_node": aligned.ratio,
+                "energy_per_node": self.energy if inferred else None,
+                "imbalance": self._imbalance(network) if inferred else None,
+                **own,
             }
         )
         state = eqx.tree_at(
@@ -271,6 +287,12 @@ class _Run:
         self.history.append(record)
         self.records = []
         self.state = state
+
+    def _imbalance(self, network: Network) -> Array | None:
+        """Of the energies after the last inference; a resumed run may have none in an epoch."""
+        if self.energy is None:
+            return None
+        return energy_balance(network, jnp.asarray(self.energy)).imbalance
 
     def _next_count(self) -> int:
         """Steps per dispatch: one first, to time it; then as many as take about half a second."""
@@ -310,6 +332,7 @@ class _Advance(eqx.Module):
     rule: LearningRule
     optimizer: optax.GradientTransformation = eqx.field(static=True)
     plan: Plan = eqx.field(static=True)
+    augmentation: Augmentation | None = eqx.field(static=True)
 
     def __call__(
         self, state: TrainingState, inputs: Array, labels: Array, order: Array, count: Array
@@ -319,9 +342,12 @@ class _Advance(eqx.Module):
         def one(arrays: Any, step: Array) -> tuple[Any, StepReport]:
             now: TrainingState = eqx.combine(arrays, rest)
             chosen = order[step]
-            problem = Problem(now.network, inputs[chosen], labels[chosen])
             whole = now.epoch * self.plan.steps_per_epoch + step
             key = jax.random.fold_in(jax.random.fold_in(now.key, 1), whole)
+            images = inputs[chosen]
+            if self.augmentation is not None:
+                images = self.augmentation(images, jax.random.fold_in(key, 1))
+            problem = Problem(now.network, images, labels[chosen])
             network, optimizer, report = self.rule.update(
                 problem, self.optimizer, now.optimizer, key
             )
@@ -342,17 +368,29 @@ class _Advance(eqx.Module):
         return eqx.combine(arrays, rest), reports
 
 
+def _memory(compiled: Any) -> int | None:
+    """Bytes that the compiled training step needs at once, data included, if the backend tells."""
+    found = compiled.compiled.memory_analysis()
+    if found is None:
+        return None
+    kept = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    return int(kept + found.temp_size_in_bytes)
+
+
 @eqx.filter_jit
 def _probe(
     network: Network, rule: LearningRule, input: Array, labels: Array, key: PRNGKeyArray
 ) -> Any:
     problem = Problem(network, input, labels, output_precision=1.0)
     gradient, report = rule.gradient(problem, key)
+    aligned = compare_to_backprop(problem, gradient, key)
+    own = rule.probe(problem, jax.random.fold_in(key, 2))
+    problem = problem.with_batch_statistics()
     # Signs of its own: the precision that a rule chose by its own estimate would confirm itself.
     keys = jax.random.split(jax.random.fold_in(key, 1), _STRENGTH_PROBES)
     sensitivity = jnp.mean(jax.lax.map(lambda probe: strength(problem, probe), keys))
     precision = jnp.where(jnp.isfinite(report.output_precision), report.output_precision, 1)
-    return compare_to_backprop(problem, gradient, key), sensitivity * precision
+    return aligned, sensitivity * precision, own
 
 
 @eqx.filter_jit
@@ -380,4 +418,4 @@ def score(network: Network, part: Part) -> tuple[float, float]:
 
 def parameter_count(network: Network) -> int:
     """Number of trained numbers."""
-    return sum(leaf.size for leaf in jax.tree.leaves(eqx.filter(network, eqx.is_inexact_array)))
+    return sum(leaf.size for leaf in jax.tree.leaves(weights(network)))

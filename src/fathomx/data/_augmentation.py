@@ -1,0 +1,93 @@
+"""Random changes of training images that keep their class."""
+
+from __future__ import annotations
+
+import operator
+from dataclasses import dataclass
+
+import jax
+import jax.numpy as jnp
+
+
+@dataclass(frozen=True)
+class CropAndFlip:
+    """Shift every image by a few pixels at random and mirror half of them.
+
+    The idea: an object that stands a little to the left, or is seen in a mirror, is of the
+    same class, so every epoch may show each training image a little differently. Each image
+    is padded with `padding` zeros on all four sides, a window of its own size is cut out at
+    one of the `(2 * padding + 1)**2` places, all equally likely, and the window is mirrored
+    left to right with probability 1/2. Every image of a batch has its own place and its own
+    mirroring. Zero is the mean of each channel in the images of `fathomx.data.load`, so the
+    border that a shift uncovers is of the mean color.
+
+    A `Dataset` carries it in its field `augmentation`; it is then applied to every training
+    batch. It is a pure function of the images and the key, may be compiled by `jax.jit`, and
+    is hashable and equal to another of the same padding.
+
+    Args:
+        padding: the largest shift in pixels along either axis, an integer of at least 0;
+            0 leaves only the mirroring.
+
+    Raises:
+        ValueError: if `padding` is negative or not an integer; on a call, if the images do
+            not have the four axes (batch, height, width, channels).
+
+    Example:
+        >>> import jax
+        >>> from fathomx import data
+        >>> change = data.CropAndFlip(padding=4)
+        >>> images = jax.numpy.ones((8, 32, 32, 3))
+        >>> change(images, jax.random.key(0)).shape
+        (8, 32, 32, 3)
+
+    Source: C.-Y. Lee, S. Xie, P. Gallagher, Z. Zhang, Z. Tu, "Deeply-Supervised Nets",
+    AISTATS 2015; with padding 4 on CIFAR-10, K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual
+    Learning for Image Recognition", CVPR 2016, section 4.2.
+    """
+
+    padding: int = 4
+
+    def __post_init__(self) -> None:
+        try:
+            padding = -1 if isinstance(self.padding, bool) else operator.index(self.padding)
+        except TypeError:
+            padding = -1
+        if padding < 0:
+            raise ValueError(
+                f"padding of CropAndFlip was {self.padding!r}, expected an integer of at least "
+                "0: pass the largest shift in pixels, such as padding=4."
+            )
+        # A numpy integer becomes an int; the class is frozen, so past its own __setattr__.
+        object.__setattr__(self, "padding", padding)
+
+    def __call__(self, images: jax.Array, key: jax.Array) -> jax.Array:
+        """Shifted and mirrored images.
+
+        Args:
+            images: shape `(batch, height, width, channels)`, any dtype.
+            key: a JAX random key; the same key gives the same result.
+
+        Returns:
+            The changed images, of the same shape and dtype.
+
+        Raises:
+            ValueError: if `images` does not have four axes.
+        """
+        if images.ndim != 4:
+            raise ValueError(
+                f"CropAndFlip was given images of shape {images.shape}, expected "
+                "(batch, height, width, channels): reshape them, such as with Dataset.images()."
+            )
+        batch, height, width, _ = images.shape
+        margin = (self.padding, self.padding)
+        padded = jnp.pad(images, ((0, 0), margin, margin, (0, 0)))
+        place_key, mirror_key = jax.random.split(key)
+        places = jax.random.randint(place_key, (batch, 2), 0, 2 * self.padding + 1)
+        mirrored = jax.random.bernoulli(mirror_key, 0.5, (batch, 1))
+        forward = jnp.arange(width)
+        rows = places[:, :1] + jnp.arange(height)
+        columns = places[:, 1:] + jnp.where(mirrored, forward[::-1], forward)
+        # One gather does both the crop and the flip.
+        examples = jnp.arange(batch)[:, None, None]
+        return padded[examples, rows[:, :, None], columns[:, None, :]]

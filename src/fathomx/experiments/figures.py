@@ -1,0 +1,73 @@
+"""Figures of the comparisons."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from fathomx.experiments.grid import Group
+from fathomx.report.style import COLORS, FAINT, new_figure, save
+
+_SCHEDULES = ("uniform", "spiking", "decaying")
+_MARKERS = ("o", "s", "^", "D", "v")
+
+
+def draw_energies(content: Mapping[str, Any], path: Path) -> Path:
+    """The disease and the cure: energy per node at the end of inference, by precision schedule."""
+    figure, (axes,) = new_figure(3.6)
+    labels = content["labels"]
+    nodes = np.arange(1, len(labels) + 1)
+    for name, color, marker in zip(_SCHEDULES, COLORS, _MARKERS, strict=False):
+        found = content[name]
+        axes.semilogy(
+            nodes,
+            np.asarray(found["energy"]),
+            color=color,
+            marker=marker,
+            markersize=5,
+            label=f"{name}: output half {found['imbalance']:.2g} times the input half",
+        )
+    axes.set_xticks(nodes, labels, rotation=30, ha="right")
+    axes.set_ylabel("energy, mean over the batch")
+    axes.set_title(
+        f"{content['network']} at initialization: energy after inference, by precision", fontsize=10
+    )
+    axes.legend(fontsize=8, frameon=False)
+    return save(figure, path)
+
+
+def draw_accuracies(
+    found: Sequence[Group], networks: Sequence[str], methods: Sequence[str], path: Path
+) -> Path:
+    """Test accuracy at the last epoch of every method on every network; a bar spans the seeds."""
+    shown = [name for name in methods if any(g.method == name for g in found)]
+    present = [name for name in networks if any(g.network == name for g in found)]
+    figure, (axes,) = new_figure(1.4 + 0.42 * len(shown))
+    for place, network in enumerate(present):
+        offset = 0.13 * (place - (len(present) - 1) / 2)
+        color, marker = COLORS[place % len(COLORS)], _MARKERS[place % len(_MARKERS)]
+        own = [g for g in found if g.network == network and g.values("test_accuracy")]
+        rows = [shown.index(g.method) + offset for g in own]
+        values = [100 * np.asarray(g.values("test_accuracy")) for g in own]
+        for row, spread in zip(rows, values, strict=True):
+            axes.plot([spread.min(), spread.max()], [row, row], color=color, linewidth=1.5)
+        axes.plot(
+            [spread.mean() for spread in values],
+            rows,
+            linestyle="none",
+            marker=marker,
+            color=color,
+            markersize=5,
+            label=network,
+        )
+    axes.axvline(10, color=FAINT, linewidth=0.8, linestyle="--")
+    axes.text(10, -0.62, " chance", color=FAINT, fontsize=8, ha="left", va="center")
+    axes.set_yticks(range(len(shown)), shown)
+    axes.set_ylim(len(shown) - 0.4, -0.8)
+    axes.set_xlabel("test accuracy after the last epoch, %")
+    axes.set_title("The same budget of epochs for every method", fontsize=10)
+    axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    return save(figure, path)

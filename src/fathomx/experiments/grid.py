@@ -1,0 +1,184 @@
+"""A comparison as a grid of runs, each a row in a file of its own, so that it can be continued."""
+
+from __future__ import annotations
+
+import csv
+import dataclasses
+import io
+import json
+import math
+import re
+import statistics
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from fathomx.layers import unknown
+from fathomx.training.run_folder import RunFolderError, read_json, write_json, write_text
+
+
+@dataclasses.dataclass(frozen=True)
+class Cell:
+    """One run of a comparison: which network, which method, which seed."""
+
+    network: str
+    method: str
+    seed: int
+
+    @property
+    def file(self) -> str:
+        """The name of its row's file."""
+        words = re.sub(r"[^a-z0-9]+", "-", f"{self.network} {self.method}".lower()).strip("-")
+        return f"{words}-seed-{self.seed}.json"
+
+
+@dataclasses.dataclass(frozen=True)
+class Selection:
+    """Which part of a grid to run; empty means everything."""
+
+    networks: tuple[str, ...] = ()
+    methods: tuple[str, ...] = ()
+    seeds: tuple[int, ...] = ()
+
+    def cells(
+        self, networks: Sequence[str], methods: Sequence[str], seeds: Sequence[int]
+    ) -> list[Cell]:
+        """The cells chosen, seed by seed, so that a stopped comparison has whole seeds.
+
+        Raises `ValueError` for names that the grid does not have.
+        """
+        for kind, chosen, valid in (
+            ("network", self.networks, networks),
+            ("method", self.methods, methods),
+        ):
+            for name in chosen:
+                if name not in valid:
+                    raise ValueError(unknown(kind, name, valid))
+        return [
+            Cell(network, method, seed)
+            for seed in self.seeds or seeds
+            for network in networks
+            if network in (self.networks or networks)
+            for method in methods
+            if method in (self.methods or methods)
+        ]
+
+
+class Rows:
+    """The rows of a comparison in a folder: `config.json`, and `rows/` with a file for each run.
+
+    Continues what is there; raises `RunFolderError` if that was run with another configuration.
+    """
+
+    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+        self.folder = folder
+        stored = folder / "config.json"
+        plain = json.loads(json.dumps(config))
+        if stored.exists():
+            found = read_json(stored)
+            if found != plain:
+                differing = sorted(k for k in {*found, *plain} if found.get(k) != plain.get(k))
+                raise RunFolderError(
+                    f"{folder} holds a comparison of another configuration "
+                    f"({', '.join(differing)} differ); choose another --out."
+                )
+            return
+        if folder.exists() and any(folder.iterdir()):
+            raise RunFolderError(f"{folder} holds something else; choose another --out.")
+        (folder / "rows").mkdir(parents=True, exist_ok=True)
+        write_json(stored, plain)
+
+    def has(self, cell: Cell) -> bool:
+        """Whether this run has ended."""
+        return (self.folder / "rows" / cell.file).exists()
+
+    def add(self, cell: Cell, row: dict[str, Any]) -> None:
+        """Writes the row of a run, whole or not at all."""
+        (self.folder / "rows").mkdir(exist_ok=True)
+        write_json(self.folder / "rows" / cell.file, {**dataclasses.asdict(cell), **row})
+
+    def all(self) -> list[dict[str, Any]]:
+        """Every row there is."""
+        return [read_json(path) for path in sorted((self.folder / "rows").glob("*.json"))]
+
+
+@dataclasses.dataclass(frozen=True)
+class Column:
+    """A column of the table: a key of the rows, what to call it, and how to print it."""
+
+    key: str
+    title: str
+    form: str
+    scale: float = 1.0
+
+
+@dataclasses.dataclass(frozen=True)
+class Group:
+    """The rows of one network and method, over the seeds."""
+
+    network: str
+    method: str
+    rows: tuple[dict[str, Any], ...]
+
+    def values(self, key: str) -> list[float]:
+        """The finite values of a column."""
+        given = [row.get(key) for row in self.rows]
+        return [float(v) for v in given if v is not None and math.isfinite(v)]
+
+    def mean(self, key: str) -> float:
+        """Their mean, NaN if there are none."""
+        return statistics.fmean(self.values(key)) if self.values(key) else math.nan
+
+
+def groups(
+    rows: Sequence[dict[str, Any]], networks: Sequence[str], methods: Sequence[str]
+) -> Iterator[Group]:
+    """The rows by network and method, in the order of the grid."""
+    for network in networks:
+        for method in methods:
+            found = [r for r in rows if r["network"] == network and r["method"] == method]
+            if found:
+                found.sort(key=lambda row: row["seed"])
+                yield Group(network, method, tuple(found))
+
+
+def write_tables(folder: Path, found: Sequence[Group], columns: Sequence[Column]) -> Path:
+    """`results.csv` with a line for every run, and `results.md` with mean and spread over seeds.
+
+    Returns the path of the latter.
+    """
+    text = io.StringIO()
+    writer = csv.writer(text, lineterminator="\n")
+    keys = [column.key for column in columns]
+    writer.writerow(["network", "method", "seed", *keys])
+    for group in found:
+        for row in group.rows:
+            writer.writerow([group.network, group.method, row["seed"], *map(row.get, keys)])
+    write_text(folder / "results.csv", text.getvalue())
+    path = folder / "results.md"
+    write_text(path, markdown(found, columns))
+    return path
+
+
+def markdown(found: Sequence[Group], columns: Sequence[Column]) -> str:
+    """A table with one line per network and method: means, and `±` the standard deviation."""
+    lines = [
+        "| network | method | seeds | " + " | ".join(c.title for c in columns) + " |",
+        "|---|---|---|" + "---|" * len(columns),
+    ]
+    for group in found:
+        seeds = ", ".join(str(row["seed"]) for row in group.rows)
+        cells = [_cell(group, column) for column in columns]
+        lines.append(f"| {group.network} | {group.method} | {seeds} | " + " | ".join(cells) + " |")
+    return "\n".join(lines) + "\n"
+
+
+def _cell(group: Group, column: Column) -> str:
+    values = [column.scale * value for value in group.values(column.key)]
+    if not values:
+        return "-"
+    text = format(statistics.fmean(values), column.form)
+    if len(values) > 1:
+        text += f" ± {format(statistics.stdev(values), column.form)}"
+    missing = len(group.rows) - len(values)
+    return f"{text} ({missing} of {len(group.rows)} without)" if missing else text

@@ -1,0 +1,44 @@
+"""The forward update: relaxed activities as targets for feedforward predictions."""
+
+from __future__ import annotations
+
+import jax
+from jaxtyping import PRNGKeyArray
+
+from fathomx.inference import infer
+from fathomx.learning.base import StepReport
+from fathomx.learning.predictive_coding import PredictiveCoding, per_precision, report
+from fathomx.network import Network
+from fathomx.problem import Problem, weight_gradient
+
+
+class ForwardUpdate(PredictiveCoding):
+    """Learns to predict each node's relaxed activity from its parents' feedforward activities.
+
+        sum_l (pi_l / 2) ||z_l(T) - f_l(z_parents(0); theta_l)||^2 + lambda E_out(y, f_L(z(0)))
+
+    descended in the weights and divided by the output precision `lambda`. In deep networks the
+    predictions from activities that are displaced already drift away from what a feedforward pass
+    will compute; this takes the drift out.
+
+    **Fields**: `solver` and `output_precision`, as in `PredictiveCoding`.
+
+    ```python
+    rule = fx.ForwardUpdate(fx.StateDescent(optax.sgd(0.5), 12, fx.Spiking()), output_precision=1.0)
+    ```
+
+    Source: Qi et al. (2025), arXiv 2506.23800. The schedule of the solver does not weigh the
+    update; a node's own precision (1 unless it was built otherwise) does.
+    """
+
+    def gradient(self, problem: Problem, key: PRNGKeyArray) -> tuple[Network, StepReport]:
+        problem, start, strength = self.prepare(problem, key)
+        relaxed = infer(problem, self.solver, start=start)
+        output = problem.network.output
+        errors = {
+            name: relaxed.activities[name] - start.activities[name]
+            for name in problem.network.hidden
+        }
+        errors[output.name] = jax.vmap(output.energy.error)(problem.target, start.prediction)
+        gradient = weight_gradient(problem, start.activities, errors)
+        return per_precision(problem, gradient), report(problem, start, relaxed, strength)

@@ -1,0 +1,207 @@
+"""Incremental predictive coding: weights step at every inference step."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import Array, PRNGKeyArray
+
+from fathomx.arrival import by_entry, entry_weights
+from fathomx.learning.base import StepReport
+from fathomx.learning.predictive_coding import PredictiveCoding, per_precision, report
+from fathomx.local_energy import entry_energies, sources_of
+from fathomx.network import Network, Node, Stack, split, weights
+from fathomx.problem import Evaluation, Problem, Progress, relaxation, weight_gradient
+from fathomx.vector_space import Entries
+
+_Visit = Callable[[Problem, Any, Array, Any], tuple[Problem, Any]]
+
+
+class Incremental(PredictiveCoding):
+    """After every inference step the weights step too, with the activities of the moment.
+
+        z <- z - solver step of dF/dz,    then    theta <- theta - optimizer(dF/dtheta / lambda)
+
+    Nodes that the output's error has not reached keep their weights and their optimizer's state, at
+    no cost. For this every entry of the network (a node, or a stack, block by block) has an
+    optimizer state of its own: a schedule counts the updates of the entry, and a clipped norm is
+    that of the node. A batch makes up to `solver.max_steps` updates; choose a learning rate to
+    suit.
+
+    **Fields**: `solver`, one of `StateDescent`, `ErrorDescent`, `GaussNewton`, and
+    `output_precision`, as in `PredictiveCoding`. Raises `TypeError` for other solvers.
+
+    `gradient`, which the diagnostics use, is the sum of the gradients over the steps with weights
+    held: the direction in which a vanishing learning rate of gradient descent would move.
+
+    ```python
+    rule = fx.Incremental(fx.StateDescent(optax.sgd(0.1), steps=8), output_precision=1.0)
+    ```
+
+    Source: Salvatori et al. (2022), arXiv 2212.00720.
+    """
+
+    def gradient(self, problem: Problem, key: PRNGKeyArray) -> tuple[Network, StepReport]:
+        def add(problem: Problem, state: Any, reached: Array, total: Any) -> tuple[Problem, Any]:
+            activities = self.solver.activities(problem, state)
+            network = problem.network
+            mask = entry_weights(network, reached)
+            errors = problem.errors_of(activities)
+            prediction = network.predictions(activities, problem.input)[network.output.name]
+            errors[network.output.name] = jax.vmap(network.output.energy.error)(
+                problem.target, prediction
+            )
+            masked = {name: jnp.where(mask[name], error, 0) for name, error in errors.items()}
+            gradient = per_precision(problem, weight_gradient(problem, activities, masked))
+            return problem, jax.tree.map(jnp.add, total, gradient)
+
+        nothing = jax.tree.map(jnp.zeros_like, weights(problem.network))
+        _, total, seen = self._relax(problem, key, add, nothing)
+        return total, seen
+
+    def init_optimizer(self, optimizer: optax.GradientTransformation, network: Network) -> Any:
+        states = {}
+        for entry in network.nodes:
+            init = jax.vmap(optimizer.init) if isinstance(entry, Stack) else optimizer.init
+            states[entry.name] = init(weights(_function(entry)))
+        return states
+
+    def update(
+        self,
+        problem: Problem,
+        optimizer: optax.GradientTransformation,
+        optimizer_state: Any,
+        key: PRNGKeyArray,
+    ) -> tuple[Network, Any, StepReport]:
+        def learn(problem: Problem, state: Any, reached: Array, states: Any) -> tuple[Problem, Any]:
+            activities = self.solver.activities(problem, state)
+            return _learn(problem, activities, reached, optimizer, states)
+
+        taken, states, seen = self._relax(problem, key, learn, optimizer_state)
+        # The running statistics belong to the network that came in.
+        learned = eqx.combine(weights(taken.network), split(problem.network)[1])
+        return learned.moved_statistics(taken.network), states, seen
+
+    def _relax(
+        self, problem: Problem, key: PRNGKeyArray, visit: _Visit, carried: Any
+    ) -> tuple[Problem, Any, StepReport]:
+        """Runs the solver and calls `visit` after every step."""
+        problem, start, strength = self.prepare(problem, key)
+        begun = start.evaluation(problem)
+        solver = self.solver
+        state = solver.init(problem, start, begun)
+        # A step's signal has reached the nodes whose energy it made differ from zero.
+        arrivals = jnp.asarray(solver.arrivals(problem.network))
+
+        def visited(problem: Problem, state: Any, step: Any, carried: Any) -> Any:
+            reached = arrivals <= step + 1
+            problem, carried = visit(problem, state, reached, carried)
+            return problem, solver.with_weights_changed(problem, state), carried
+
+        first = solver.steps_in_init
+        if first:
+            problem, state, carried = visited(problem, state, 0, carried)
+        arrays, rest = eqx.partition(problem, eqx.is_array)
+
+        def one(step: Any, carry: Any) -> Any:
+            arrays, state, carried = carry
+            problem = eqx.combine(arrays, rest)
+            state = solver.step(problem, state)
+            problem, state, carried = visited(problem, state, step, carried)
+            return eqx.filter(problem, eqx.is_array), state, carried
+
+        arrays, state, carried = jax.lax.fori_loop(
+            first, solver.max_steps, one, (arrays, state, carried)
+        )
+        problem = eqx.combine(arrays, rest)
+        there = solver.evaluation(problem, state)
+        return (
+            problem,
+            carried,
+            report(problem, start, _seen(problem, there, begun, state), strength),
+        )
+
+
+def _seen(problem: Problem, there: Evaluation, begun: Evaluation, state: Any) -> Any:
+    """The relaxation at the end; its certificate compares with the start under the old weights."""
+    progress = Progress(jnp.ones_like(there.energy), state.steps, state.evaluations)
+    return relaxation(problem, there, begun, progress)
+
+
+def _function(entry: Node | Stack) -> Any:
+    return entry.block if isinstance(entry, Stack) else entry.function
+
+
+def _learn(
+    problem: Problem,
+    activities: Entries,
+    reached: Array,
+    optimizer: optax.GradientTransformation,
+    states: dict[str, Any],
+) -> tuple[Problem, dict[str, Any]]:
+    """One update of the weights of the nodes that are reached, entry by entry."""
+    network = problem.network
+    nodes, updated = [], {}
+    positions = by_entry(network, tuple(range(network.depth)))
+    for entry in network.nodes:
+        here = reached[np.asarray(positions[entry.name])]
+        own = problem.target if entry is network.output else activities[entry.name]
+        local = _Local(problem, entry, sources_of(problem, entry, activities), own)
+        node, updated[entry.name] = local.learn(optimizer, states[entry.name], here)
+        nodes.append(node)
+    return eqx.tree_at(lambda p: p.network.nodes, problem, tuple(nodes)), updated
+
+
+class _Local(eqx.Module):
+    """What an entry's weights see: its parents' activities and its own."""
+
+    problem: Problem
+    entry: Node | Stack
+    sources: list[Array]
+    own: Array
+
+    def learn(
+        self, optimizer: optax.GradientTransformation, state: Any, reached: Array
+    ) -> tuple[Node | Stack, Any]:
+        learned, rest = split(self.entry)
+        if not jax.tree.leaves(learned):
+            return self.entry, state
+
+        def energy(learned: Any) -> Array:
+            energies = entry_energies(
+                self.problem, eqx.combine(learned, rest), self.sources, self.own
+            )
+            scale = self.problem.batch * self.problem.output_precision
+            return energies.sum() / scale.astype(energies.dtype)
+
+        def step(learned: Any, state: Any) -> tuple[Any, Any]:
+            gradient = _function(jax.grad(energy)(learned))
+            stacked = isinstance(self.entry, Stack)
+            update = jax.vmap(optimizer.update) if stacked else optimizer.update
+            updates, after = update(gradient, state, _function(learned))
+            moved = eqx.apply_updates(_function(learned), updates)
+            if stacked:
+                # A stack is computed as a whole, and kept where it is not reached.
+                moved, after = jax.tree.map(
+                    lambda new, old: jnp.where(
+                        reached.reshape(-1, *[1] * (new.ndim - 1)), new, old
+                    ),
+                    (moved, after),
+                    (_function(learned), state),
+                )
+            return _with_function(learned, moved), after
+
+        learned, state = jax.lax.cond(
+            reached.any(), step, lambda learned, state: (learned, state), learned, state
+        )
+        return eqx.combine(learned, rest), state
+
+
+def _with_function(entry: Any, function: Any) -> Any:
+    return eqx.tree_at(_function, entry, function, is_leaf=lambda part: part is None)

@@ -1,0 +1,93 @@
+"""What the rules that relax activities before they learn have in common."""
+
+from __future__ import annotations
+
+import math
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from fathomx.inference import GaussNewton, Solver
+from fathomx.learning.base import LearningRule, StepReport, feedforward_scores
+from fathomx.network import Network
+from fathomx.problem import Linearization, Problem, Relaxation
+from fathomx.strength import HoldStrength, mean_sensitivity
+
+DEFAULT_STRENGTH = 0.1
+
+
+class PredictiveCoding(LearningRule):
+    """A rule that infers with a solver, at an output precision of its own choice.
+
+    **Fields**
+
+    * `solver`: any `Solver`; `GaussNewton()` unless given.
+    * `output_precision`: a `HoldStrength`, which chooses the precision of every batch, or a fixed
+      positive number; `HoldStrength(0.1)` unless given. The output node's own precision is the one
+      that `Problem` uses outside of training.
+
+    Raises `TypeError` and `ValueError` for anything else.
+    """
+
+    solver: Solver = eqx.field(default_factory=GaussNewton)
+    output_precision: HoldStrength | float = eqx.field(
+        static=True, default=HoldStrength(DEFAULT_STRENGTH)
+    )
+
+    def __check_init__(self) -> None:
+        if not isinstance(self.solver, Solver):
+            raise TypeError(
+                f"solver must be a Solver such as fx.GaussNewton(), not {self.solver!r}."
+            )
+        precision = self.output_precision
+        if not isinstance(precision, HoldStrength) and not (
+            math.isfinite(precision) and precision > 0
+        ):
+            raise ValueError(
+                f"output_precision must be a positive, finite number or fx.HoldStrength, not "
+                f"{precision!r}."
+            )
+
+    def choose(
+        self, problem: Problem, key: PRNGKeyArray, start: Linearization | None = None
+    ) -> tuple[Problem, Array]:
+        """The problem at this rule's output precision for the batch, and its strength."""
+        sensitivity = mean_sensitivity(problem, key, start)
+        if isinstance(self.output_precision, HoldStrength):
+            precision = self.output_precision.output_precision(sensitivity)
+        else:
+            precision = jnp.asarray(self.output_precision, sensitivity.dtype)
+        return problem.with_output_precision(precision), sensitivity * precision
+
+    def prepare(self, problem: Problem, key: PRNGKeyArray) -> tuple[Problem, Linearization, Array]:
+        """What is relaxed: batch statistics frozen, precision chosen; its start and strength."""
+        arrays, rest = eqx.partition(problem.with_batch_statistics(), eqx.is_array)
+        problem = eqx.combine(jax.lax.stop_gradient(arrays), rest)
+        start = Linearization(problem, problem.network.zeros(problem.batch))
+        problem, strength = self.choose(problem, key, start)
+        return problem, start, strength
+
+
+def per_precision(problem: Problem, gradient: Network) -> Network:
+    """The gradient over the output precision, so that learning rates keep their meaning."""
+    precision = problem.output_precision
+    scaled: Network = jax.tree.map(lambda g: g / precision.astype(g.dtype), gradient)
+    return scaled
+
+
+def report(
+    problem: Problem, start: Linearization, relaxed: Relaxation, strength: Array
+) -> StepReport:
+    """What a step saw, from the feedforward pass and from the relaxation."""
+    loss, accuracy = feedforward_scores(problem, start.prediction)
+    return StepReport(
+        loss=loss,
+        accuracy=accuracy,
+        unsettled_median=jnp.median(relaxed.unsettled),
+        unsettled_max=jnp.max(relaxed.unsettled),
+        strength=strength,
+        output_precision=problem.output_precision,
+        energy=relaxed.energy,
+    )

@@ -1,0 +1,194 @@
+"""What the convolutional models share: sizes, node functions, and how their layers are made."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Collection, Sequence
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from fathomx.layers import (
+    Activation,
+    BatchNorm,
+    Convolution,
+    GroupNorm,
+    Linear,
+    activation_function,
+    add,
+    linear,
+    unknown,
+)
+from fathomx.network import with_batch_statistics
+from fathomx.parameterization import Parameterization, Role, Standard
+
+Channels = tuple[int, int]
+
+
+class Convolved(eqx.Module):
+    """`pool(norm(a W * phi(sum of the parents)))`: a convolution with all that belongs to it."""
+
+    convolution: Convolution
+    activation: Callable[[Array], Array]
+    normalization: Callable[[Array], Array]
+    pool: Callable[[Array], Array]
+
+    def __call__(self, *activities: Array) -> Array:
+        return self.pool(self.normalization(self._convolved(*activities)))
+
+    def with_batch_statistics(self, *sources: Array) -> Convolved:
+        """The node function with the statistics of batches of its parents' activities."""
+        taken = with_batch_statistics(self.normalization, jax.vmap(self._convolved)(*sources))
+        function: Convolved = eqx.tree_at(lambda node: node.normalization, self, taken)
+        return function
+
+    def _convolved(self, *activities: Array) -> Array:
+        return self.convolution(self.activation(add(*activities)))
+
+
+class Joined(eqx.Module):
+    """`branch(z_inner) + shortcut(z_skipped)`: the end of a residual block."""
+
+    branch: Convolved
+    shortcut: Callable[..., Array]
+
+    def __call__(self, inner: Array, skipped: Array) -> Array:
+        return add(self.branch(inner), self.shortcut(skipped))
+
+    def with_batch_statistics(self, inner: Array, skipped: Array) -> Joined:
+        """The node function with the statistics of batches of its parents' activities."""
+        return Joined(
+            with_batch_statistics(self.branch, inner),
+            with_batch_statistics(self.shortcut, skipped),
+        )
+
+
+class Head(eqx.Module):
+    """`a W reduce(phi(sum of the parents))`: a linear map of an image made one vector."""
+
+    linear: Linear
+    activation: Callable[[Array], Array]
+    reduce: Callable[[Array], Array]
+
+    def __call__(self, *activities: Array) -> Array:
+        return self.linear(self.reduce(self.activation(add(*activities))))
+
+
+def global_average(activity: Array) -> Array:
+    """The mean of every channel: `(height, width, channels)` to `(channels,)`."""
+    return activity.mean(axis=(0, 1))
+
+
+def group_norm(channels: int) -> GroupNorm:
+    """At most 32 groups, of at least two channels each: alone at one pixel, one would be zero."""
+    most = min(32, max(1, channels // 2))
+    return GroupNorm(channels, max(g for g in range(1, most + 1) if channels % g == 0))
+
+
+NORMALIZATIONS: dict[str | None, Callable[[int], Callable[[Array], Array]]] = {
+    None: lambda channels: linear,
+    "batch": BatchNorm,
+    "group": group_norm,
+}
+
+
+class Sizes:
+    """Depth, channels, classes and image size of a convolutional network, checked."""
+
+    def __init__(
+        self,
+        depth: int,
+        depths: Collection[int],
+        width: float,
+        classes: int,
+        image_shape: Sequence[int],
+    ) -> None:
+        if depth not in depths:
+            raise ValueError(
+                f"depth must be one of {', '.join(map(str, depths))}, the ones that this "
+                f"architecture is defined for, not {depth!r}."
+            )
+        if not (math.isfinite(width) and width > 0):
+            raise ValueError(
+                f"width multiplies all numbers of channels and must be a positive, finite number, "
+                f"not {width!r}."
+            )
+        if classes < 1:
+            raise ValueError(f"classes must be at least 1, not {classes!r}.")
+        if len(image_shape) != 3 or min(image_shape) < 1:
+            raise ValueError(
+                f"image_shape must be (height, width, channels), for example (32, 32, 3), not "
+                f"{tuple(image_shape)}."
+            )
+        self.depth, self.width, self.classes = depth, width, classes
+        self.image_shape = tuple(image_shape)
+
+    def channels(self, at_width_one: int) -> int:
+        """A number of channels times the width, rounded, at least 1."""
+        return max(1, round(at_width_one * self.width))
+
+
+class Layers:
+    """Makes the node functions of a convolutional network, all in the same manner."""
+
+    def __init__(
+        self,
+        sizes: Sizes,
+        activation: Activation,
+        normalization: str | None,
+        parameterization: Parameterization | None,
+    ) -> None:
+        if normalization not in NORMALIZATIONS:
+            raise ValueError(unknown("normalization", normalization, NORMALIZATIONS))
+        if parameterization is None:
+            parameterization = Standard(gain=math.sqrt(2))
+        if not isinstance(parameterization, Parameterization):
+            raise TypeError(
+                f"parameterization must be a Parameterization such as fx.MuPC(), not "
+                f"{parameterization!r}."
+            )
+        self.sizes = sizes
+        self.activation = activation_function(activation)
+        self.normalized = NORMALIZATIONS[normalization]
+        self.parameterization = parameterization
+
+    @property
+    def width(self) -> int:
+        """What a parameterization takes for the width: the channels of the first stage."""
+        return self.sizes.channels(64)
+
+    def convolved(
+        self,
+        role: Role,
+        channels: Channels,
+        key: PRNGKeyArray,
+        *,
+        stride: int = 1,
+        pool: Callable[[Array], Array] = linear,
+    ) -> Convolved:
+        """A 3x3 convolution of activities (of the image as it is)."""
+        convolution = self.parameterization.convolution(
+            role, channels, 3, self.width, self.sizes.depth, key, stride=stride
+        )
+        activation = linear if role is Role.INPUT else self.activation
+        return Convolved(convolution, activation, self.normalized(channels[1]), pool)
+
+    def shortcut(self, channels: Channels, key: PRNGKeyArray, stride: int) -> Convolved:
+        """A 1x1 convolution without activation, for a skip along which the shape changes."""
+        convolution = self.parameterization.convolution(
+            Role.HIDDEN, channels, 1, self.width, self.sizes.depth, key, stride=stride
+        )
+        return Convolved(convolution, linear, self.normalized(channels[1]), linear)
+
+    def head(
+        self,
+        role: Role,
+        sizes: Channels,
+        key: PRNGKeyArray,
+        reduce: Callable[[Array], Array] = jnp.ravel,
+    ) -> Head:
+        """A linear map of the activities as one vector."""
+        map = self.parameterization.linear(role, sizes, self.width, self.sizes.depth, key)
+        return Head(map, self.activation, reduce)

@@ -1,0 +1,110 @@
+"""Precision schedules: how much a node's error counts at a step of inference."""
+
+from __future__ import annotations
+
+import abc
+import math
+from collections.abc import Sequence
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Int
+
+
+class Precision(eqx.Module):
+    """A weight for every node and inference step, on top of the nodes' own precisions.
+
+    A first-order solver descends `sum_l w_l(t) F_l` in step `t`. The schedule is told when the
+    output's error reaches each node in that solver (`fx.arrivals` for state descent; in error
+    descent one reverse pass reaches all nodes in step 0) and may also hold one number per node of
+    its own. It weighs inference only: energies are reported, and weights learn, without it.
+
+    A schedule is a subclass with one method:
+
+    ```python
+    class Fading(fx.Precision):
+        def weights(self, arrivals, step):
+            return 1.0 / (1 + jnp.maximum(step - arrivals, 0))
+    ```
+    """
+
+    @abc.abstractmethod
+    def weights(self, arrivals: Int[Array, " nodes"], step: Int[Array, ""]) -> Array:
+        """`(nodes,)` weights in inference step `step` (from 0), in the order of `network.labels`.
+
+        What is returned for nodes that are not reached (`step < arrivals`) is not used: their
+        errors are zero.
+        """
+
+    def check(self, arrivals: Sequence[int], steps: int) -> None:
+        """Raises `ValueError` if so many steps are too few for this schedule."""
+
+
+class Uniform(Precision):
+    """Weight 1 for every node in every step: plain predictive coding."""
+
+    def weights(self, arrivals: Int[Array, " nodes"], step: Int[Array, ""]) -> Array:
+        return jnp.ones(arrivals.shape)
+
+
+class Spiking(Precision):
+    """Weight 1 in the step in which the signal arrives at a node, `alpha` afterwards.
+
+    So the whole error is handed on by every node in turn, instead of a fraction `rate^d` of it
+    arriving `d` nodes down.
+
+    **Fields**: `alpha`, in `(0, 1]`, 1e-3 unless given. Raises `ValueError` otherwise, and at
+    inference if the steps end before the signal has arrived everywhere.
+
+    ```python
+    fx.StateDescent(optax.sgd(0.5, momentum=0.9, nesterov=True), steps=12,
+                    precision=fx.Spiking(1e-3))
+    ```
+
+    Source: Qi et al. (2025), arXiv 2506.23800. There the input counts as a node, here it does not.
+    """
+
+    alpha: float = eqx.field(static=True, default=1e-3, converter=float)
+
+    def __check_init__(self) -> None:
+        if not 0 < self.alpha <= 1:
+            raise ValueError(
+                f"alpha must lie in (0, 1], not {self.alpha!r}; the paper takes about 0.001."
+            )
+
+    def weights(self, arrivals: Int[Array, " nodes"], step: Int[Array, ""]) -> Array:
+        return jnp.where(step == arrivals, 1.0, self.alpha)
+
+    def check(self, arrivals: Sequence[int], steps: int) -> None:
+        needed = max(arrivals) + 1
+        if steps < needed:
+            raise ValueError(
+                f"spiking precision needs at least {needed} inference steps for the signal to pass "
+                f"the {len(arrivals)} nodes of this network, but the solver takes {steps}; give "
+                f"steps={needed} or more."
+            )
+
+
+class Decaying(Precision):
+    """Weight 1 in the step in which the signal arrives, then small and falling.
+
+        w_l(a_l) = 1,    w_l(a_l + j) = c exp(-rate j),    c = (1/100) sum_{i>=0} exp(-rate i)
+
+    for `j >= 1`; `c` is about 0.0158 at a rate of 1.
+
+    **Fields**: `rate`, positive and finite, 1 unless given. Raises `ValueError` otherwise.
+
+    Source: Qi et al. (2025), arXiv 2506.23800, with the constant of the released code; its sum
+    ends with the inference steps, ours is the whole series.
+    """
+
+    rate: float = eqx.field(static=True, default=1.0, converter=float)
+
+    def __check_init__(self) -> None:
+        if not (math.isfinite(self.rate) and self.rate > 0):
+            raise ValueError(f"rate must be a positive, finite number, not {self.rate!r}.")
+
+    def weights(self, arrivals: Int[Array, " nodes"], step: Int[Array, ""]) -> Array:
+        constant = 0.01 / -math.expm1(-self.rate)
+        age = jnp.maximum(step - arrivals, 0)
+        return jnp.where(age == 0, 1.0, constant * jnp.exp(-self.rate * age))

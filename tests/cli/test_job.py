@@ -1,0 +1,224 @@
+"""Jobs: defaults that depend on the model, contradictions, and configurations of older versions."""
+
+import json
+
+import jax
+import numpy as np
+import pytest
+
+import fathomx as fx
+from fathomx.job import Job
+from fathomx.learning import EquilibriumPropagation, ForwardUpdate, Incremental
+from fathomx.precision import Decaying, Spiking, Uniform
+
+# What `fathomx train` of version 0.1.0 stored.
+OLD = {
+    "data": "digits",
+    "model": "mlp",
+    "depth": 4,
+    "width": 8,
+    "activation": "gelu",
+    "parameterization": "mupc",
+    "inference": "gauss-newton",
+    "learning": "equilibrium",
+    "output_precision": None,
+    "epochs": 3,
+    "batch_size": 32,
+    "learning_rate": 1,
+    "strength": 0.1,
+    "seed": 0,
+    "fathomx": "0.1.0",
+    "command": "fathomx train",
+}
+
+
+@pytest.mark.parametrize(
+    ("model", "depth", "width", "parameterization", "normalization", "auxiliary"),
+    [
+        ("mlp", 64, 128, "mupc", None, None),
+        ("residual-mlp", 64, 128, "mupc", None, None),
+        ("vgg", 10, 1.0, "he", "none", None),
+        ("resnet", 10, 1.0, "he", "none", True),
+    ],
+)
+def test_defaults_are_those_of_the_model(
+    model, depth, width, parameterization, normalization, auxiliary
+):
+    config = Job(model=model).config()
+    assert config["depth"] == depth
+    assert config["width"] == width and type(config["width"]) is type(width)
+    assert config["parameterization"] == parameterization
+    assert config["normalization"] == normalization
+    assert config["auxiliary"] is auxiliary
+
+
+def test_what_is_given_is_kept():
+    job = Job(model="resnet", depth=18, width=1, parameterization="standard", auxiliary=False)
+    assert (job.depth, job.width, job.parameterization, job.auxiliary) == (
+        18,
+        1.0,
+        "standard",
+        False,
+    )
+    assert type(job.width) is float
+    whole = Job(width=32.0)
+    assert whole.width == 32 and type(whole.width) is int
+
+
+def test_auxiliary_nodes_and_state_descent_share_one_rate():
+    """Their precision is 1 / rate, so both must be told of the same one."""
+    job = Job(model="resnet", width=0.05, data="digits", inference="state-descent")
+    assert job.activity_rate == 0.5
+    given = Job(model="resnet", width=0.05, inference="state-descent", activity_rate=0.25)
+    precisions = {n.name: n.energy.precision for n in given.network(given.load()).nodes}
+    assert precisions["stage1.block1.skip2"] == 4
+    assert Job(model="resnet", auxiliary=False, inference="state-descent").activity_rate is None
+    assert Job(inference="state-descent").activity_rate is None
+
+
+def test_each_model_gets_the_data_in_its_form():
+    perceptron = Job(take=40, depth=3, width=4)
+    data = perceptron.load()
+    assert data.train.inputs.shape == (40, 64)
+    assert perceptron.network(data).input_shape == (64,)
+    residual = Job(model="resnet", take=40, width=0.05, normalization="group", auxiliary=False)
+    images = residual.load()
+    assert images.train.inputs.shape == (40, 8, 8, 1)
+    network = residual.network(images)
+    assert network.input_shape == (8, 8, 1)
+    assert network.depth == 10
+    np.testing.assert_array_equal(images.train.inputs.reshape(40, 64), data.train.inputs)
+
+
+def test_he_is_the_standard_with_its_gain():
+    """Weights of the same key are larger by sqrt(2)."""
+    data = Job().load()
+    he, standard = (
+        Job(model="mlp", depth=3, width=16, parameterization=name).network(data)
+        for name in ("he", "standard")
+    )
+    np.testing.assert_allclose(
+        he.nodes[0].function.weight, np.sqrt(2) * standard.nodes[0].function.weight, rtol=1e-6
+    )
+
+
+@pytest.mark.parametrize(
+    ("precision", "kind"), [("uniform", Uniform), ("spiking", Spiking), ("decaying", Decaying)]
+)
+def test_descents_take_their_options(precision, kind):
+    solver = Job(inference="state-descent", precision=precision, steps=70).solver()
+    assert isinstance(solver, fx.StateDescent)
+    assert solver.steps == 70
+    assert isinstance(solver.precision, kind)
+    default = Job(inference="error-descent", precision=precision).solver()
+    assert isinstance(default, fx.ErrorDescent)
+    assert default.steps == fx.ErrorDescent().steps
+
+
+def test_the_activity_rate_is_that_of_a_plain_gradient_step():
+    optimizer = Job(inference="state-descent", activity_rate=0.3).solver().optimizer
+    update, _ = optimizer.update(np.float32(2.0), optimizer.init(np.float32(0.0)))
+    assert float(update) == pytest.approx(-0.6)
+
+
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("equilibrium", fx.Equilibrium),
+        ("incremental", Incremental),
+        ("forward-update", ForwardUpdate),
+        ("equilibrium-propagation", EquilibriumPropagation),
+        ("backprop", fx.Backprop),
+    ],
+)
+def test_rules_by_name(name, kind):
+    held = Job(learning=name).rule()
+    assert type(held) is kind
+    if name == "backprop":
+        assert Job(learning=name).strength is None
+        return
+    assert held.output_precision == fx.HoldStrength(0.1)
+    assert isinstance(held.solver, fx.GaussNewton)
+    fixed = Job(learning=name, output_precision=0.25).rule()
+    assert fixed.output_precision == 0.25
+    if name == "equilibrium-propagation":
+        assert fixed.beta == 0.25
+        assert fixed.centered
+
+
+def test_by_backprop_leaves_out_what_belongs_to_inference():
+    job = Job(inference="state-descent", precision="decaying", steps=70, strength=0.3)
+    other = job.by_backprop()
+    assert isinstance(other.rule(), fx.Backprop)
+    assert (other.depth, other.width, other.seed) == (job.depth, job.width, job.seed)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"inference": "newton"}, {"output_precision": 0.5}, {"strength": 0.5}, {"batch_size": 8}],
+    ids=str,
+)
+def test_a_diagnosis_may_change_inference(changes):
+    """Options that would contradict what replaces them go with it."""
+    job = Job(inference="state-descent", precision="spiking", steps=70, epochs=3)
+    for trained in (job, job.by_backprop()):
+        changed = trained.for_diagnosis(**changes)
+        assert changed.learning == "equilibrium"
+        assert {name: getattr(changed, name) for name in changes} == changes
+    assert job.for_diagnosis(**changes).precision == (
+        "uniform" if "inference" in changes else "spiking"
+    )
+
+
+def test_schedules_are_checked_before_a_run():
+    job = Job(inference="state-descent", precision="spiking", steps=7, depth=8, width=4)
+    data = job.load()
+    with pytest.raises(ValueError, match="at least 8 inference steps"):
+        job.check(data, job.network(data))
+    enough = Job(inference="state-descent", precision="spiking", steps=8, depth=8, width=4)
+    enough.check(data, enough.network(data))
+
+
+def test_configurations_of_the_first_version_still_load():
+    job = Job.from_config(OLD)
+    assert {name: getattr(job, name) for name in OLD if hasattr(job, name)} == {
+        name: value for name, value in OLD.items() if hasattr(job, name)
+    }
+    assert type(job.learning_rate) is float
+    assert (job.precision, job.steps, job.take, job.normalization) == ("uniform", None, None, None)
+    data = job.load()
+    expected = fx.models.mlp(
+        64, 10, width=8, depth=4, parameterization=fx.MuPC(), key=jax.random.key(0)
+    )
+    one, other = jax.tree.leaves(job.network(data)), jax.tree.leaves(expected)
+    for a, b in zip(one, other, strict=True):
+        np.testing.assert_array_equal(a, b)
+
+
+@pytest.mark.parametrize(
+    "job",
+    [
+        Job(),
+        Job(model="vgg", width=0.5, normalization="batch"),
+        Job(model="resnet", auxiliary=False, inference="state-descent", precision="spiking"),
+        Job(learning="backprop"),
+        Job(output_precision=1.0, take=100),
+    ],
+    ids=["default", "vgg", "resnet", "backprop", "precision"],
+)
+def test_a_configuration_leads_back_to_the_job(job):
+    assert Job.from_config(json.loads(json.dumps(job.config()))) == job
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("depth", "four"), ("depth", 4.5), ("width", "8"), ("seed", 1.0), ("auxiliary", 1)],
+)
+def test_a_damaged_configuration_is_named(name, value):
+    with pytest.raises(ValueError, match=rf"config\.json is damaged: {name}"):
+        Job.from_config({**OLD, name: value})
+
+
+def test_a_configuration_that_lacks_a_field_is_named():
+    with pytest.raises(ValueError, match=r"config\.json is damaged: it lacks model, seed\."):
+        Job.from_config({k: v for k, v in OLD.items() if k not in ("model", "seed")})

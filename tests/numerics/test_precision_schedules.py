@@ -1,0 +1,676 @@
+"""Arrivals by hand and by brute force; schedules of precisions against loops over the equations."""
+
+import collections
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import fathomx as fx
+from fathomx.arrival import first_moves
+from fathomx.problem import Linearization, evaluated_energies
+
+infer = eqx.filter_jit(fx.infer)
+
+
+class Map(eqx.Module):
+    """`W tanh(sum of parents)`."""
+
+    weight: jax.Array
+
+    def __call__(self, *parents):
+        return self.weight @ jnp.tanh(sum(parents[1:], start=parents[0]))
+
+
+class Scale(eqx.Module):
+    """`w z`, one number after the other."""
+
+    weight: jax.Array
+
+    def __call__(self, activity):
+        return self.weight * activity
+
+
+def normal(seed, *shape):
+    return np.random.default_rng(seed).normal(size=shape)
+
+
+def graph(spec, stacks=None, size=3, inputs=2, seed=0):
+    """A generic network of nodes `{name: parents}`; `stacks` says how many blocks an entry has."""
+    nodes = []
+    for index, (name, parents) in enumerate(spec.items()):
+        if stacks and name in stacks:
+            block = Map(jnp.asarray(normal((seed, index), stacks[name], size, size)))
+            nodes.append(fx.Stack(name, block, parents=parents))
+        else:
+            wide = inputs if parents == ("input",) else size
+            function = Map(jnp.asarray(normal((seed, index), size, wide)))
+            nodes.append(fx.Node(name, function, parents=parents))
+    return fx.Network(nodes, (inputs,))
+
+
+def some_problem(network, batch=3, precision=0.7):
+    return fx.Problem(
+        network,
+        normal(90, batch, *network.input_shape),
+        normal(91, batch, *network.output_shape),
+        precision,
+    )
+
+
+# Arrivals
+
+
+CHAIN = {"a": ("input",), "b": ("a",), "c": ("b",), "d": ("c",), "out": ("d",)}
+# Network, blocks of its stacks, arrivals and first moves, worked out by hand.
+GRAPHS = {
+    "chain": (CHAIN, {}, (4, 3, 2, 1, 0), (3, 2, 1, 0, 0)),
+    # d and a are parents of the output: both move in step 0, and with a moves the prediction of b.
+    # In step 1 b moves by its own error, and c as the parent of d.
+    "skip": ({**CHAIN, "out": ("d", "a")}, {}, (1, 1, 2, 1, 0), (0, 1, 1, 0, 0)),
+    # The skip starts one node later: a is reached from b's error.
+    "skip past the first": ({**CHAIN, "out": ("d", "b")}, {}, (2, 1, 1, 1, 0), (1, 0, 1, 0, 0)),
+    # From a two branches; the long one leads nowhere, and is reached through a, whose move in step
+    # 0 changes the prediction of s, whose error moves it in step 1, which changes that of t, ...
+    "dead end": (
+        {"a": ("input",), "s": ("a",), "t": ("s",), "u": ("t",), "out": ("a",)},
+        {},
+        (1, 1, 2, 3, 0),
+        (0, 1, 2, 3, 0),
+    ),
+    # A long branch beside a direct edge is reached from both of its ends.
+    "both ends": (
+        {
+            "a": ("input",),
+            "b": ("a",),
+            "c": ("b",),
+            "d": ("c",),
+            "e": ("d",),
+            "f": ("e",),
+            "out": ("a", "f"),
+        },
+        {},
+        (1, 1, 2, 3, 2, 1, 0),
+        (0, 1, 2, 2, 1, 0, 0),
+    ),
+    # Nothing connects q with the output or with a node that moves.
+    "never": (
+        {"a": ("input",), "q": ("input",), "b": ("a",), "out": ("b",)},
+        {},
+        (2, 4, 1, 0),
+        (1, 4, 0, 0),
+    ),
+    "stack": (
+        {"a": ("input",), "s": ("a",), "out": ("s",)},
+        {"s": 3},
+        (4, 3, 2, 1, 0),
+        (3, 2, 1, 0, 0),
+    ),
+    # As "both ends", with the long branch as a stack.
+    "stack beside an edge": (
+        {"a": ("input",), "s": ("a",), "out": ("a", "s")},
+        {"s": 5},
+        (1, 1, 2, 3, 2, 1, 0),
+        (0, 1, 2, 2, 1, 0, 0),
+    ),
+    "two stacks": (
+        {"a": ("input",), "s": ("a",), "b": ("s",), "t": ("b",), "out": ("t", "a")},
+        {"s": 2, "t": 2},
+        # a and t[1] in step 0; with a the error of s[0], with t[1] that of nobody else; in step 1
+        # s[0] and t[0], with s[0] the error of s[1]; in step 2 s[1] and b.
+        (1, 1, 2, 3, 2, 1, 0),
+        (0, 1, 2, 2, 1, 0, 0),
+    ),
+}
+
+
+@pytest.mark.parametrize("name", GRAPHS)
+def test_arrivals_by_hand(name):
+    spec, stacks, expected, moves = GRAPHS[name]
+    network = graph(spec, stacks)
+    assert fx.arrivals(network) == expected
+    assert first_moves(network) == moves
+
+
+def descend(problem, steps, rate=0.4, weights=None):
+    """Gradient descent on `sum_l w_l(t) F_l` by `jax.grad`: energies of all steps, activities."""
+    batch = problem.batch
+
+    def total(activities, weights):
+        return batch * (weights * fx.energy(problem, activities)).sum()
+
+    def step(activities, weights):
+        gradient = jax.grad(total)(activities, weights)
+        after = jax.tree.map(lambda z, g: z - rate * g, activities, gradient)
+        return after, (fx.energy(problem, after), after)
+
+    start = problem.network.unroll(None, problem.input)
+    start.pop(problem.network.output.name)
+    if weights is None:
+        weights = np.ones((steps, problem.network.depth))
+    _, (energies, path) = jax.lax.scan(step, start, jnp.asarray(weights))
+    energies = jnp.concatenate([fx.energy(problem, start)[None], energies])
+    path = jax.tree.map(lambda a, b: jnp.concatenate([a[None], b]), start, path)
+    return energies, path
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", ["chain", "skip", "dead end", "never", "stack beside an edge"])
+def test_arrivals_are_the_steps_at_which_energies_leave_zero(name):
+    """Of gradient descent that knows nothing of arrivals, and of the solver that uses them."""
+    spec, stacks, expected, _ = GRAPHS[name]
+    problem = some_problem(graph(spec, stacks, seed=3))
+    steps = problem.network.depth + 2
+    plain, path = eqx.filter_jit(descend)(problem, steps)
+    solver = fx.StateDescent(optax.sgd(0.4), steps=steps)
+    _, (energies, activities) = fx.trace(
+        problem, solver, lambda p, e: (fx.energy(p, e.activities), e.activities)
+    )
+    for rows in map(np.asarray, (plain, energies)):
+        # The smallest energy that is not zero is about 1e-8 here, rounding is about 1e-32.
+        first = [int(np.argmax(row > 1e-20)) if row.max() > 1e-20 else -1 for row in rows.T]
+        assert first == [a if a < len(expected) else -1 for a in expected]
+    for entry in problem.network.hidden:
+        np.testing.assert_allclose(activities[entry], path[entry], rtol=0, atol=1e-12)
+
+
+# The two-node skip of residual networks
+
+
+@pytest.mark.parametrize("depth", [10, 18])
+def test_auxiliary_nodes_restore_the_timing_of_residual_blocks(depth):
+    def arrival(auxiliary):
+        build = partial(fx.models.resnet, depth, width=1 / 16, auxiliary=auxiliary)
+        # Only the graph, without its arrays.
+        network = eqx.filter_eval_shape(build, key=jax.random.key(0))
+        return dict(zip(network.labels, fx.arrivals(network), strict=True))
+
+    timed, early = arrival(True), arrival(False)
+    blocks = [name.removesuffix(".conv1") for name in timed if name.endswith(".conv1")]
+    assert len(blocks) == (depth - 2) // 2
+    # A chain of that many weight layers, whatever the skips.
+    main = ["stem", *(f"{b}.conv{i}" for b in blocks for i in (1, 2)), "output"]
+    assert [timed[name] for name in main] == list(range(depth - 1, -1, -1))
+    for block in blocks:
+        for i in (1, 2):
+            assert timed[f"{block}.conv{i}"] == timed[f"{block}.skip{i}"], block
+    for before, block in zip(["stem", *(f"{b}.conv2" for b in blocks)], blocks, strict=False):
+        assert early[before] < early[f"{block}.conv1"] + 1, block
+    # One step per block along the skips, instead of two.
+    assert early["stem"] == len(blocks) + 1
+
+
+# The schedules
+
+
+# Weights at steps 0..6 of four nodes (five with the input), which are reached in steps 3, 2, 1, 0:
+# c exp(-j) with c = 0.01 / (1 - 1/e) = 0.0158197671, None before the arrival.
+D1, D2, D3 = 0.005819767068693264, 0.002140972656978841, 0.0007876198246127141
+D4, D5, D6 = 0.0002897491409340747, 0.0001065927520467329, 3.921328205587821e-05
+TABLES = {
+    "uniform": (
+        fx.Uniform(),
+        [
+            [None, None, None, 1, 1, 1, 1],
+            [None, None, 1, 1, 1, 1, 1],
+            [None, 1, 1, 1, 1, 1, 1],
+            [1, 1, 1, 1, 1, 1, 1],
+        ],
+    ),
+    "spiking": (
+        fx.Spiking(1e-3),
+        [
+            [None, None, None, 1, 0.001, 0.001, 0.001],
+            [None, None, 1, 0.001, 0.001, 0.001, 0.001],
+            [None, 1, 0.001, 0.001, 0.001, 0.001, 0.001],
+            [1, 0.001, 0.001, 0.001, 0.001, 0.001, 0.001],
+        ],
+    ),
+    "decaying": (
+        fx.Decaying(1.0),
+        [
+            [None, None, None, 1, D1, D2, D3],
+            [None, None, 1, D1, D2, D3, D4],
+            [None, 1, D1, D2, D3, D4, D5],
+            [1, D1, D2, D3, D4, D5, D6],
+        ],
+    ),
+}
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", TABLES)
+def test_the_table_of_weights(name):
+    schedule, table = TABLES[name]
+    arrivals = jnp.array([3, 2, 1, 0])
+    for step in range(7):
+        found = schedule.weights(arrivals, jnp.asarray(step))
+        assert found.shape == (4,)
+        for node in range(4):
+            expected = table[node][step]
+            if expected is not None:
+                assert float(found[node]) == pytest.approx(expected, rel=1e-14), (node, step)
+
+
+@pytest.mark.usefixtures("float64")
+def test_the_rate_of_decay():
+    # exp(-ln 2 j) = 2^-j, whose sum over j >= 0 is 2: c = 0.02.
+    found = fx.Decaying(np.log(2)).weights(jnp.array([1]), jnp.asarray(4))
+    np.testing.assert_allclose(found, [0.02 / 8], rtol=1e-14)
+    assert fx.Decaying().rate == 1.0
+    assert fx.Spiking().alpha == 1e-3
+
+
+class Fading(fx.Precision):
+    """The schedule of `Precision`'s documentation."""
+
+    def weights(self, arrivals, step):
+        return 1.0 / (1 + jnp.maximum(step - arrivals, 0))
+
+
+class PerNode(fx.Precision):
+    """A number for every node, traced, that counts more and more; not a number before."""
+
+    gains: jax.Array
+
+    def weights(self, arrivals, step):
+        return jnp.where(step < arrivals, jnp.nan, self.gains * (1 + 0.1 * (step - arrivals)))
+
+
+GAINS = [0.5, 1.2, 0.9, 0.7]
+# The same schedules, written again for one node that has been reached for `age` steps.
+SCHEDULES = {
+    "uniform": (fx.Uniform, lambda age, node: 1.0),
+    "spiking": (lambda: fx.Spiking(0.01), lambda age, node: 1.0 if age == 0 else 0.01),
+    "decaying": (
+        fx.Decaying,
+        lambda age, node: 1.0 if age == 0 else 0.015819767068693264 * np.exp(-age),
+    ),
+    "fading": (Fading, lambda age, node: 1 / (1 + age)),
+    "per node": (lambda: PerNode(jnp.array(GAINS)), lambda age, node: GAINS[node] * (1 + age / 10)),
+}
+# Rate, momentum and whether it is Nesterov's, for optax.sgd.
+SGD = {"sgd": (0.3, 0.0, False), "momentum": (0.2, 0.5, False), "nesterov": (0.5, 0.9, True)}
+
+WEIGHTS, OWN, OUTPUT = [1.3, -0.8, 0.6, 1.1], [2.0, 0.5, 1.0], 0.8
+X, Y = np.array([0.7, -1.2, 0.4]), np.array([0.5, 0.9, -1.5])
+
+
+def scalars():
+    """`x -> 1.3 x -> -0.8 z -> 0.6 z -> 1.1 z`, of precisions 2, 0.5, 1 and 0.8."""
+    energies = [fx.Gaussian(p) for p in OWN] + [fx.Gaussian(3.0)]
+    network = fx.Network(
+        [
+            fx.Node(f"z{i}", Scale(jnp.array(w)), energy=energy)
+            for i, (w, energy) in enumerate(zip(WEIGHTS, energies, strict=True))
+        ],
+        (1,),
+    )
+    return fx.Problem(network, X[:, None], Y[:, None], OUTPUT)
+
+
+def optimizer(rate, momentum, nesterov):
+    return optax.sgd(rate, momentum=momentum or None, nesterov=nesterov)
+
+
+class Sgd:
+    """The definition of `optax.sgd`: `v <- g + m v`; the step is `v`, Nesterov's `g + m v`."""
+
+    def __init__(self, size, rate, momentum, nesterov):
+        self.rate, self.momentum, self.nesterov = rate, momentum, nesterov
+        self.velocity = np.zeros((size, len(X)))
+
+    def step(self, gradient):
+        self.velocity = gradient + self.momentum * self.velocity
+        along = gradient + self.momentum * self.velocity if self.nesterov else self.velocity
+        return self.rate * along
+
+
+def forward():
+    activities = [X]
+    for w in WEIGHTS[:-1]:
+        activities.append(w * activities[-1])
+    return np.array(activities[1:])
+
+
+def errors_at(z):
+    """`z_l - w_l z_{l-1}` of all four nodes; the last activity is the target."""
+    below, own = [X, *z], [*z, Y]
+    return np.array([own[i] - WEIGHTS[i] * below[i] for i in range(4)])
+
+
+def state_loop(weight, sgd, steps):
+    """State descent by the equations: activities and unweighted energies before and after."""
+    z, sgd = forward(), Sgd(3, *sgd)
+    own = np.array([*OWN, OUTPUT])[:, None]
+    path, energies = [z], [0.5 * own * errors_at(z) ** 2]
+    for t in range(steps):
+        ages = [t - arrival for arrival in (3, 2, 1, 0)]
+        w = np.array([weight(age, i) if age >= 0 else 0.0 for i, age in enumerate(ages)])
+        pushed = w[:, None] * own * errors_at(z)
+        gradient = np.array([pushed[i] - WEIGHTS[i + 1] * pushed[i + 1] for i in range(3)])
+        z = z - sgd.step(gradient)
+        path.append(z)
+        energies.append(0.5 * own * errors_at(z) ** 2)
+    return np.array(path), np.array(energies)
+
+
+def error_loop(weight, sgd, steps):
+    """Error descent by the equations; the signal is everywhere in step 0."""
+    e, sgd = np.zeros((3, len(X))), Sgd(3, *sgd)
+    # d mu / d e_l: the product of the weights after node l.
+    jacobian = np.array([-0.8 * 0.6 * 1.1, 0.6 * 1.1, 1.1])[:, None]
+    path, energies = [], []
+    for t in range(steps + 1):
+        z, before = [], X
+        for w, error in zip(WEIGHTS, e, strict=False):
+            before = w * before + error
+            z.append(before)
+        residual = Y - WEIGHTS[-1] * before
+        path.append(np.array(z))
+        squares = [0.5 * p * error**2 for p, error in zip(OWN, e, strict=True)]
+        energies.append(np.array([*squares, 0.5 * OUTPUT * residual**2]))
+        w = np.array([weight(t, i) for i in range(4)])[:, None]
+        gradient = w[:3] * np.array(OWN)[:, None] * e - w[3] * OUTPUT * residual * jacobian
+        e = e - sgd.step(gradient)
+    return np.array(path), np.array(energies)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    ("name", "sgd", "loop"),
+    [(name, "sgd", state_loop) for name in SCHEDULES]
+    + [(name, "nesterov", state_loop) for name in ("uniform", "spiking", "decaying")]
+    + [("fading", "momentum", state_loop)]
+    + [("spiking", "sgd", error_loop), ("per node", "sgd", error_loop)]
+    + [("spiking", "nesterov", error_loop)],
+)
+def test_descent_follows_the_schedule(name, sgd, loop):
+    make, weight = SCHEDULES[name]
+    solver = (fx.StateDescent if loop is state_loop else fx.ErrorDescent)(
+        optimizer(*SGD[sgd]), steps=9, precision=make()
+    )
+    problem = scalars()
+    _, (activities, energies) = fx.trace(
+        problem, solver, lambda p, e: (e.activities, evaluated_energies(p, e))
+    )
+    path, expected = loop(weight, SGD[sgd], 9)
+    found = np.stack([activities[f"z{i}"][..., 0] for i in range(3)], axis=1)
+    np.testing.assert_allclose(found, path, rtol=0, atol=1e-12)
+    # The schedule weighs inference, not what is reported.
+    np.testing.assert_allclose(energies, expected, rtol=0, atol=1e-12)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("precision", [fx.Uniform(), fx.Spiking(), fx.Decaying()], ids=repr)
+def test_the_first_error_to_arrive(precision):
+    """Every schedule that is 1 at the arrival hands on `rate^d` times the precisions and weights.
+
+    z_3 moves by rate 0.8 1.1 e_4 in step 0, z_2 by rate 1 0.6 of that in step 1, z_1 by
+    rate 0.5 -0.8 of that in step 2.
+    """
+    solver = fx.StateDescent(optax.sgd(0.3), steps=4, precision=precision)
+    problem = scalars()
+    _, errors = fx.trace(problem, solver, lambda p, e: e.errors)
+    residual = Y - 1.3 * -0.8 * 0.6 * 1.1 * X
+    third = 0.3 * 0.8 * 1.1 * residual
+    second = 0.3 * 0.6 * third
+    first = 0.3 * 0.5 * -0.8 * second
+    for name, step, expected in (("z2", 1, third), ("z1", 2, second), ("z0", 3, first)):
+        np.testing.assert_allclose(errors[name][step, :, 0], expected, rtol=1e-13, atol=1e-15)
+
+
+# Nodes that are not reached
+
+
+FORCEFUL = {
+    "decay": optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1)),
+    "noise": optax.chain(optax.add_noise(0.01, 0.5, jax.random.key(3)), optax.sgd(0.1)),
+    "decay, then sign": optax.chain(optax.add_decayed_weights(0.1), optax.scale_by_sign()),
+}
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize(
+    ("name", "force"),
+    [("both ends", force) for force in FORCEFUL]
+    + [("chain", "noise"), ("stack", "noise"), ("stack beside an edge", "decay")],
+)
+def test_nodes_that_are_not_reached_stay_bit_for_bit(name, force):
+    """Under an optimizer that moves without a gradient."""
+    spec, stacks, _, moves = GRAPHS[name]
+    problem = some_problem(graph(spec, stacks, seed=5))
+    network = problem.network
+    solver = fx.StateDescent(FORCEFUL[force], steps=20)
+    state, step = started(problem, solver), eqx.filter_jit(solver.step)
+    begun = solver.activities(problem, state)
+    for entry, activity in network.unroll(None, problem.input).items():
+        if entry != network.output.name:
+            np.testing.assert_allclose(begun[entry], activity, rtol=0, atol=1e-14)
+    for taken in range(1, max(moves) + 3):
+        state = step(problem, state)
+        now = solver.activities(problem, state)
+        rows, old = (
+            [row for e in network.nodes[:-1] for row in (a[e.name] if e.depth > 1 else [a[e.name]])]
+            for a in (now, begun)
+        )
+        for row, before, first in zip(rows, old, moves, strict=False):
+            moved = np.asarray(row) != np.asarray(before)
+            assert moved.all() if taken > first else not moved.any(), (taken, first)
+
+
+@eqx.filter_jit
+def started(problem, solver):
+    start = Linearization(problem, problem.network.zeros(problem.batch))
+    return solver.init(problem, start, start.evaluation(problem))
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.xfail(strict=True, reason="a node that is never reached moves from step `depth` on")
+def test_a_node_that_is_never_reached_never_moves():
+    spec, stacks, *_ = GRAPHS["never"]
+    problem = some_problem(graph(spec, stacks, seed=5))
+    relaxed = infer(problem, fx.StateDescent(FORCEFUL["decay"], steps=12))
+    forward = problem.network.unroll(None, problem.input)
+    np.testing.assert_allclose(relaxed.activities["q"], forward["q"], rtol=0, atol=1e-14)
+
+
+@pytest.mark.xfail(
+    strict=True, reason="a node that is never reached counts as arriving in step `depth`"
+)
+def test_spiking_does_not_wait_for_a_node_that_is_never_reached():
+    """Arrivals 2, never, 1, 0: the signal has passed this network after three steps."""
+    spec, stacks, *_ = GRAPHS["never"]
+    solver = fx.StateDescent(optax.sgd(0.1), steps=3, precision=fx.Spiking())
+    assert int(infer(some_problem(graph(spec, stacks)), solver).steps.max()) == 3
+
+
+# Stacks, of which only the end is computed
+
+
+def singly(network):
+    """The same network with every block as a node of its own."""
+    nodes = []
+    for entry in network.nodes:
+        parents = tuple(nodes[-1].name for _ in range(bool(nodes)))
+        if isinstance(entry, fx.Stack):
+            for row in range(entry.depth):
+                block = jax.tree.map(
+                    lambda a, row=row: a[row] if eqx.is_array(a) else a, entry.block
+                )
+                nodes.append(fx.Node(f"{entry.name}[{row}]", block, parents, entry.energy))
+                parents = (nodes[-1].name,)
+        else:
+            nodes.append(fx.Node(entry.name, entry.function, parents, entry.energy))
+    return fx.Network(nodes, network.input_shape)
+
+
+def residual(depth, seed=0):
+    return fx.models.residual_mlp(
+        4,
+        3,
+        width=5,
+        depth=depth,
+        activation="tanh",
+        parameterization=fx.MuPC(),
+        key=jax.random.key(seed),
+    )
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_stack_relaxes_as_by_plain_gradient_descent():
+    """After every step: before, when and after the signal has passed all nodes."""
+    problem = some_problem(residual(20))
+    steps = 43
+    solver = fx.StateDescent(optax.sgd(0.4), steps=steps)
+    _, activities = fx.trace(problem, solver, lambda p, e: e.activities)
+    _, path = eqx.filter_jit(descend)(problem, steps)
+    for name in problem.network.hidden:
+        np.testing.assert_allclose(activities[name], path[name], rtol=0, atol=1e-12)
+
+
+@pytest.mark.usefixtures("float64")
+def test_a_stack_relaxes_as_its_blocks_do_as_nodes():
+    network, precision = residual(12), fx.Decaying()
+    solver = fx.StateDescent(
+        optax.sgd(0.2, momentum=0.9, nesterov=True), steps=20, precision=precision
+    )
+    ours = infer(some_problem(network), solver).activities
+    theirs = infer(some_problem(singly(network)), solver).activities
+    np.testing.assert_allclose(ours["first"], theirs["first"], rtol=0, atol=1e-12)
+    for row in range(10):
+        np.testing.assert_allclose(
+            ours["hidden"][row], theirs[f"hidden[{row}]"], rtol=0, atol=1e-12
+        )
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", ["both ends", "two stacks"])
+def test_a_schedule_on_a_graph_is_descent_of_the_weighted_energy(name):
+    """`sum_l w_l(t) F_l` by `jax.grad`, with the arrivals by hand."""
+    spec, stacks, arrivals, _ = GRAPHS[name]
+    problem = some_problem(graph(spec, stacks, seed=7))
+    steps = 12
+    table = np.zeros((steps, len(arrivals)))
+    for t in range(steps):
+        for node, arrival in enumerate(arrivals):
+            table[t, node] = 1.0 if t == arrival else 0.25 if t > arrival else 0.0
+    _, path = eqx.filter_jit(descend)(problem, steps, weights=table)
+    solver = fx.StateDescent(optax.sgd(0.4), steps=steps, precision=fx.Spiking(0.25))
+    _, activities = fx.trace(problem, solver, lambda p, e: e.activities)
+    for entry in problem.network.hidden:
+        np.testing.assert_allclose(activities[entry], path[entry], rtol=0, atol=1e-12)
+
+
+# They cost nothing
+
+
+CALLS = collections.Counter()
+
+
+class Counting(eqx.Module):
+    """`W tanh(z)`, and one more call of its name whenever it is computed for an example."""
+
+    weight: jax.Array
+    name: str = eqx.field(static=True)
+
+    def __call__(self, activity):
+        jax.debug.callback(lambda _: CALLS.update([self.name]), activity)
+        return self.weight @ jnp.tanh(activity)
+
+
+def calls_per_step(network, steps):
+    """How often every function is computed in each step of state descent, for one example."""
+    problem = some_problem(network, batch=1)
+    solver = fx.StateDescent(optax.sgd(0.1), steps=steps)
+    state, step = started(problem, solver), eqx.filter_jit(solver.step)
+    counts = []
+    for _ in range(steps):
+        jax.effects_barrier()
+        CALLS.clear()
+        state = jax.block_until_ready(step(problem, state))
+        jax.effects_barrier()
+        counts.append(dict(CALLS))
+    return counts
+
+
+def test_nodes_that_are_not_reached_are_not_computed():
+    names = ["a", "b", "c", "d", "out"]
+    network = fx.Network(
+        [fx.Node(n, Counting(jnp.asarray(normal(i, 2, 2)), n)) for i, n in enumerate(names)], (2,)
+    )
+    counts = calls_per_step(network, 6)
+    expected = [names[-1 - t :] if t < 5 else names for t in range(6)]
+    assert counts == [dict.fromkeys(reached, 1) for reached in expected]
+
+
+@pytest.mark.parametrize("depth", [20, 5])
+def test_of_a_stack_the_part_that_is_reached_is_computed(depth):
+    """Rounded up to eighths of its depth: at most that much more, and nothing before the arrival.
+
+    The last block is reached in step 1, and one more in every step.
+    """
+    network = fx.Network(
+        [
+            fx.Node("first", Counting(jnp.asarray(normal(0, 2, 2)), "first")),
+            fx.Stack("stack", Counting(jnp.asarray(normal(1, depth, 2, 2)), "stack")),
+            fx.Node("out", Counting(jnp.asarray(normal(2, 2, 2)), "out")),
+        ],
+        (2,),
+    )
+    for step, counts in enumerate(calls_per_step(network, depth + 3)):
+        computed = counts.get("stack", 0)
+        reached = min(step, depth)
+        if reached == 0:
+            assert computed == 0
+        assert reached <= computed <= min(reached + -(-depth // 8), depth)
+        # An eighth of five blocks is less than one: nothing to round.
+        assert depth != 5 or computed == reached
+        assert counts["out"] == 1
+        assert counts.get("first", 0) == (1 if step >= depth + 1 else 0)
+
+
+# Mistakes
+
+
+@pytest.mark.parametrize("alpha", [0.0, -0.1, 1.5, np.nan, np.inf])
+def test_alpha_lies_between_zero_and_one(alpha):
+    with pytest.raises(ValueError, match=r"alpha must lie in \(0, 1\], not") as caught:
+        fx.Spiking(alpha)
+    assert "\n" not in str(caught.value)
+    assert repr(float(alpha)) in str(caught.value)
+
+
+def test_alpha_may_be_one():
+    assert fx.Spiking(1).alpha == 1.0
+
+
+@pytest.mark.parametrize("rate", [0.0, -1.0, np.nan, np.inf])
+def test_the_rate_of_decay_is_positive_and_finite(rate):
+    with pytest.raises(ValueError, match="rate must be a positive, finite number") as caught:
+        fx.Decaying(rate)
+    assert repr(float(rate)) in str(caught.value)
+
+
+def test_spiking_needs_steps_for_all_nodes():
+    problem = scalars()
+    short = fx.StateDescent(optax.sgd(0.1), steps=3, precision=fx.Spiking())
+    with pytest.raises(ValueError, match=r"at least 4 inference steps.* takes 3") as caught:
+        fx.infer(problem, short)
+    assert "\n" not in str(caught.value)
+    enough = fx.StateDescent(optax.sgd(0.1), steps=4, precision=fx.Spiking())
+    assert int(fx.infer(problem, enough).steps.max()) == 4
+    # The others take any number, and in error descent one step reaches everybody.
+    fx.infer(problem, fx.StateDescent(optax.sgd(0.1), steps=1, precision=fx.Decaying()))
+    fx.infer(problem, fx.ErrorDescent(optax.sgd(0.1), steps=1, precision=fx.Spiking()))
+
+
+@pytest.mark.parametrize("solver", [fx.StateDescent, fx.ErrorDescent])
+@pytest.mark.parametrize("precision", [2.0, "spiking", fx.Gaussian(2.0), fx.Spiking], ids=repr)
+def test_a_precision_is_a_schedule(solver, precision):
+    with pytest.raises(TypeError, match="precision"):
+        solver(optax.sgd(0.1), 5, precision)
