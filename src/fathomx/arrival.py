@@ -8,6 +8,9 @@ from jaxtyping import Array, Shaped
 
 from fathomx.network import INPUT, Network, Stack
 
+# The arrival of a node that nothing connects with the output: later than any step.
+NEVER = 2**30
+
 
 def arrivals(network: Network) -> tuple[int, ...]:
     """The step of state descent at which each node's energy first differs from zero.
@@ -17,7 +20,7 @@ def arrivals(network: Network) -> tuple[int, ...]:
     children has an error; afterwards the nodes that moved have errors, and so have their children.
     In a chain of `L` nodes, node `l` is reached in step `L - l`. Along skip connections the signal
     travels faster. A node that is never reached, because nothing connects it with the output, has
-    the number of nodes, which no other arrival equals.
+    `fathomx.arrival.NEVER`, which is later than any step.
 
     ```python
     fx.arrivals(fx.models.mlp(4, 2, depth=3, key=jax.random.key(0)))   # (2, 1, 0)
@@ -25,7 +28,7 @@ def arrivals(network: Network) -> tuple[int, ...]:
     """
     parents = _node_parents(network)
     count = len(parents)
-    arrival = [count] * count
+    arrival = [NEVER] * count
     arrival[-1] = 0
     moved: set[int] = set()
     for step in range(count):

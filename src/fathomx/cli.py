@@ -1,4 +1,4 @@
-"""The command line: `fathomx train`, `fathomx compare` and `fathomx diagnose`."""
+"""The command line: `fathomx train`, `compare`, `diagnose` and `reproduce`."""
 
 from __future__ import annotations
 
@@ -23,6 +23,7 @@ from fathomx import diagnostics
 from fathomx.arrival import arrivals
 from fathomx.data import DataError, Dataset
 from fathomx.diagnostics import EnergyBalance
+from fathomx.experiments import Selection, reproduction
 from fathomx.inference import trace
 from fathomx.job import Job
 from fathomx.learning import PredictiveCoding
@@ -296,6 +297,49 @@ def diagnose(run: Path | None, out: Path | None, **given: Any) -> None:
     except MissingMatplotlibError as error:
         console.print(escape(str(error)), highlight=False, soft_wrap=True)
     console.print(f"diagnosis: {folder}", highlight=False, soft_wrap=True)
+
+
+@commands.command()
+@click.argument("name")
+@click.option(
+    "--scale",
+    default="laptop",
+    help="How large: laptop (under an hour on two cores) or paper (for an accelerator). "
+    "[default: laptop]",
+)
+@click.option("--network", "networks", multiple=True, help="Only this network; may be repeated.")
+@click.option("--method", "methods", multiple=True, help="Only this method; may be repeated.")
+@click.option("--seed", "seeds", type=int, multiple=True, help="Only this seed; may be repeated.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Folder of tables and figures; what it has already is not run again. "
+    "[default: runs/NAME-SCALE]",
+)
+def reproduce(
+    name: str,
+    scale: str,
+    networks: tuple[str, ...],
+    methods: tuple[str, ...],
+    seeds: tuple[int, ...],
+    out: Path | None,
+) -> None:
+    """Runs a published comparison, NAME, and leaves its tables and figures.
+
+    NAME is one of: deeper-pcns. Stopped with Ctrl-C, the same command continues where it was.
+    """
+    console = Console()
+
+    def say(text: str) -> None:
+        console.print(escape(text), highlight=False, soft_wrap=True)
+
+    run = reproduction(name)
+    table = run(
+        scale, out or Path("runs") / f"{name}-{scale}", Selection(networks, methods, seeds), say
+    )
+    say(table.read_text(encoding="utf-8"))
+    say(f"table: {table}")
 
 
 def _trained(job: Job, data: Dataset, folder: Path) -> Network:

@@ -17,13 +17,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from fathomx.arrival import arrivals, by_entry
+from fathomx.arrival import NEVER, arrivals, by_entry
 from fathomx.network import INPUT, Node, Stack
 from fathomx.problem import Problem
 from fathomx.vector_space import Entries, zeros_like
 
 # A stack's reached part is computed rounded up to this many parts of its depth.
-_PARTS = 8
+_PARTS = 4
 
 # Derivatives in the parents but the input, in the own activity, and the energy per example.
 _Local = tuple[Entries, Array, Array]
@@ -67,7 +67,7 @@ def activity_gradient(
 
     In step `step` of state descent from the feedforward pass the energies of nodes with a later
     arrival are zero, and so are their derivatives: they are not computed. (A stack is computed from
-    the first node reached, rounded down to eighths of its depth.)
+    the first node reached, rounded down to quarters of its depth.)
     """
     network = problem.network
     when = by_entry(network, arrivals(network))
@@ -115,7 +115,8 @@ class _Part(NamedTuple):
         parts = min(_PARTS, depth)
         starts = [round(depth * (parts - i) / parts) for i in range(parts + 1)]
         # The first row reached, for every step until the last arrival.
-        steps = np.arange(int(self.when.max()) + 1)
+        last = max((int(when) for when in self.when if when != NEVER), default=0)
+        steps = np.arange(last + 1)
         reached = self.when[None] <= steps[:, None]
         first = np.where(reached.any(1), reached.argmax(1), depth)
         branches = [next(i for i, start in enumerate(starts) if start <= f) for f in first]

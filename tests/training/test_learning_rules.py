@@ -99,9 +99,8 @@ def test_a_nodes_own_precision_weighs_the_forward_update():
 
 
 @pytest.mark.usefixtures("float64")
-@pytest.mark.parametrize("output", [fx.Gaussian(), fx.Categorical()], ids=["gaussian", "softmax"])
-def test_the_forward_update_is_the_gradient_of_its_objective(output):
-    problem = nonlinear(output)
+def test_the_forward_update_is_the_gradient_of_its_objective():
+    problem = nonlinear(fx.Categorical())
     solver = fx.StateDescent(optax.sgd(0.3), steps=7, precision=fx.Spiking(0.2))
     relaxed = eqx.filter_jit(fx.infer)(problem.with_output_precision(0.7), solver).activities
     start = problem.network.unroll(None, problem.input)
@@ -110,10 +109,7 @@ def test_the_forward_update_is_the_gradient_of_its_objective(output):
         network = eqx.combine(learned, split(problem.network)[1])
         predicted = network.predictions(start, problem.input)
         logits = predicted["output"]
-        if isinstance(output, fx.Categorical):
-            loss = -(problem.target * jax.nn.log_softmax(logits)).sum()
-        else:
-            loss = 0.5 * ((problem.target - logits) ** 2).sum()
+        loss = -(problem.target * jax.nn.log_softmax(logits)).sum()
         hidden = sum(
             0.5 * ((relaxed[name] - predicted[name]) ** 2).sum() for name in ("first", "hidden")
         )
@@ -216,8 +212,12 @@ def test_rules_at_equilibrium_in_closed_form_with_every_solver(name):
         "forward": fx.ForwardUpdate(solver, output_precision=size),
         "one-sided": fx.EquilibriumPropagation(solver, beta=size, centered=False),
     }
-    if name != "Exact":
-        rules["centered"] = fx.EquilibriumPropagation(solver, beta=size)
+    centered = fx.EquilibriumPropagation(solver, beta=size)
+    if name == "GradientFlow":
+        # Compiles slowly; one rule relaxes both ways.
+        rules = {"centered": centered}
+    elif name != "Exact":
+        rules["centered"] = centered
     towards = by_definition(problem, matrices, size)
     away = by_definition(problem, matrices, -size)
     start, _ = relaxed(problem, matrices, size)
@@ -232,11 +232,11 @@ def test_rules_at_equilibrium_in_closed_form_with_every_solver(name):
     for rule in rules:
         for one, other in zip(values(found[rule]), expected[rule], strict=True):
             np.testing.assert_allclose(one, other, rtol=0, atol=3e-6, err_msg=rule)
-    nudged, equilibrium = flat(found["one-sided"]), flat(found["equilibrium"])
-    np.testing.assert_allclose(nudged, equilibrium, rtol=0, atol=1e-12)
+    if "one-sided" in rules:
+        nudged, equilibrium = flat(found["one-sided"]), flat(found["equilibrium"])
+        np.testing.assert_allclose(nudged, equilibrium, rtol=0, atol=1e-12)
 
 
-@pytest.mark.xfail(strict=True, reason="Exact factorizes an indefinite matrix for a negative nudge")
 @pytest.mark.usefixtures("float64")
 def test_the_centered_rule_with_the_exact_solver():
     problem, matrices = linear_problem()
@@ -381,9 +381,10 @@ def test_incremental_with_every_solver_it_takes(solver, make):
 
     expected = flat(jax.jit(jax.grad(total))(weights(problem.network)))
     rule = fx.Incremental(solver, output_precision=size)
-    found = flat(learn(rule, problem))
     scale = np.abs(expected).max()
-    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * scale)
+    if make == "stack":
+        found = flat(learn(rule, problem))
+        np.testing.assert_allclose(found, expected, rtol=0, atol=1e-12 * scale)
     optimizer = optax.sgd(1e-7)
     moved, *_ = update(rule, problem, optimizer, rule.init_optimizer(optimizer, problem.network))
     along = (flat(weights(problem.network)) - flat(weights(moved))) / 1e-7
@@ -392,7 +393,7 @@ def test_incremental_with_every_solver_it_takes(solver, make):
 
 def test_incremental_takes_no_solver_that_cannot_go_on():
     with pytest.raises(TypeError, match="Newton cannot go on after a change of weights") as caught:
-        fx.Incremental(fx.Newton(), output_precision=0.5).gradient(row(), KEY)
+        learn(fx.Incremental(fx.Newton(), output_precision=0.5), row())
     assert "\n" not in str(caught.value)
     assert "StateDescent, ErrorDescent and GaussNewton" in str(caught.value)
 
@@ -425,7 +426,8 @@ def test_an_auxiliary_node_passes_the_whole_error_on():
 @pytest.mark.usefixtures("float64")
 def test_the_one_sided_form_is_equilibrium_at_its_precision():
     """Here at the one that holds the strength; at a fixed one with every solver above."""
-    problem, solver, size = tanh_chain(), fx.GaussNewton(2, 2), fx.HoldStrength(0.2)
+    problem, size = tanh_chain(), fx.HoldStrength(0.2)
+    solver = fx.ErrorDescent(optax.sgd(0.3), steps=3)
     one_sided = fx.EquilibriumPropagation(solver, beta=size, centered=False)
     expected = learn(fx.Equilibrium(solver, output_precision=size), problem)
     np.testing.assert_allclose(flat(learn(one_sided, problem)), flat(expected), rtol=0, atol=1e-12)
@@ -451,19 +453,18 @@ def test_equilibrium_propagation_on_two_numbers():
 
 
 @pytest.mark.usefixtures("float64")
-def test_the_order_in_which_nudges_approach_backprop():
-    problem, solver = tanh_chain(), fx.Newton(tolerance=1e-11)
+def test_centered_nudges_approach_backprop_with_their_square():
+    """(The one-sided form is `Equilibrium`, whose order, 1, is tested with it.)"""
+    problem = tanh_chain()
     backprop = flat(learn(fx.Backprop(), problem))
-    for centered, order in ((True, 2), (False, 1)):
-        near, far = (
-            np.linalg.norm(flat(learn(rule, problem)) - backprop)
-            for rule in (
-                fx.EquilibriumPropagation(solver, beta=size, centered=centered)
-                for size in (0.003, 0.03)
-            )
-        )
-        assert math.log10(far / near) == pytest.approx(order, abs=0.05)
-        assert near < 0.1 * np.linalg.norm(backprop)
+
+    def distance(size):
+        rule = fx.EquilibriumPropagation(fx.Newton(tolerance=1e-11), beta=size)
+        return np.linalg.norm(flat(learn(rule, problem)) - backprop)
+
+    near, far = distance(0.003), distance(0.03)
+    assert math.log10(far / near) == pytest.approx(2, abs=0.05)
+    assert near < 1e-3 * np.linalg.norm(backprop)
 
 
 def sensitivities(problem, precisions):
@@ -518,8 +519,9 @@ def test_stability_is_the_nudge_times_the_largest_eigenvalue():
         np.testing.assert_allclose(found, 9 * size, rtol=1e-12)
 
 
-def test_fit_reports_the_stability_of_centered_nudges(blobs, network):
-    rule = fx.EquilibriumPropagation(beta=0.2)
+def test_fit_reports_the_stability_of_centered_nudges(blobs):
+    rule = fx.EquilibriumPropagation(fx.ErrorDescent(optax.sgd(0.5), steps=1), beta=0.2)
+    network = chain([normal(51, 5, 6) / 3, normal(52, 4, 5) / 3], (), jnp.tanh)
     result = fx.fit(network, blobs, rule, optimizer=optax.adam(1e-2), epochs=1, batch_size=16)
     assert 0 < result.summary["nudge_stability"] == result.history[-1]["nudge_stability"]
     # What `fit` reports of a rule's own.
@@ -532,7 +534,7 @@ def test_fit_reports_the_stability_of_centered_nudges(blobs, network):
 # What every rule must do
 
 
-SOLVER = fx.GaussNewton(2, 2)
+SOLVER = fx.GaussNewton(1, 2)
 RULES = {
     "Backprop": fx.Backprop(),
     "Equilibrium": fx.Equilibrium(SOLVER, output_precision=0.5),

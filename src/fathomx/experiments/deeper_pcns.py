@@ -40,10 +40,12 @@ from fathomx.learning import (
 )
 from fathomx.models import resnet, vgg
 from fathomx.network import Network
+from fathomx.parameterization import Standard
 from fathomx.precision import Decaying, Precision, Spiking, Uniform
 from fathomx.problem import Problem
 from fathomx.training import DivergenceError, Observer, TrainingState, fit
 from fathomx.training.fit import parameter_count, score
+from fathomx.training.observer import plain
 from fathomx.training.run_folder import write_json
 
 Say = Callable[[str], None]
@@ -54,8 +56,9 @@ class Scale:
     """How large the comparison is.
 
     **Fields**: `width` multiplies all channels; `examples`, `validation`, `test`: how many images
-    of each part, from the first; `epochs`, `batch_size`, `seeds`; `learning_rate` of AdamW at its
-    peak; `activity_rate` of the descents in the activities.
+    of each part, from the first; `epochs` by network (`""`: the others), `batch_size`, `seeds` by
+    network alike; `learning_rate` of AdamW at its peak (incremental rules, which step it at every
+    inference step, take a third); `augmented`: whether images are cropped and flipped.
     """
 
     name: str
@@ -63,17 +66,49 @@ class Scale:
     examples: int
     validation: int
     test: int
-    epochs: int
+    epochs: dict[str, int]
     batch_size: int
-    seeds: tuple[int, ...]
+    seeds: dict[str, tuple[int, ...]]
     learning_rate: float
-    activity_rate: float = 0.5
+    augmented: bool
+
+    def of(self, network: str) -> tuple[int, tuple[int, ...]]:
+        """Epochs and seeds for a network."""
+        return (
+            self.epochs.get(network, self.epochs[""]),
+            self.seeds.get(network, self.seeds[""]),
+        )
 
 
 SCALES = {
-    "laptop": Scale("laptop", 0.125, 3200, 1000, 5000, 4, 64, (0, 1), 3e-3),
-    "paper": Scale("paper", 1.0, 45_000, 5000, 10_000, 50, 128, (0, 1, 2), 7.5e-4),
+    "laptop": Scale(
+        name="laptop",
+        width=0.125,
+        examples=2048,
+        validation=1000,
+        test=5000,
+        epochs={"": 4, "ResNet-18": 2},
+        batch_size=32,
+        seeds={"": (0,), "VGG-10": (0, 1), "ResNet-10": (0, 1)},
+        learning_rate=3e-3,
+        augmented=False,
+    ),
+    "paper": Scale(
+        name="paper",
+        width=1.0,
+        examples=45_000,
+        validation=5000,
+        test=10_000,
+        epochs={"": 50},
+        batch_size=128,
+        seeds={"": (0, 1, 2)},
+        learning_rate=7.5e-4,
+        augmented=True,
+    ),
 }
+
+# Descent in the activities as published: the first step of this Nesterov momentum has length 0.95.
+PUBLISHED_RATE = 0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -90,11 +125,15 @@ class Architecture:
         return self.depth + 3
 
     def network(self, scale: Scale, method: Method, seed: int) -> Network:
-        """The network for a method, with weights drawn from the seed."""
-        options: dict[str, Any] = {"width": scale.width, "normalization": method.normalization}
+        """The network for a method, with weights drawn from the seed, `1 / sqrt(fan_in)`."""
+        options: dict[str, Any] = {
+            "width": scale.width,
+            "normalization": method.normalization,
+            "parameterization": Standard(),
+        }
         if self.skips:
             options["auxiliary"] = method.scheduled
-            options["activity_rate"] = scale.activity_rate
+            options["activity_rate"] = PUBLISHED_RATE
         return self.build(self.depth, **options, key=jax.random.key(seed))
 
 
@@ -109,52 +148,56 @@ NETWORKS = {
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """How a network is trained: `rule` makes the learning rule from a scale and a step count.
+    """How a network is trained: `rule` makes the learning rule for a number of inference steps.
 
     `scheduled` methods have a precision schedule; their residual networks carry auxiliary neurons.
-    `updates` is how many times the optimizer steps in a batch, at most, in units of inference steps
-    (`None`: once).
+    `incremental` ones step the optimizer once per inference step.
     """
 
-    rule: Callable[[Scale, int], LearningRule]
+    rule: Callable[[int], LearningRule]
     scheduled: bool = False
     normalization: str | None = None
     incremental: bool = False
-    learning_rate: float = 1.0
 
 
-def state_descent(scale: Scale, steps: int, precision: Precision) -> StateDescent:
+def published_descent(steps: int, precision: Precision) -> StateDescent:
     """Descent in the activities with Nesterov momentum, as in the paper."""
-    optimizer = optax.sgd(scale.activity_rate, momentum=0.9, nesterov=True)
+    optimizer = optax.sgd(PUBLISHED_RATE, momentum=0.9, nesterov=True)
     return StateDescent(optimizer, steps, precision)
 
 
-def _equilibrium(precision: Precision) -> Callable[[Scale, int], LearningRule]:
-    return lambda scale, steps: Equilibrium(state_descent(scale, steps, precision), 1.0)
+def gentle_descent(steps: int) -> StateDescent:
+    """Descent at the rate of the best plain predictive coding among those tried: 0.1."""
+    return StateDescent(optax.sgd(0.1), steps)
 
 
-def _forward(precision: Precision) -> Callable[[Scale, int], LearningRule]:
-    return lambda scale, steps: ForwardUpdate(state_descent(scale, steps, precision), 1.0)
-
-
-def _incremental(precision: Precision) -> Callable[[Scale, int], LearningRule]:
-    return lambda scale, steps: Incremental(state_descent(scale, steps, precision), 1.0)
+def _spiking(steps: int) -> StateDescent:
+    return published_descent(steps, Spiking(1e-3))
 
 
 METHODS = {
-    "PC": Method(_equilibrium(Uniform())),
-    "PC + spiking": Method(_equilibrium(Spiking(1e-3)), scheduled=True),
-    "PC + decaying": Method(_equilibrium(Decaying()), scheduled=True),
-    "PC + spiking + forward update": Method(_forward(Spiking(1e-3)), scheduled=True),
-    "PC + spiking + forward update + BatchNorm": Method(
-        _forward(Spiking(1e-3)), scheduled=True, normalization="batch"
+    "PC": Method(lambda steps: Equilibrium(gentle_descent(steps), 1.0)),
+    "PC, descent as with spiking": Method(
+        lambda steps: Equilibrium(published_descent(steps, Uniform()), 1.0)
     ),
-    "iPC": Method(_incremental(Uniform()), incremental=True),
-    "iPC + spiking": Method(_incremental(Spiking(1e-3)), scheduled=True, incremental=True),
-    "equilibrium propagation": Method(lambda scale, steps: EquilibriumPropagation(GaussNewton())),
-    "error descent": Method(lambda scale, steps: Equilibrium(ErrorDescent())),
-    "Gauss-Newton": Method(lambda scale, steps: Equilibrium(GaussNewton())),
-    "backprop": Method(lambda scale, steps: Backprop()),
+    "PC + spiking": Method(lambda steps: Equilibrium(_spiking(steps), 1.0), scheduled=True),
+    "PC + decaying": Method(
+        lambda steps: Equilibrium(published_descent(steps, Decaying()), 1.0), scheduled=True
+    ),
+    "PC + spiking + forward update": Method(
+        lambda steps: ForwardUpdate(_spiking(steps), 1.0), scheduled=True
+    ),
+    "PC + spiking + forward update + BatchNorm": Method(
+        lambda steps: ForwardUpdate(_spiking(steps), 1.0), scheduled=True, normalization="batch"
+    ),
+    "iPC": Method(lambda steps: Incremental(gentle_descent(steps), 1.0), incremental=True),
+    "iPC + spiking": Method(
+        lambda steps: Incremental(_spiking(steps), 1.0), scheduled=True, incremental=True
+    ),
+    "equilibrium propagation": Method(lambda steps: EquilibriumPropagation(GaussNewton())),
+    "error descent": Method(lambda steps: Equilibrium(ErrorDescent())),
+    "Gauss-Newton": Method(lambda steps: Equilibrium(GaussNewton())),
+    "backprop": Method(lambda steps: Backprop()),
 }
 
 COLUMNS = (
@@ -193,7 +236,7 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
     if scale not in SCALES:
         raise ValueError(unknown("scale", scale, SCALES))
     size = SCALES[scale]
-    cells = selection.cells(tuple(NETWORKS), tuple(METHODS), size.seeds)
+    cells = selection.cells({name: size.of(name)[1] for name in NETWORKS}, tuple(METHODS))
     rows = Rows(folder, dataclasses.asdict(size))
     data = subset(data_sets.load("cifar10"), size)
     energies = initial_energies(size, data, say)
@@ -235,6 +278,7 @@ def subset(data: Dataset, scale: Scale) -> Dataset:
         train=first(data.train, scale.examples),
         validation=first(data.validation, scale.validation),
         test=first(data.test, scale.test),
+        augmentation=data.augmentation if scale.augmented else None,
     )
 
 
@@ -242,15 +286,18 @@ def run(cell: Cell, scale: Scale, data: Dataset) -> dict[str, Any]:
     """Trains one network and scores it: the last epoch, and the one that validation chose."""
     architecture, method = NETWORKS[cell.network], METHODS[cell.method]
     network = architecture.network(scale, method, cell.seed)
-    rule = method.rule(scale, architecture.steps)
+    epochs, _ = scale.of(cell.network)
+    rule = _rule(cell.method, architecture.steps)
     selected = _Selected()
     try:
         result = fit(
             network,
             data,
             rule,
-            optimizer=_optimizer(scale, method, len(data.train.labels), architecture.steps),
-            epochs=scale.epochs,
+            optimizer=_optimizer(
+                scale, epochs, len(data.train.labels), architecture.steps * method.incremental
+            ),
+            epochs=epochs,
             batch_size=scale.batch_size,
             seed=cell.seed,
             observers=(selected,),
@@ -259,7 +306,7 @@ def run(cell: Cell, scale: Scale, data: Dataset) -> dict[str, Any]:
         return {"test_accuracy": None, "diverged": str(error)}
     summary = result.summary
     assert selected.network is not None
-    last = selected.epoch == scale.epochs
+    last = selected.epoch == epochs
     chosen = summary["test_accuracy"] if last else score(selected.network, data.test)[1]
     return {
         "test_accuracy": summary["test_accuracy"],
@@ -280,15 +327,18 @@ def run(cell: Cell, scale: Scale, data: Dataset) -> dict[str, Any]:
     }
 
 
+@functools.cache
+def _rule(method: str, steps: int) -> LearningRule:
+    # One object for all seeds: what is compiled for it serves them all.
+    return METHODS[method].rule(steps)
+
+
 def _optimizer(
-    scale: Scale, method: Method, examples: int, inference_steps: int
+    scale: Scale, epochs: int, examples: int, updates_per_batch: int
 ) -> optax.GradientTransformation:
-    """AdamW with the paper's schedule; incremental rules step it once per inference step."""
-    steps = scale.epochs * (examples // scale.batch_size)
-    rate = scale.learning_rate * method.learning_rate
-    if method.incremental:
-        steps *= inference_steps
-    return _adamw(rate, steps)
+    """AdamW with the paper's schedule over all updates; more than one per batch if incremental."""
+    steps = epochs * (examples // scale.batch_size) * max(1, updates_per_batch)
+    return _adamw(scale.learning_rate / (3 if updates_per_batch else 1), steps)
 
 
 @functools.cache
@@ -296,39 +346,33 @@ def _adamw(rate: float, steps: int) -> optax.GradientTransformation:
     schedule = optax.warmup_cosine_decay_schedule(
         rate, 1.1 * rate, max(1, steps // 10), steps, 0.1 * rate
     )
-    return optax.adamw(schedule, eps=1e-12, weight_decay=3e-5)
+    return optax.adamw(schedule, weight_decay=3e-5)
 
 
 def initial_energies(scale: Scale, data: Dataset, say: Say) -> dict[str, Any]:
-    """Energy per node after inference in VGG-10 at initialization, by precision schedule."""
-    architecture = NETWORKS["VGG-10"]
-    schedules: dict[str, Precision] = {
-        "uniform": Uniform(),
-        "spiking": Spiking(1e-3),
-        "decaying": Decaying(),
+    """Energy per node after inference in VGG-10 at initialization, by precision schedule.
+
+    Weights have the standard deviation `sqrt(2 / fan_in)`, with which neither predictions nor
+    errors shrink from node to node, so that what is seen is inference's doing.
+    """
+    steps = NETWORKS["VGG-10"].steps
+    solvers = {
+        "uniform": gentle_descent(steps),
+        "spiking": _spiking(steps),
+        "decaying": published_descent(steps, Decaying()),
     }
-    network = architecture.network(scale, METHODS["PC"], scale.seeds[0])
-    part = data.train
-    problem = Problem(
-        network,
-        jnp.asarray(part.inputs[: scale.batch_size]),
-        part.labels[: scale.batch_size],
-        output_precision=1.0,
-    )
+    network = vgg(10, width=scale.width, key=jax.random.key(0))
+    images = jnp.asarray(data.train.inputs[: scale.batch_size])
+    problem = Problem(network, images, data.train.labels[: scale.batch_size], 1.0)
     found: dict[str, Any] = {"network": "VGG-10", "labels": list(network.labels)}
-    for name, precision in schedules.items():
-        solver = state_descent(scale, architecture.steps, precision)
+    for name, solver in solvers.items():
         energy: Array = infer(problem, solver).energy
         balance = energy_balance(network, energy)
-        found[name] = {"energy": energy, "imbalance": balance.imbalance, "decay": balance.decay}
+        found[name] = plain(
+            {"energy": energy, "imbalance": balance.imbalance, "decay": balance.decay}
+        )
         say(
             f"VGG-10 at initialization, {name} precision: the half of the nodes nearer to the "
             f"output has {float(balance.imbalance):.3g} times the energy of the other half"
         )
-    return {k: _plain(v) for k, v in found.items()}
-
-
-def _plain(value: Any) -> Any:
-    if isinstance(value, dict):
-        return {k: _plain(v) for k, v in value.items()}
-    return value.tolist() if isinstance(value, jax.Array) else value
+    return found

@@ -9,7 +9,7 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,25 +40,25 @@ class Selection:
     methods: tuple[str, ...] = ()
     seeds: tuple[int, ...] = ()
 
-    def cells(
-        self, networks: Sequence[str], methods: Sequence[str], seeds: Sequence[int]
-    ) -> list[Cell]:
-        """The cells chosen, seed by seed, so that a stopped comparison has whole seeds.
+    def cells(self, networks: Mapping[str, tuple[int, ...]], methods: Sequence[str]) -> list[Cell]:
+        """The cells chosen of those that networks, with their seeds, and methods make.
 
-        Raises `ValueError` for names that the grid does not have.
+        Seed by seed, so that a comparison that is stopped has whole seeds. Raises `ValueError` for
+        names that the grid does not have.
         """
         for kind, chosen, valid in (
-            ("network", self.networks, networks),
+            ("network", self.networks, tuple(networks)),
             ("method", self.methods, methods),
         ):
             for name in chosen:
                 if name not in valid:
                     raise ValueError(unknown(kind, name, valid))
+        seeds = self.seeds or sorted({seed for own in networks.values() for seed in own})
         return [
             Cell(network, method, seed)
-            for seed in self.seeds or seeds
-            for network in networks
-            if network in (self.networks or networks)
+            for seed in seeds
+            for network, own in networks.items()
+            if network in (self.networks or networks) and (self.seeds or seed in own)
             for method in methods
             if method in (self.methods or methods)
         ]

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from fathomx.arrival import NEVER
 from fathomx.inference.base import Solver, SolverState, checked_count
 from fathomx.precision import Precision, Uniform
 from fathomx.problem import Problem
@@ -57,7 +58,8 @@ class Descent(Solver):
 
     def begin(self, problem: Problem, coordinates: Entries) -> dict[str, Any]:
         """The fields of a state before the first step; checks that the schedule fits."""
-        self.precision.check(self.arrivals(problem.network), self.steps)
+        reached = [when for when in self.arrivals(problem.network) if when != NEVER]
+        self.precision.check(reached, self.steps)
         axes = problem.network.space.axes(coordinates)
         return {
             "coordinates": coordinates,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 
@@ -51,7 +52,11 @@ class Exact(Solver):
             raise ValueError(
                 f"Exact needs a Gaussian output, not {network.output.energy}; use Newton."
             )
-        single = Problem(network, problem.input[:1], problem.target[:1], problem.output_precision)
+        # Not a new `Problem`, whose precision must be positive: the away phase of equilibrium
+        # propagation has a negative one.
+        single = eqx.tree_at(
+            lambda p: (p.input, p.target), problem, (problem.input[:1], problem.target[:1])
+        )
         linearized = Linearization(single, network.zeros(1))
         size = problem.target[0].size
         basis = jnp.eye(size, dtype=network.dtype).reshape(size, 1, *network.output_shape)
@@ -62,7 +67,7 @@ class Exact(Solver):
         rescaling = jax.vmap(column, out_axes=1)(basis)
         rescaling = rescaling + jnp.eye(size, dtype=network.dtype) / problem.output_precision
         residual = (problem.target - here.prediction).reshape(problem.batch, size)
-        solved = jax.scipy.linalg.solve(rescaling, residual.T, assume_a="pos").T
+        solved = jax.scipy.linalg.solve(rescaling, residual.T, assume_a="sym").T
         errors = problem.unweigh(start.pull(solved.reshape(problem.target.shape)))
         there = evaluate(problem, errors)
         begun = beginning(here, evaluations=1)

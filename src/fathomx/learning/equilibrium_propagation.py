@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -55,7 +57,12 @@ class EquilibriumPropagation(PredictiveCoding):
         centered: bool = True,
     ) -> None:
         self.solver = GaussNewton() if solver is None else solver
-        self.output_precision = HoldStrength(DEFAULT_STRENGTH) if beta is None else beta
+        beta = HoldStrength(DEFAULT_STRENGTH) if beta is None else beta
+        if not isinstance(beta, HoldStrength) and not (math.isfinite(beta) and beta > 0):
+            raise ValueError(
+                f"beta must be a positive, finite number or fx.HoldStrength, not {beta!r}."
+            )
+        self.output_precision = beta
         self.centered = centered
 
     @property
