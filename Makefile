@@ -25,6 +25,7 @@ lint: $(INSTALLED)
 bench: $(INSTALLED)
 	$(BIN)/python benchmarks/equilibrium.py
 	$(BIN)/python benchmarks/training_step.py
+	$(BIN)/python benchmarks/convolution.py
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)

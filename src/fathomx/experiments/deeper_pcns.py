@@ -201,9 +201,9 @@ METHODS = {
 }
 
 COLUMNS = (
-    Column("test_accuracy", "test accuracy, %", ".1f", 100),
-    Column("selected_test_accuracy", "of the epoch chosen by validation, %", ".1f", 100),
-    Column("train_accuracy", "training accuracy, %", ".1f", 100),
+    Column("test_accuracy", "test accuracy, %", ".1f", 100.0),
+    Column("selected_test_accuracy", "of the epoch chosen by validation, %", ".1f", 100.0),
+    Column("train_accuracy", "training accuracy, %", ".1f", 100.0),
     Column("step_seconds", "s / step", ".3f"),
     Column("compile_seconds", "first step, s", ".1f"),
     Column("memory_megabytes", "step memory, MB", ".0f"),
