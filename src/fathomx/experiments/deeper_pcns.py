@@ -11,7 +11,6 @@ budget of epochs.
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Callable
@@ -56,9 +55,9 @@ class Scale:
     """How large the comparison is.
 
     **Fields**: `width` multiplies all channels; `examples`, `validation`, `test`: how many images
-    of each part, from the first; `epochs` by network (`""`: the others), `batch_size`, `seeds` by
-    network alike; `learning_rate` of AdamW at its peak (incremental rules, which step it at every
-    inference step, take a third); `augmented`: whether images are cropped and flipped.
+    of each part, from the first; `epochs` and `batch_size`; `seeds` by network (`""`: the others);
+    `learning_rate` of AdamW at its peak (incremental rules, which step it at every inference step,
+    take a third); `augmented`: whether images are cropped and flipped.
     """
 
     name: str
@@ -66,28 +65,25 @@ class Scale:
     examples: int
     validation: int
     test: int
-    epochs: dict[str, int]
+    epochs: int
     batch_size: int
     seeds: dict[str, tuple[int, ...]]
     learning_rate: float
     augmented: bool
 
-    def of(self, network: str) -> tuple[int, tuple[int, ...]]:
-        """Epochs and seeds for a network."""
-        return (
-            self.epochs.get(network, self.epochs[""]),
-            self.seeds.get(network, self.seeds[""]),
-        )
+    def seeds_of(self, network: str) -> tuple[int, ...]:
+        """The seeds of a network."""
+        return self.seeds.get(network, self.seeds[""])
 
 
 SCALES = {
     "laptop": Scale(
         name="laptop",
         width=0.125,
-        examples=2048,
+        examples=6144,
         validation=1000,
         test=5000,
-        epochs={"": 4, "ResNet-18": 2},
+        epochs=1,
         batch_size=32,
         seeds={"": (0,), "VGG-10": (0, 1), "ResNet-10": (0, 1)},
         learning_rate=3e-3,
@@ -99,7 +95,7 @@ SCALES = {
         examples=45_000,
         validation=5000,
         test=10_000,
-        epochs={"": 50},
+        epochs=50,
         batch_size=128,
         seeds={"": (0, 1, 2)},
         learning_rate=7.5e-4,
@@ -107,8 +103,11 @@ SCALES = {
     ),
 }
 
-# Descent in the activities as published: the first step of this Nesterov momentum has length 0.95.
-PUBLISHED_RATE = 0.5
+# Descent in the activities as published. The first step along a new gradient has the length
+# `rate * (1 + momentum)`, which is what auxiliary neurons have to make up for.
+PUBLISHED_RATE, MOMENTUM = 0.5, 0.9
+FIRST_STEP = PUBLISHED_RATE * (1 + MOMENTUM)
+GENTLE_RATE = 0.1
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,7 +132,7 @@ class Architecture:
         }
         if self.skips:
             options["auxiliary"] = method.scheduled
-            options["activity_rate"] = PUBLISHED_RATE
+            options["activity_rate"] = FIRST_STEP
         return self.build(self.depth, **options, key=jax.random.key(seed))
 
 
@@ -162,13 +161,13 @@ class Method:
 
 def published_descent(steps: int, precision: Precision) -> StateDescent:
     """Descent in the activities with Nesterov momentum, as in the paper."""
-    optimizer = optax.sgd(PUBLISHED_RATE, momentum=0.9, nesterov=True)
+    optimizer = optax.sgd(PUBLISHED_RATE, momentum=MOMENTUM, nesterov=True)
     return StateDescent(optimizer, steps, precision)
 
 
-def gentle_descent(steps: int) -> StateDescent:
-    """Descent at the rate of the best plain predictive coding among those tried: 0.1."""
-    return StateDescent(optax.sgd(0.1), steps)
+def gentle_descent(steps: int, precision: Precision) -> StateDescent:
+    """Descent without momentum at a rate at which uniform precision is stable."""
+    return StateDescent(optax.sgd(GENTLE_RATE), steps, precision)
 
 
 def _spiking(steps: int) -> StateDescent:
@@ -176,10 +175,8 @@ def _spiking(steps: int) -> StateDescent:
 
 
 METHODS = {
-    "PC": Method(lambda steps: Equilibrium(gentle_descent(steps), 1.0)),
-    "PC, descent as with spiking": Method(
-        lambda steps: Equilibrium(published_descent(steps, Uniform()), 1.0)
-    ),
+    "PC": Method(lambda steps: Equilibrium(published_descent(steps, Uniform()), 1.0)),
+    "PC, rate 0.1": Method(lambda steps: Equilibrium(gentle_descent(steps, Uniform()), 1.0)),
     "PC + spiking": Method(lambda steps: Equilibrium(_spiking(steps), 1.0), scheduled=True),
     "PC + decaying": Method(
         lambda steps: Equilibrium(published_descent(steps, Decaying()), 1.0), scheduled=True
@@ -190,7 +187,9 @@ METHODS = {
     "PC + spiking + forward update + BatchNorm": Method(
         lambda steps: ForwardUpdate(_spiking(steps), 1.0), scheduled=True, normalization="batch"
     ),
-    "iPC": Method(lambda steps: Incremental(gentle_descent(steps), 1.0), incremental=True),
+    "iPC, rate 0.1": Method(
+        lambda steps: Incremental(gentle_descent(steps, Uniform()), 1.0), incremental=True
+    ),
     "iPC + spiking": Method(
         lambda steps: Incremental(_spiking(steps), 1.0), scheduled=True, incremental=True
     ),
@@ -198,6 +197,7 @@ METHODS = {
     "error descent": Method(lambda steps: Equilibrium(ErrorDescent())),
     "Gauss-Newton": Method(lambda steps: Equilibrium(GaussNewton())),
     "backprop": Method(lambda steps: Backprop()),
+    "backprop + BatchNorm": Method(lambda steps: Backprop(), normalization="batch"),
 }
 
 COLUMNS = (
@@ -206,8 +206,9 @@ COLUMNS = (
     Column("train_accuracy", "training accuracy, %", ".1f", 100.0),
     Column("step_seconds", "s / step", ".3f"),
     Column("compile_seconds", "first step, s", ".1f"),
-    Column("memory_megabytes", "step memory, MB", ".0f"),
+    Column("memory_megabytes", "step memory, MB", ".1f"),
     Column("cosine_to_backprop", "cosine to backprop", ".2f"),
+    Column("strength", "strength", ".2g"),
     Column("imbalance", "energy imbalance", ".2g"),
     Column("unsettled", "unsettled", ".2g"),
 )
@@ -236,9 +237,10 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
     if scale not in SCALES:
         raise ValueError(unknown("scale", scale, SCALES))
     size = SCALES[scale]
-    cells = selection.cells({name: size.of(name)[1] for name in NETWORKS}, tuple(METHODS))
-    rows = Rows(folder, dataclasses.asdict(size))
+    cells = selection.cells({name: size.seeds_of(name) for name in NETWORKS}, tuple(METHODS))
     data = subset(data_sets.load("cifar10"), size)
+    rules = {name: repr(method.rule(0)) for name, method in METHODS.items()}
+    rows = Rows(folder, {**dataclasses.asdict(size), "rules": rules})
     energies = initial_energies(size, data, say)
     write_json(folder / "initialization.json", energies)
     draw_energies(energies, folder / "energy.png")
@@ -286,8 +288,7 @@ def run(cell: Cell, scale: Scale, data: Dataset) -> dict[str, Any]:
     """Trains one network and scores it: the last epoch, and the one that validation chose."""
     architecture, method = NETWORKS[cell.network], METHODS[cell.method]
     network = architecture.network(scale, method, cell.seed)
-    epochs, _ = scale.of(cell.network)
-    rule = _rule(cell.method, architecture.steps)
+    rule = method.rule(architecture.steps)
     selected = _Selected()
     try:
         result = fit(
@@ -295,9 +296,9 @@ def run(cell: Cell, scale: Scale, data: Dataset) -> dict[str, Any]:
             data,
             rule,
             optimizer=_optimizer(
-                scale, epochs, len(data.train.labels), architecture.steps * method.incremental
+                scale, len(data.train.labels), architecture.steps if method.incremental else 1
             ),
-            epochs=epochs,
+            epochs=scale.epochs,
             batch_size=scale.batch_size,
             seed=cell.seed,
             observers=(selected,),
@@ -306,7 +307,7 @@ def run(cell: Cell, scale: Scale, data: Dataset) -> dict[str, Any]:
         return {"test_accuracy": None, "diverged": str(error)}
     summary = result.summary
     assert selected.network is not None
-    last = selected.epoch == epochs
+    last = selected.epoch == scale.epochs
     chosen = summary["test_accuracy"] if last else score(selected.network, data.test)[1]
     return {
         "test_accuracy": summary["test_accuracy"],
@@ -327,52 +328,46 @@ def run(cell: Cell, scale: Scale, data: Dataset) -> dict[str, Any]:
     }
 
 
-@functools.cache
-def _rule(method: str, steps: int) -> LearningRule:
-    # One object for all seeds: what is compiled for it serves them all.
-    return METHODS[method].rule(steps)
+def _optimizer(scale: Scale, examples: int, updates_per_batch: int) -> optax.GradientTransformation:
+    """AdamW with the paper's schedule over all updates; more than one per batch if incremental.
 
-
-def _optimizer(
-    scale: Scale, epochs: int, examples: int, updates_per_batch: int
-) -> optax.GradientTransformation:
-    """AdamW with the paper's schedule over all updates; more than one per batch if incremental."""
-    steps = epochs * (examples // scale.batch_size) * max(1, updates_per_batch)
-    return _adamw(scale.learning_rate / (3 if updates_per_batch else 1), steps)
-
-
-@functools.cache
-def _adamw(rate: float, steps: int) -> optax.GradientTransformation:
+    Its epsilon is small: at the usual 1e-8 the early layers of plain predictive coding, whose
+    gradients are smaller than that, would stand still for a reason that is not inference's.
+    """
+    steps = scale.epochs * (examples // scale.batch_size) * updates_per_batch
+    rate = scale.learning_rate / (1 if updates_per_batch == 1 else 3)
     schedule = optax.warmup_cosine_decay_schedule(
         rate, 1.1 * rate, max(1, steps // 10), steps, 0.1 * rate
     )
-    return optax.adamw(schedule, weight_decay=3e-5)
+    return optax.adamw(schedule, eps=1e-12, weight_decay=3e-5)
 
 
 def initial_energies(scale: Scale, data: Dataset, say: Say) -> dict[str, Any]:
-    """Energy per node after inference in VGG-10 at initialization, by precision schedule.
+    """Energy per node after inference in VGG-10 at initialization, by schedule and descent.
 
     Weights have the standard deviation `sqrt(2 / fan_in)`, with which neither predictions nor
     errors shrink from node to node, so that what is seen is inference's doing.
     """
     steps = NETWORKS["VGG-10"].steps
+    schedules = {"uniform": Uniform(), "spiking": Spiking(1e-3), "decaying": Decaying()}
+    descents = {"rate 0.1": gentle_descent, "rate 0.5, momentum": published_descent}
     solvers = {
-        "uniform": gentle_descent(steps),
-        "spiking": _spiking(steps),
-        "decaying": published_descent(steps, Decaying()),
+        f"{schedule}, {descent}": take(steps, precision)
+        for descent, take in descents.items()
+        for schedule, precision in schedules.items()
     }
     network = vgg(10, width=scale.width, key=jax.random.key(0))
     images = jnp.asarray(data.train.inputs[: scale.batch_size])
     problem = Problem(network, images, data.train.labels[: scale.batch_size], 1.0)
-    found: dict[str, Any] = {"network": "VGG-10", "labels": list(network.labels)}
+    found: dict[str, Any] = {"network": "VGG-10", "labels": list(network.labels), "runs": {}}
     for name, solver in solvers.items():
         energy: Array = infer(problem, solver).energy
         balance = energy_balance(network, energy)
-        found[name] = plain(
+        found["runs"][name] = plain(
             {"energy": energy, "imbalance": balance.imbalance, "decay": balance.decay}
         )
         say(
-            f"VGG-10 at initialization, {name} precision: the half of the nodes nearer to the "
-            f"output has {float(balance.imbalance):.3g} times the energy of the other half"
+            f"VGG-10 at initialization, {name}: energy {float(energy.sum()):.3g}, the half of the "
+            f"nodes nearer to the output has {float(balance.imbalance):.3g} times that of the other"
         )
     return found

@@ -9,33 +9,35 @@ from typing import Any
 import numpy as np
 
 from fathomx.experiments.grid import Group
-from fathomx.report.style import COLORS, FAINT, new_figure, save
+from fathomx.report.style import COLORS, DASHES, FAINT, new_figure, save
 
-_SCHEDULES = ("uniform", "spiking", "decaying")
 _MARKERS = ("o", "s", "^", "D", "v")
 
 
 def draw_energies(content: Mapping[str, Any], path: Path) -> Path:
-    """The disease and the cure: energy per node at the end of inference, by precision schedule."""
-    figure, (axes,) = new_figure(3.6)
+    """The disease and the cure: energy per node after inference, by precision and descent."""
+    figure, (axes,) = new_figure(4.4)
     labels = content["labels"]
     nodes = np.arange(1, len(labels) + 1)
-    for name, color, marker in zip(_SCHEDULES, COLORS, _MARKERS, strict=False):
-        found = content[name]
+    for place, (name, found) in enumerate(content["runs"].items()):
+        imbalance = found["imbalance"]
+        said = "all in the output half" if imbalance is None else f"imbalance {imbalance:.2g}"
         axes.semilogy(
             nodes,
-            np.asarray(found["energy"]),
-            color=color,
-            marker=marker,
+            np.asarray(found["energy"], float),
+            color=COLORS[place % 3],
+            marker=_MARKERS[place % 3],
+            linestyle=DASHES[1 - place // 3],
             markersize=5,
-            label=f"{name}: output half {found['imbalance']:.2g} times the input half",
+            label=f"{name}: {said}",
         )
     axes.set_xticks(nodes, labels, rotation=30, ha="right")
     axes.set_ylabel("energy, mean over the batch")
     axes.set_title(
-        f"{content['network']} at initialization: energy after inference, by precision", fontsize=10
+        f"{content['network']} at initialization: energy after inference, by precision and descent",
+        fontsize=10,
     )
-    axes.legend(fontsize=8, frameon=False)
+    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.32), ncols=2)
     return save(figure, path)
 
 

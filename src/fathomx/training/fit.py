@@ -81,8 +81,8 @@ def fit(
     batch of training examples with the weights at the end of the epoch, the strength at the output
     precision that the rule uses there (1 for backprop) and with random signs of its own;
     `energy_per_node` and `imbalance` (`fx.energy_balance`) are those of the epoch's last batch
-    after inference; `step_memory_bytes` is what the compiled training step needs at once, data
-    included; `train_seconds` includes compilation, validation, probes and checkpoints.
+    after inference; `step_memory_bytes` is what the compiled training step needs at once
+    beside the data; `train_seconds` includes compilation, validation, probes and checkpoints.
 
     Raises `ValueError` for a batch larger than the data and for shapes that do not fit, and
     `DivergenceError` when weights or energies stop being finite.
@@ -215,7 +215,7 @@ class _Run:
             if self._compiled is None:
                 jitted: Any = eqx.filter_jit(self._advance)
                 self._compiled = jitted.lower(*arguments).compile()
-                self.memory = _memory(self._compiled)
+                self.memory = _memory(self._compiled, (self.inputs, self.labels))
             state, reports = self._compiled(*arguments)
             reports = jax.tree.map(lambda a, n=count: np.asarray(a)[:n], reports)
             seconds = time.perf_counter() - begun
@@ -368,13 +368,13 @@ class _Advance(eqx.Module):
         return eqx.combine(arrays, rest), reports
 
 
-def _memory(compiled: Any) -> int | None:
-    """Bytes that the compiled training step needs at once, data included, if the backend tells."""
+def _memory(compiled: Any, data: tuple[Array, ...]) -> int | None:
+    """Bytes that the compiled training step needs at once beside the data, if the backend tells."""
     found = compiled.compiled.memory_analysis()
     if found is None:
         return None
     kept = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
-    return int(kept + found.temp_size_in_bytes)
+    return int(kept + found.temp_size_in_bytes - sum(array.nbytes for array in data))
 
 
 @eqx.filter_jit
