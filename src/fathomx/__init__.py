@@ -35,6 +35,9 @@ from fathomx.learning import StepReport as StepReport
 from fathomx.network import Network as Network
 from fathomx.network import Node as Node
 from fathomx.network import Stack as Stack
+from fathomx.network import Statistics as Statistics
+from fathomx.network import split as split
+from fathomx.network import weights as weights
 from fathomx.parameterization import NTK as NTK
 from fathomx.parameterization import MuPC as MuPC
 from fathomx.parameterization import Parameterization as Parameterization

@@ -512,7 +512,7 @@ def _as_options(job: Job) -> list[str]:
         option = name.replace("_", "-")
         if isinstance(value, bool):
             options.append(f"--{option}" if value else f"--no-{option}")
-        elif value is not None and value != getattr(Job(), name):
+        elif value is not None and value != getattr(Job(model=job.model), name):
             options.append(f"--{option} {value}")
     return options
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from fathomx.arrival import arrivals
+from fathomx.arrival import NEVER, arrivals
 from fathomx.inference import GaussNewton, Solver, infer, trace
 from fathomx.learning import Backprop, LearningRule
 from fathomx.network import Network, Stack, weights
@@ -151,13 +151,14 @@ def energy_balance(
         )
     arrival = np.asarray(arrivals(network))
     from_input = np.lexsort((np.arange(count), -arrival))
+    from_input = from_input[arrival[from_input] != NEVER]
     rounding = jnp.finfo(energy.dtype).eps * activity
     floor = 2 * np.asarray(_units(network)) * rounding**2
     # Written so that what is not a number stays one.
     energy = jnp.where(energy <= floor.astype(energy.dtype), 0, energy)
-    half = count // 2
+    half = len(from_input) // 2
     low = energy[..., from_input[:half]].sum(axis=-1)
-    high = energy[..., from_input[count - half :]].sum(axis=-1)
+    high = energy[..., from_input[len(from_input) - half :]].sum(axis=-1)
     return EnergyBalance(
         imbalance=high / low,
         decay=10 ** _slope(jnp.asarray(arrival, energy.dtype), energy),

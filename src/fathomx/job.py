@@ -13,6 +13,7 @@ import optax
 from fathomx import data as data_sets
 from fathomx.data import Dataset
 from fathomx.inference import (
+    Descent,
     ErrorDescent,
     Exact,
     GaussNewton,
@@ -37,6 +38,7 @@ from fathomx.network import Network
 from fathomx.parameterization import NTK, MuPC, Parameterization, Standard
 from fathomx.precision import Decaying, Precision, Spiking, Uniform
 from fathomx.strength import HoldStrength
+from fathomx.training.fit import check_statistics
 
 
 @dataclasses.dataclass(frozen=True)
@@ -366,9 +368,10 @@ class Job:
                 f"batch_size is {self.batch_size}, but {data.name!r} has "
                 f"{len(data.train.labels)} training examples; choose a smaller --batch-size."
             )
+        check_statistics(network, self.batch_size)
         solver = self.solver()
-        if isinstance(solver, StateDescent | ErrorDescent) and self.learning != "backprop":
-            solver.precision.check(solver.arrivals(network), solver.max_steps)
+        if isinstance(solver, Descent) and self.learning != "backprop":
+            solver.check(network)
 
     def by_backprop(self) -> Job:
         """The same job with backprop, and without what belongs to inference."""
@@ -396,8 +399,10 @@ class Job:
         return Job(**{**config, **changes})
 
     def optimizer(self, data: Dataset) -> optax.GradientTransformation:
-        """Adam with a cosine schedule over the whole run and a small epsilon."""
+        """Adam with a cosine schedule over all updates of the run and a small epsilon."""
         steps = max(1, len(data.train.labels) // self.batch_size) * self.epochs
+        if self.learning == "incremental":
+            steps *= self.solver().max_steps
         return optax.adam(optax.cosine_decay_schedule(self.learning_rate, steps), eps=1e-12)
 
     def config(self) -> dict[str, Any]:

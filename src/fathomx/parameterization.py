@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import enum
 import math
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -19,7 +19,6 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.layers import Convolution, Linear, ScaledWeight
-from fathomx.network import Network, weights
 
 
 class Role(enum.Enum):
@@ -154,35 +153,31 @@ class MuPC(Parameterization):
 
 
 def scale_learning_rates(
-    optimizer: optax.GradientTransformation, network: Network
+    optimizer: optax.GradientTransformation,
 ) -> optax.GradientTransformation:
     """An optimizer whose learning rate on every weight is scaled as its parameterization asks.
 
     Multiplies the updates of the weight of each `Linear` and `Convolution` by its
     `learning_rate_scale`; others (a normalization's scale and offset) stay as they are. Under
     `MuPC` and Adam this keeps one base rate good over widths and depths. `fx.fit` uses the
-    optimizer it is given: wrap it first.
+    optimizer it is given: wrap it first. The scales are read off the updates' own layers.
 
     ```python
-    optimizer = fx.scale_learning_rates(optax.adam(1.0, eps=1e-12), network)
+    optimizer = fx.scale_learning_rates(optax.adam(1.0, eps=1e-12))
     ```
 
     Source: Innocenti et al. (2026), arXiv 2602.07697.
     """
 
-    def scales(part: object) -> object:
-        if isinstance(part, ScaledWeight):
-            return eqx.tree_at(lambda layer: layer.weight, part, part.learning_rate_scale)
-        return 1.0
-
-    by_weight = jax.tree.map(
-        scales,
-        weights(network),
-        is_leaf=lambda part: isinstance(part, ScaledWeight),
-    )
+    def scale(part: Any) -> Any:
+        if not isinstance(part, ScaledWeight):
+            return part
+        scaled = part.weight * part.learning_rate_scale
+        return eqx.tree_at(lambda layer: layer.weight, part, scaled)
 
     def update(updates: object, state: object, params: object = None) -> tuple[object, object]:
-        return jax.tree.map(lambda update, scale: update * scale, updates, by_weight), state
+        layers = jax.tree.map(scale, updates, is_leaf=lambda part: isinstance(part, ScaledWeight))
+        return layers, state
 
     scaled: optax.GradientTransformation = optax.chain(
         optimizer, optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -50,10 +50,11 @@ class Uniform(Precision):
 class Spiking(Precision):
     """Weight 1 in the step in which the signal arrives at a node, `alpha` afterwards.
 
-    Every node moves once, by `rate` times the error that its children have just received, and then
-    hardly at all, so that later steps do not pull the nodes near the output further away from their
-    predictions. Steps whose first length is about 1, such as a rate of 0.5 with Nesterov momentum
-    0.9 (0.95), hand nearly the whole error on; with a first length `r` it still falls like `r^d`.
+    A node moves when its children's errors arrive, and in the next step, when its own energy has
+    weight 1, back towards its prediction; from then on hardly at all, but for what momentum carries
+    on. A first step of length `r` hands on the fraction `r` of the error, so that `d` nodes down it
+    is `r^d`: with `optax.sgd(0.5, momentum=0.9, nesterov=True)` `r` is 0.95 and nearly the whole
+    error arrives everywhere, with a rate of 0.1 it does not.
 
     **Fields**: `alpha`, in `(0, 1]`, 1e-3 unless given. Raises `ValueError` otherwise, and at
     inference if the steps end before the signal has arrived everywhere.

@@ -187,7 +187,7 @@ def test_statistics_are_no_weights(float64):
     z = {"a": normal(6, 4), "b": normal(6, 4)}
     gradient = eqx.filter_jit(fx.weight_gradient)(fx.Problem(whole, x, y), z)
     assert jax.tree.structure(gradient) == jax.tree.structure(learned)
-    scaled = fx.scale_learning_rates(optax.sgd(1.0), whole)
+    scaled = fx.scale_learning_rates(optax.sgd(1.0))
     updates, _ = scaled.update(gradient, scaled.init(learned))
     assert eqx.tree_equal(updates, jax.tree.map(lambda g: -g, gradient))
 

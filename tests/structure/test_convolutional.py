@@ -299,7 +299,7 @@ def test_scaled_learning_rates_reach_convolutions():
     network = tiny_resnet(parameterization=fx.MuPC(), normalization="batch")
     learned = weights(network)
     ones = jax.tree.map(jnp.ones_like, learned)
-    optimizer = fx.scale_learning_rates(optax.sgd(1.0), network)
+    optimizer = fx.scale_learning_rates(optax.sgd(1.0))
     updates, _ = optimizer.update(ones, optimizer.init(learned))
     for node, update in zip(network.nodes[:-1], updates.nodes[:-1], strict=True):
         if hasattr(node.function, "convolution"):

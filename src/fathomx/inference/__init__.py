@@ -5,6 +5,7 @@ from fathomx.inference.base import SolverState as SolverState
 from fathomx.inference.base import beginning as beginning
 from fathomx.inference.base import infer as infer
 from fathomx.inference.base import trace as trace
+from fathomx.inference.descent import Descent as Descent
 from fathomx.inference.error_descent import ErrorDescent as ErrorDescent
 from fathomx.inference.exact import Exact as Exact
 from fathomx.inference.gauss_newton import GaussNewton as GaussNewton

@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, Int
 
 from fathomx.arrival import NEVER
 from fathomx.inference.base import Solver, SolverState, checked_count
+from fathomx.network import Network
 from fathomx.precision import Precision, Uniform
 from fathomx.problem import Problem
 from fathomx.vector_space import Entries
@@ -56,10 +57,14 @@ class Descent(Solver):
     def max_steps(self) -> int:
         return self.steps
 
+    def check(self, network: Network) -> None:
+        """Raises `ValueError` if the steps are too few for the precision schedule."""
+        reached = [when for when in self.arrivals(network) if when != NEVER]
+        self.precision.check(reached, self.steps)
+
     def begin(self, problem: Problem, coordinates: Entries) -> dict[str, Any]:
         """The fields of a state before the first step; checks that the schedule fits."""
-        reached = [when for when in self.arrivals(problem.network) if when != NEVER]
-        self.precision.check(reached, self.steps)
+        self.check(problem.network)
         axes = problem.network.space.axes(coordinates)
         return {
             "coordinates": coordinates,

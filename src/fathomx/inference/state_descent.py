@@ -22,8 +22,8 @@ class StateDescent(Descent):
 
     All nodes move at once, each from its neighbors only. From the feedforward start the output
     error travels one node per step and arrives `d` nodes down scaled by `rate^d`, so deep networks
-    need very many steps; `unsettled` tells. With `fx.Spiking` and `fx.Decaying` nodes move once,
-    when the error arrives, and hardly afterwards. Nodes that the error has not reached
+    need very many steps; `unsettled` tells. `fx.Spiking` and `fx.Decaying` let nodes move when
+    the error arrives, and hardly afterwards. Nodes that the error has not reached
     (`fx.arrivals`) are not computed and do not move, whatever the optimizer.
 
     **Arguments**

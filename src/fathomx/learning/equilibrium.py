@@ -16,7 +16,8 @@ class Equilibrium(PredictiveCoding):
 
     Node `l` uses only its own error and its parents' activities. The gradient is divided by the
     output precision, so that learning rates keep their meaning whatever the precision; as lambda
-    tends to 0 it becomes backprop's gradient.
+    tends to 0 it becomes backprop's gradient (but for batch normalization, whose statistics are
+    frozen here and live in backprop).
 
     **Fields**: `solver` and `output_precision`, as in `PredictiveCoding`.
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from fathomx.energy import Gaussian
 from fathomx.inference import GaussNewton, Solver, infer
 from fathomx.learning.base import StepReport
 from fathomx.learning.predictive_coding import DEFAULT_STRENGTH, PredictiveCoding, report
@@ -31,7 +32,9 @@ class EquilibriumPropagation(PredictiveCoding):
 
     With a squared error the energy of the negative nudge is bounded below only while
     `beta lambda_max(J Pi^-1 J^T) < 1`; `stability` measures it, and `fx.fit` reports it after every
-    epoch as `nudge_stability`. (Cross-entropy grows only linearly and is always bounded.)
+    epoch as `nudge_stability`. (Cross-entropy grows only linearly and is always bounded.) With
+    batch normalization the statistics are frozen, while backprop differentiates through them, so
+    there a difference to backprop remains.
 
     **Fields**
 
@@ -107,4 +110,7 @@ class EquilibriumPropagation(PredictiveCoding):
         return problem.output_precision * largest_sensitivity(problem, key, start)
 
     def probe(self, problem: Problem, key: PRNGKeyArray) -> dict[str, Array]:
-        return {"nudge_stability": self.stability(problem, key)} if self.centered else {}
+        bounded = not isinstance(problem.network.output.energy, Gaussian)
+        if not self.centered or bounded:
+            return {}
+        return {"nudge_stability": self.stability(problem, key)}

@@ -43,7 +43,7 @@ class PredictiveCoding(LearningRule):
             )
         precision = self.output_precision
         if not isinstance(precision, HoldStrength) and not (
-            math.isfinite(precision) and precision > 0
+            isinstance(precision, float | int) and math.isfinite(precision) and precision > 0
         ):
             raise ValueError(
                 f"output_precision must be a positive, finite number or fx.HoldStrength, not "

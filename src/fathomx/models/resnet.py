@@ -52,8 +52,8 @@ def resnet(
     * `auxiliary=True`: `b` is the branch alone, and the skip has two nodes of its own, so that
       the error takes as many steps along either path: `.skip1`, beside `a`, is the shortcut, and
       `.skip2`, beside `b`, repeats it. What follows takes both `.conv2` and `.skip2` as its
-      parents and acts on their sum. Identities have the precision `1 / activity_rate`: one step of
-      that rate passes the whole error on. Convolutions have precision 1. The energy has more
+      parents and acts on their sum. Identities have the precision `1 / activity_rate`: a step of
+      that length passes the whole error on. Convolutions have precision 1. The energy has more
       terms than without, so the two forms relax to different activities.
 
     **Arguments**
@@ -61,7 +61,9 @@ def resnet(
     * `depth`: 10 or 18, the nodes that are not auxiliary.
     * `width`: multiplies the channels of every stage (rounded, at least 1).
     * `auxiliary`: which of the two forms.
-    * `activity_rate`: the rate of the state descent that is to relax the network.
+    * `activity_rate`: the length of the first step along a new gradient in the state descent that
+      is to relax the network: of `optax.sgd` its rate, with Nesterov momentum
+      `rate * (1 + momentum)`. If it is too small, every auxiliary node amplifies the error.
     * `image_shape`: `(height, width, channels)`, at least 8 pixels high and wide; an odd size
       is halved upwards.
     * `parameterization`: `Standard(gain=sqrt(2))` unless given, for every weight. It is told the

@@ -76,6 +76,12 @@ def verdict(
     said += _settled_sentences(config, summary)
     said += _cosine_sentences(summary, history)
     said.append(_strength_sentence(config, summary, history))
+    nudge = finite(summary.get("nudge_stability"))
+    if nudge is not None and nudge >= 1:
+        said.append(
+            f"The negative nudge had no equilibrium at the end (nudge stability {_short(nudge)}, "
+            "which must stay below 1): use a smaller nudge or strength."
+        )
     return said
 
 

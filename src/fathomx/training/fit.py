@@ -17,7 +17,7 @@ from jaxtyping import Array, PRNGKeyArray
 from fathomx.data import Dataset, Part
 from fathomx.diagnostics import compare_to_backprop, energy_balance, node_dot
 from fathomx.learning import Equilibrium, LearningRule, StepReport
-from fathomx.network import Network, weights
+from fathomx.network import Network, holds_statistics, weights
 from fathomx.problem import Problem
 from fathomx.strength import strength
 from fathomx.training.observer import Observer, Plan, TrainingState, plain
@@ -117,6 +117,7 @@ def _plan(network: Network, data: Dataset, epochs: int, batch_size: int) -> Plan
             f"batch_size is {batch_size}, but {data.name!r} has {size} training examples; choose "
             f"a batch size from 1 to {size}."
         )
+    check_statistics(network, batch_size)
     if data.train.inputs.shape[1:] != network.input_shape:
         raise ValueError(
             f"the examples of {data.name!r} have shape {data.train.inputs.shape[1:]}, but the "
@@ -128,6 +129,15 @@ def _plan(network: Network, data: Dataset, epochs: int, batch_size: int) -> Plan
             f"{network.output_shape}; build the network with out_size={data.classes}."
         )
     return Plan(epochs, size // batch_size, batch_size, network.labels)
+
+
+def check_statistics(network: Network, batch_size: int) -> None:
+    """Raises `ValueError` if a batch is too small for the batch normalization of a network."""
+    if batch_size < 2 and holds_statistics(network):
+        raise ValueError(
+            "the network normalizes by statistics of the batch, which one example does not have: "
+            "batch_size must be at least 2, or use group normalization or none."
+        )
 
 
 class _Run:
@@ -169,7 +179,6 @@ class _Run:
         self._advance = _Advance(rule, optimizer, plan, data.augmentation)
         self._compiled: Any = None
         self.memory: int | None = None
-        self.energy: np.ndarray | None = None
         self.step_seconds: list[float] = []
         self.first_step_seconds: float | None = None
 
@@ -220,7 +229,6 @@ class _Run:
             reports = jax.tree.map(lambda a, n=count: np.asarray(a)[:n], reports)
             seconds = time.perf_counter() - begun
             self._check_finite(reports, epoch, step)
-            self.energy = reports.energy[-1]
             if self.first_step_seconds is None:
                 self.first_step_seconds = seconds
             else:
@@ -239,6 +247,7 @@ class _Run:
                     )
                 }
             )
+            record["energy_per_node"] = reports.energy[-1]
             record = plain(record)
             for observer in self.observers:
                 observer.stepped(record, state)
@@ -257,6 +266,7 @@ class _Run:
         key = jax.random.fold_in(jax.random.fold_in(self.state.key, 2), epoch)
         aligned, probed_strength, own = _probe(network, self.rule, *self.probe, key)
         inferred = np.isfinite(gather("strength")).any()
+        energy = jnp.asarray(self.records[-1]["energy_per_node"])
         record = plain(
             {
                 "epoch": epoch + 1,
@@ -274,8 +284,8 @@ class _Run:
                 "cosine_to_backprop": aligned.overall,
                 "cosine_to_backprop_per_node": aligned.cosine,
                 "length_to_backprop_per_node": aligned.ratio,
-                "energy_per_node": self.energy if inferred else None,
-                "imbalance": self._imbalance(network) if inferred else None,
+                "energy_per_node": energy if inferred else None,
+                "imbalance": energy_balance(network, energy).imbalance if inferred else None,
                 **own,
             }
         )
@@ -287,12 +297,6 @@ class _Run:
         self.history.append(record)
         self.records = []
         self.state = state
-
-    def _imbalance(self, network: Network) -> Array | None:
-        """Of the energies after the last inference; a resumed run may have none in an epoch."""
-        if self.energy is None:
-            return None
-        return energy_balance(network, jnp.asarray(self.energy)).imbalance
 
     def _next_count(self) -> int:
         """Steps per dispatch: one first, to time it; then as many as take about half a second."""
