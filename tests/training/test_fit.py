@@ -19,7 +19,8 @@ from fathomx.training import Observer
 # One object for all runs: JAX then knows that it has compiled their training step already.
 ADAM = optax.adam(1e-2, eps=1e-12)
 RULES = {"equilibrium": fx.Equilibrium(), "backprop": fx.Backprop()}
-TIMES = ("train_seconds", "first_step_seconds", "step_seconds_median")
+# Of a session: one that resumes after the last step has not measured them.
+TIMES = ("train_seconds", "first_step_seconds", "step_seconds_median", "step_memory_bytes")
 
 
 def train(network, data, rule=RULES["backprop"], **options):
@@ -218,6 +219,8 @@ EPOCH_KEYS = {
     "output_precision",
     "cosine_to_backprop",
     "cosine_to_backprop_per_node",
+    "energy_per_node",
+    "imbalance",
     "length_to_backprop_per_node",
 }
 
@@ -235,6 +238,9 @@ def test_the_history_of_predictive_coding(blobs, network):
         assert 0.5 < record["cosine_to_backprop"] < 1
         assert len(record["cosine_to_backprop_per_node"]) == network.depth
         assert len(record["length_to_backprop_per_node"]) == network.depth
+        first, second, third, output = record["energy_per_node"]
+        balance = (third + output) / (first + second)
+        assert record["imbalance"] == pytest.approx(balance, rel=1e-5)
 
 
 def test_the_history_of_backprop(blobs, network):
@@ -244,6 +250,7 @@ def test_the_history_of_backprop(blobs, network):
         assert record["output_precision"] is None
         assert record["cosine_to_backprop"] == pytest.approx(1, abs=1e-5)
         assert record["length_to_backprop_per_node"] == pytest.approx([1] * 4, abs=1e-5)
+        assert record["energy_per_node"] is None and record["imbalance"] is None
 
 
 def test_training_scores_are_the_means_over_the_steps(blobs, network):

@@ -32,7 +32,8 @@ pytestmark = [
 ADAM = optax.adam(1e-2, eps=1e-12)
 RULES = {"equilibrium": fx.Equilibrium(), "backprop": fx.Backprop()}
 CONFIG = {"depth": 4, "rate": 0.01, "note": None}
-TIMES = ("train_seconds", "first_step_seconds", "step_seconds_median")
+# Of a session: one that resumes after the last step has not measured them.
+TIMES = ("train_seconds", "first_step_seconds", "step_seconds_median", "step_memory_bytes")
 
 
 def train(network, data, *observers, rule=RULES["backprop"], epochs=3):
