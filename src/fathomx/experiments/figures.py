@@ -37,7 +37,7 @@ def draw_energies(content: Mapping[str, Any], path: Path) -> Path:
         f"{content['network']} at initialization: energy after inference, by precision and descent",
         fontsize=10,
     )
-    axes.legend(fontsize=8, frameon=False, loc="upper center", bbox_to_anchor=(0.5, -0.32), ncols=2)
+    axes.legend(fontsize=7, frameon=False, loc="lower right")
     return save(figure, path)
 
 
