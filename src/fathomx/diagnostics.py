@@ -13,6 +13,7 @@ from jaxtyping import Array, Float, Int, PRNGKeyArray
 from fathomx.arrival import NEVER, arrivals
 from fathomx.inference import GaussNewton, Solver, infer, trace
 from fathomx.learning import Backprop, LearningRule
+from fathomx.learning.predictive_coding import per_precision
 from fathomx.network import Network, Stack, weights
 from fathomx.problem import Problem, Relaxation, weight_gradient
 from fathomx.vector_space import Entries
@@ -65,7 +66,7 @@ def node_dot(a: Network, b: Network) -> Float[Array, " nodes"]:
     """Inner product of two gradients, node by node."""
     rows = []
     for one, other in zip(a.nodes, b.nodes, strict=True):
-        pairs = zip(jax.tree.leaves(_weights(one)), jax.tree.leaves(_weights(other)), strict=True)
+        pairs = zip(jax.tree.leaves(weights(one)), jax.tree.leaves(weights(other)), strict=True)
         lead = 1 if isinstance(one, Stack) else 0
         parts = [jnp.sum(u * v, axis=tuple(range(lead, u.ndim))) for u, v in pairs]
         total = sum(parts[1:], start=parts[0]) if parts else jnp.zeros(())
@@ -80,10 +81,6 @@ def _unit_size(gradient: Network) -> tuple[Network, Array]:
     size = jnp.where(largest > 0, largest, 1)
     scaled: Network = jax.tree.map(lambda leaf: leaf / size, gradient)
     return scaled, size
-
-
-def _weights(entry: object) -> object:
-    return weights(entry)
 
 
 class EnergyBalance(eqx.Module):
@@ -217,9 +214,7 @@ def _summary(
     hidden = [relaxed.activities[name] for name in network.hidden]
     squares = jnp.stack([jnp.sum(activity**2) for activity in hidden]).sum()
     activity = jnp.sqrt(squares / sum(activity.size for activity in hidden))
-    precision = problem.output_precision
-    gradient = weight_gradient(problem, relaxed.activities, relaxed.errors)
-    gradient = jax.tree.map(lambda g: g / precision.astype(g.dtype), gradient)
+    gradient = per_precision(problem, weight_gradient(problem, relaxed.activities, relaxed.errors))
     return Diagnosis(
         energy=energies.mean(axis=-1),
         relaxed=relaxed,

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -18,7 +18,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fathomx.arrival import NEVER, arrivals, by_entry
-from fathomx.network import INPUT, Node, Stack
+from fathomx.network import INPUT, Node, Stack, entry_prediction
 from fathomx.problem import Problem
 from fathomx.vector_space import Entries, zeros_like
 
@@ -29,18 +29,6 @@ _PARTS = 4
 _Local = tuple[Entries, Array, Array]
 
 
-def sources_of(problem: Problem, entry: Node | Stack, activities: Entries) -> list[Array]:
-    """The activities of an entry's parents; of a stack, that of its last block."""
-    network = problem.network
-    stacks = {other.name for other in network.nodes if isinstance(other, Stack)}
-    return [
-        problem.input
-        if parent == INPUT
-        else (activities[parent][-1] if parent in stacks else activities[parent])
-        for parent in network.parents[entry.name]
-    ]
-
-
 def entry_energies(
     problem: Problem, entry: Node | Stack, sources: list[Array], activity: Array
 ) -> Float[Array, "rows batch"]:
@@ -48,15 +36,12 @@ def entry_energies(
 
     `activity` is the entry's own; that of the output is the problem's target.
     """
-    if isinstance(entry, Stack):
-        before = jnp.concatenate([sources[0][None], activity[:-1]])
-        predicted = eqx.filter_vmap(_apply_to_batch)(entry.block, before)
-        squares = 0.5 * entry.energy.precision * (activity - predicted) ** 2
-        return squares.sum(axis=tuple(range(2, squares.ndim)))
-    predicted = jax.vmap(entry.function)(*sources)
+    predicted = entry_prediction(entry, sources, activity)
     if entry.name == problem.network.output.name:
         return problem.output_energy(predicted)[None]
     squares = 0.5 * entry.energy.precision * (activity - predicted) ** 2
+    if isinstance(entry, Stack):
+        return squares.sum(axis=tuple(range(2, squares.ndim)))
     return squares.sum(axis=tuple(range(1, squares.ndim)))[None]
 
 
@@ -76,7 +61,7 @@ def activity_gradient(
     begin = 0
     for entry in network.nodes:
         end = begin + entry.depth
-        sources = sources_of(problem, entry, activities)
+        sources = network.sources(entry, activities, problem.input)
         own = problem.target if entry is network.output else activities[entry.name]
         part = _Part(
             problem,
@@ -165,7 +150,3 @@ class _Part(NamedTuple):
         to_sources, to_own, _ = self._nowhere(start, sources, own)
         to_own = to_own.at[start:].set(to_tail).at[start - 1].add(pulled["before"])
         return to_sources, to_own, energy
-
-
-def _apply_to_batch(block: Any, activity: Array) -> Array:
-    return jax.vmap(block)(activity)

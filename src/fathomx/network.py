@@ -307,12 +307,8 @@ class Network(eqx.Module):
         """
         predicted: Entries = {}
         for entry in self.nodes:
-            sources = self._sources(entry, activities, input)
-            if isinstance(entry, Stack):
-                chain = jnp.concatenate([sources[0][None], activities[entry.name][:-1]])
-                predicted[entry.name] = eqx.filter_vmap(_apply_to_batch)(entry.block, chain)
-            else:
-                predicted[entry.name] = jax.vmap(entry.function)(*sources)
+            sources = self.sources(entry, activities, input)
+            predicted[entry.name] = entry_prediction(entry, sources, activities.get(entry.name))
         return predicted
 
     def unroll(self, errors: Entries | None, input: Array) -> Entries:
@@ -322,7 +318,7 @@ class Network(eqx.Module):
         """
         activities: Entries = {}
         for entry in self.nodes:
-            sources = self._sources(entry, activities, input)
+            sources = self.sources(entry, activities, input)
             error = None if errors is None else errors.get(entry.name)
             activities[entry.name] = _activity(entry, sources, error)
         return activities
@@ -357,7 +353,7 @@ class Network(eqx.Module):
         nodes: list[Node | Stack] = []
         activities: Entries = {}
         for entry in self.nodes:
-            sources = self._sources(entry, activities, input)
+            sources = self.sources(entry, activities, input)
             if isinstance(entry, Node):
                 taken = with_batch_statistics(entry.function, *sources)
                 entry = Node(entry.name, taken, entry.parents, entry.energy)
@@ -405,7 +401,8 @@ class Network(eqx.Module):
         replaced: Network = eqx.tree_at(lambda network: network.nodes, self, nodes)
         return replaced
 
-    def _sources(self, entry: Node | Stack, activities: Entries, input: Array) -> list[Array]:
+    def sources(self, entry: Node | Stack, activities: Entries, input: Array) -> list[Array]:
+        """The activities of an entry's parents; of a stack, that of its last block."""
         stacks = {e.name for e in self.nodes if isinstance(e, Stack)}
         return [
             input
@@ -477,6 +474,17 @@ def _resolve_parents(nodes: tuple[Node | Stack, ...]) -> dict[str, tuple[str, ..
         parents[entry.name] = tuple(resolved)
         known.append(entry.name)
     return parents
+
+
+def entry_prediction(entry: Node | Stack, sources: list[Array], own: Array | None) -> Array:
+    """Prediction of an entry from its parents' activities and, of a stack, from its own."""
+    if isinstance(entry, Stack):
+        assert own is not None
+        chain = jnp.concatenate([sources[0][None], own[:-1]])
+        stacked: Array = eqx.filter_vmap(_apply_to_batch)(entry.block, chain)
+        return stacked
+    predicted: Array = jax.vmap(entry.function)(*sources)
+    return predicted
 
 
 def _activity(entry: Node | Stack, sources: list[Array], error: Array | None) -> Array:

@@ -15,7 +15,7 @@ from jaxtyping import Array, PRNGKeyArray
 from fathomx.arrival import by_entry, entry_weights
 from fathomx.learning.base import StepReport
 from fathomx.learning.predictive_coding import PredictiveCoding, per_precision, report
-from fathomx.local_energy import entry_energies, sources_of
+from fathomx.local_energy import entry_energies
 from fathomx.network import Network, Node, Stack, split, weights
 from fathomx.problem import Evaluation, Problem, Progress, relaxation, weight_gradient
 from fathomx.vector_space import Entries
@@ -152,7 +152,7 @@ def _learn(
     for entry in network.nodes:
         here = reached[np.asarray(positions[entry.name])]
         own = problem.target if entry is network.output else activities[entry.name]
-        local = _Local(problem, entry, sources_of(problem, entry, activities), own)
+        local = _Local(problem, entry, network.sources(entry, activities, problem.input), own)
         node, updated[entry.name] = local.learn(optimizer, states[entry.name], here)
         nodes.append(node)
     return eqx.tree_at(lambda p: p.network.nodes, problem, tuple(nodes)), updated
