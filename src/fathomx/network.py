@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.typing import ArrayLike
 from jaxtyping import Array, Float
 
 from fathomx.energy import Energy, Gaussian
@@ -476,11 +477,11 @@ def _resolve_parents(nodes: tuple[Node | Stack, ...]) -> dict[str, tuple[str, ..
     return parents
 
 
-def entry_prediction(entry: Node | Stack, sources: list[Array], own: Array | None) -> Array:
+def entry_prediction(entry: Node | Stack, sources: list[Array], own: ArrayLike | None) -> Array:
     """Prediction of an entry from its parents' activities and, of a stack, from its own."""
     if isinstance(entry, Stack):
         assert own is not None
-        chain = jnp.concatenate([sources[0][None], own[:-1]])
+        chain = jnp.concatenate([sources[0][None], jnp.asarray(own)[:-1]])
         stacked: Array = eqx.filter_vmap(_apply_to_batch)(entry.block, chain)
         return stacked
     predicted: Array = jax.vmap(entry.function)(*sources)
