@@ -4,6 +4,7 @@ from importlib.metadata import version as _version
 
 from fathomx import data as data
 from fathomx import models as models
+from fathomx import theory as theory
 from fathomx.arrival import arrivals as arrivals
 from fathomx.diagnostics import Alignment as Alignment
 from fathomx.diagnostics import Diagnosis as Diagnosis

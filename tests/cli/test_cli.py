@@ -19,10 +19,13 @@ from fathomx.training.checkpoints import Checkpoints
 
 SMALL = ["--depth", "4", "--width", "8", "--batch-size", "32"]
 BACKPROP = [*SMALL, "--learning", "backprop"]
+# Runs with the same options share their compiled programs.
+LEARNING = [*SMALL, "--epochs", 2, "--strength", "0.5"]
 PROGRAM = [sys.executable, "-c", "from fathomx.cli import main; main()"]
 FIGURES = {
     "learning_curves.png",
     "energy_per_node.png",
+    "energy_over_training.png",
     "alignment_per_node.png",
     "strength_and_settledness.png",
 }
@@ -87,7 +90,7 @@ def refused(run, folder, *arguments):
 @pytest.mark.usefixtures("few_digits")
 def test_a_stopped_comparison_continues(run, tmp_path, monkeypatch):
     """Stopped in the second run: the first is not repeated, the second ends as if never stopped."""
-    assert run("compare", *SMALL, "--epochs", 2, "--out", "whole")[0] == 0
+    assert run("compare", *LEARNING, "--out", "whole")[0] == 0
     epochs = 0
     ended = RunFolder.epoch_ended
 
@@ -100,7 +103,7 @@ def test_a_stopped_comparison_continues(run, tmp_path, monkeypatch):
 
     with monkeypatch.context() as patched:
         patched.setattr(RunFolder, "epoch_ended", stop)
-        code, out, _ = run("compare", *SMALL, "--epochs", 2, "--out", "stopped")
+        code, out, _ = run("compare", *LEARNING, "--out", "stopped")
     assert code == 130
     assert "fathomx compare --resume stopped" in out
     first = (tmp_path / "stopped" / "predictive-coding" / "summary.json").read_bytes()
@@ -117,7 +120,7 @@ def test_a_stopped_comparison_continues(run, tmp_path, monkeypatch):
 
 @pytest.mark.usefixtures("few_digits")
 def test_train_writes_the_whole_folder(run, tmp_path):
-    code, out, err = run("train", *SMALL, "--epochs", 2, "--out", "runs/one")
+    code, out, err = run("train", *LEARNING, "--out", "runs/one")
     assert (code, err) == (0, "")
     folder = tmp_path / "runs" / "one"
     assert {path.name for path in folder.iterdir()} == {
@@ -133,7 +136,7 @@ def test_train_writes_the_whole_folder(run, tmp_path):
     for path in (folder / "figures").iterdir():
         assert path.read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     config, summary = strict(folder / "config.json"), strict(folder / "summary.json")
-    asked = Job(depth=4, width=8, batch_size=32, epochs=2)
+    asked = Job(depth=4, width=8, batch_size=32, epochs=2, strength=0.5)
     assert {name: config[name] for name in asked.config()} == asked.config()
     assert set(summary) >= {
         "test_accuracy",
@@ -186,7 +189,7 @@ def test_the_command_in_the_folder_repeats_the_run(run, tmp_path):
 
 @pytest.mark.usefixtures("few_digits")
 def test_compare_sets_two_runs_side_by_side(run, tmp_path):
-    code, out, err = run("compare", *SMALL, "--epochs", 2, "--strength", "0.5", "--out", "both")
+    code, out, err = run("compare", *LEARNING, "--out", "both")
     assert (code, err) == (0, "")
     folder = tmp_path / "both"
     assert {path.name for path in folder.iterdir()} == {

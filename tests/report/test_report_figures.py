@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fathomx import report
+from fathomx.report import figures
 from fathomx.report.run_files import RunFiles
 
 
@@ -19,10 +20,12 @@ def steps(epoch, step, values, **others):
     return record | others
 
 
-def epoch(number, count, cosines, **others):
+def epoch(number, count, per_node, **others):
+    """A record of an epoch with the same values for every metric per node unless given."""
     record = {"kind": "epoch", "epoch": number, "steps": number * count}
-    record |= {"validation_accuracy": 0.9, "cosine_to_backprop": 0.5}
-    return record | {"cosine_to_backprop_per_node": cosines} | others
+    record |= {"validation_accuracy": 0.9, "cosine_to_backprop": 0.5, "imbalance": 0.5}
+    record |= {name: per_node for name in ("cosine_to_backprop_per_node", "energy_per_node")}
+    return record | others
 
 
 def run_folder(folder, records, energy=None):
@@ -53,6 +56,7 @@ def typical(folder, nodes=64, epochs=15, per_epoch=20, rows=2):
 ALL = {
     "curves": lambda folder, path: report.learning_curves({"run": folder}, path),
     "energy": report.energy_per_node,
+    "training": report.energy_over_training,
     "alignment": report.alignment_per_node,
     "strength": report.strength_and_settledness,
 }
@@ -80,7 +84,8 @@ def test_every_figure_of_every_shape_is_a_png_without_leftovers(tmp_path, name, 
 
 def no_values(folder):
     empty = {"before": {"energy": [[None, None]]}, "after": {"energy": [[None, None]]}}
-    records = [steps(1, 3, [None] * 3), epoch(1, 3, [None] * 4, cosine_to_backprop=None)]
+    nothing = {"cosine_to_backprop": None, "imbalance": None}
+    records = [steps(1, 3, [None] * 3), epoch(1, 3, [None] * 4, **nothing)]
     return run_folder(folder, records, empty)
 
 
@@ -100,6 +105,11 @@ def zeros(folder):
     return run_folder(folder, records, {"before": flat, "after": flat})
 
 
+def two_epochs_of_zeros(folder):
+    records = [epoch(n, 3, [0.0] * 4, imbalance=0.0) for n in (1, 2)]
+    return run_folder(folder, records, {"before": {}, "after": {}})
+
+
 def constants(folder):
     flat = {"energy": [[0.0, 0.1], [0.1, 0.1]] * 9}
     records = [steps(n, 30, [0.1] * 30) for n in (1, 2)]
@@ -114,12 +124,78 @@ def one_step(folder):
 
 @pytest.mark.parametrize("name", ALL)
 @pytest.mark.parametrize(
-    "make", [no_values, two_epochs_of_nulls, nothing_yet, zeros, constants, one_step]
+    "make",
+    [no_values, two_epochs_of_nulls, nothing_yet, zeros, two_epochs_of_zeros, constants, one_step],
 )
 def test_degenerate_runs_are_drawn_without_warnings(tmp_path, name, make):
     path = tmp_path / "figures" / "figure.png"
     ALL[name](make(tmp_path / "run"), path)
     check_png(path)
+
+
+@pytest.fixture
+def drawn(tmp_path, monkeypatch):
+    """Draws the energies over training of some records; returns the axes with what is on them."""
+
+    def draw(records):
+        kept = []
+        monkeypatch.setattr(figures, "save", lambda figure, path: kept.append(figure) or path)
+        report.energy_over_training(run_folder(tmp_path / "run", records), tmp_path / "f.png")
+        return kept[0].axes
+
+    return draw
+
+
+def test_energies_over_training_are_those_of_the_file(drawn):
+    table = [[1e-3, 1e-2, 0.1, 1.0], [0.0, None, 0.2, 2.0], [1e-4, 1e-2, 0.3, 3.0]]
+    records = [epoch(n, 3, row, imbalance=10.0**n) for n, row in enumerate(table, 4)]
+    top, bottom, bar = drawn(records)
+    (image,) = top.get_images()
+    expected = np.array([[1e-3, np.nan, 1e-4], [1e-2, np.nan, 1e-2], [0.1, 0.2, 0.3], [1, 2, 3]])
+    np.testing.assert_allclose(image.get_array().filled(np.nan), np.log10(expected))
+    assert image.get_extent() == [3.5, 6.5, 0.5, 4.5]
+    assert image.get_clim() == pytest.approx((-4, np.log10(3)))
+    assert image.origin == "lower"
+    assert image.colorbar.extend == "neither"
+    assert "log10" in bar.get_ylabel()
+    line, balanced = bottom.get_lines()
+    assert line.get_xdata().tolist() == [4, 5, 6]
+    assert line.get_ydata().tolist() == [1e4, 1e5, 1e6]
+    assert set(balanced.get_ydata()) == {1}
+    assert bottom.get_yscale() == "log"
+    assert "1e+06" in bottom.get_title()
+
+
+def test_energies_over_training_are_colored_over_twelve_decades_at_most(drawn):
+    top, *_ = drawn([epoch(n, 3, [1e-30, 1e-5, 0.1]) for n in (1, 2)])
+    (image,) = top.get_images()
+    assert image.get_clim() == pytest.approx((-13, -1))
+    assert image.colorbar.extend == "min"
+
+
+def test_epochs_without_energies_or_imbalance_are_left_blank(drawn):
+    old = {"energy_per_node": None, "imbalance": None}
+    there = [epoch(n, 3, [0.1, 0.2], imbalance=2.0) for n in (2, 3)]
+    infinite = epoch(4, 3, [0.0, 0.2], imbalance=None)
+    top, bottom, _ = drawn([epoch(1, 3, [], **old), *there, infinite])
+    (image,) = top.get_images()
+    blank = [[True, False, False, True], [True, False, False, False]]
+    assert np.ma.getmaskarray(image.get_array()).tolist() == blank
+    np.testing.assert_array_equal(bottom.get_lines()[0].get_ydata(), [np.nan, 2, 2, np.nan])
+    assert bottom.get_title().endswith("not finite, or not recorded")
+
+
+@pytest.mark.parametrize(
+    ("imbalance", "words"),
+    [(3.25, ": 3.25"), (0.0, ": 0"), (None, ": not finite, or not recorded")],
+)
+def test_the_energies_of_a_single_epoch_are_one_line(drawn, imbalance, words):
+    (axes,) = drawn([epoch(1, 3, [1e-3, 0.0, 0.1, 1.0], imbalance=imbalance)])
+    (line,) = axes.get_lines()
+    assert line.get_xdata().tolist() == [1, 2, 3, 4]
+    np.testing.assert_array_equal(line.get_ydata(), [1e-3, np.nan, 0.1, 1])
+    assert axes.get_yscale() == "log"
+    assert axes.get_title().endswith(words)
 
 
 def test_several_runs_share_the_axes_whatever_their_names(tmp_path):

@@ -169,7 +169,8 @@ def test_verdict_leaves_its_arguments_alone():
     assert json.dumps([CONFIG, SUMMARY, history]) == before
 
 
-def run_folder(folder, config=None, summary=None):
+def run_folder(folder, config=None, summary=None, energy=None):
+    """`energy`: what the record of the epoch holds about it; that of an older run is nothing."""
     folder.mkdir()
     config = CONFIG | (config or {})
     (folder / "config.json").write_text(json.dumps(config))
@@ -179,7 +180,7 @@ def run_folder(folder, config=None, summary=None):
     record = {"kind": "steps", "epoch": 1, "step": 2, "loss": [0.5, 0.4], "accuracy": [0.1, 0.2]}
     names = ("unsettled_median", "unsettled_max", "strength", "output_precision")
     record |= {name: values for name in names}
-    end = {"kind": "epoch", "epoch": 1, "steps": 2, **SUMMARY}
+    end = {"kind": "epoch", "epoch": 1, "steps": 2, **SUMMARY, **(energy or {})}
     (folder / "metrics.jsonl").write_text(f"{json.dumps(record)}\n{json.dumps(end)}\n")
     if not none:
         energy = {"energy": [[0.0, 0.0, 0.0, 0.5], [0.1, 0.1, 0.1, 0.2]]}
@@ -240,6 +241,25 @@ def test_a_backprop_page_shows_only_what_it_has(tmp_path):
     text = check_page(write_page(folder))
     assert text.count("<img ") == 1
     assert "There was no inference" in text
+
+
+@pytest.mark.parametrize(
+    ("energy", "shown"),
+    [
+        ({}, False),
+        ({"energy_per_node": None, "imbalance": None}, False),
+        ({"energy_per_node": [0.1, 0.1, 0.1, 0.5], "imbalance": None}, True),
+        ({"energy_per_node": [0.1, 0.1, 0.1, 0.5], "imbalance": 3.0}, True),
+    ],
+)
+def test_energies_over_training_are_shown_where_they_were_recorded(tmp_path, energy, shown):
+    folder = run_folder(tmp_path / "run", energy=energy)
+    text = check_page(write_page(folder))
+    assert ("figures/energy_over_training.png" in text) == shown
+    assert (folder / "figures" / "energy_over_training.png").is_file() == shown
+    said = "the half of the nodes nearer to the output over that of the other half"
+    # In the caption and in the words for who does not see the figure.
+    assert text.count(said) == 2 * shown
 
 
 def test_an_unfinished_run_has_a_page(tmp_path):

@@ -508,7 +508,7 @@ PACKAGE = Path(fx.__file__).parent
 LEVELS = (
     ("vector_space", "energy", "precision", "convolution", "data"),
     ("network",),
-    ("structure", "layers", "problem", "arrival"),
+    ("structure", "layers", "problem", "arrival", "rescaling"),
     ("local_energy",),
     ("parameterization", "inference", "learning", "strength"),
     ("models", "diagnostics"),

@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import dataclasses
 import math
-import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from fathomx import data as data_sets
 from fathomx.data import Dataset, Part
 from fathomx.diagnostics import energy_balance
 from fathomx.experiments.figures import draw_accuracies, draw_energies
-from fathomx.experiments.grid import Cell, Column, Rows, Selection, groups, write_tables
+from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection
 from fathomx.inference import ErrorDescent, GaussNewton, StateDescent, infer
 from fathomx.layers import unknown
 from fathomx.learning import (
@@ -47,22 +46,21 @@ from fathomx.training.fit import parameter_count, score
 from fathomx.training.observer import plain
 from fathomx.training.run_folder import write_json
 
-Say = Callable[[str], None]
-
 
 @dataclasses.dataclass(frozen=True)
 class Scale:
     """How large the comparison is.
 
-    **Fields**: `width` multiplies all channels; `examples`, `validation`, `test`: how many images
-    of each part, from the first; `epochs` and `batch_size`; `seeds` by network (`""`: the others);
+    **Fields**: `width` multiplies all channels; `examples` to train on by network (`""`: the
+    others), `validation` and `test`: how many images of each part, from the first; `epochs` and
+    `batch_size`; `seeds` by network, too;
     `learning_rate` of AdamW at its peak (incremental rules, which step it at every inference step,
     take a third); `augmented`: whether images are cropped and flipped.
     """
 
     name: str
     width: float
-    examples: int
+    examples: dict[str, int]
     validation: int
     test: int
     epochs: int
@@ -70,6 +68,10 @@ class Scale:
     seeds: dict[str, tuple[int, ...]]
     learning_rate: float
     augmented: bool
+
+    def examples_of(self, network: str) -> int:
+        """How many examples a network is trained on."""
+        return self.examples.get(network, self.examples[""])
 
     def seeds_of(self, network: str) -> tuple[int, ...]:
         """The seeds of a network."""
@@ -80,7 +82,7 @@ SCALES = {
     "laptop": Scale(
         name="laptop",
         width=0.125,
-        examples=6144,
+        examples={"": 6144, "ResNet-18": 3072},
         validation=1000,
         test=5000,
         epochs=1,
@@ -92,7 +94,7 @@ SCALES = {
     "paper": Scale(
         name="paper",
         width=1.0,
-        examples=45_000,
+        examples={"": 45_000},
         validation=5000,
         test=10_000,
         epochs=50,
@@ -237,47 +239,43 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
     if scale not in SCALES:
         raise ValueError(unknown("scale", scale, SCALES))
     size = SCALES[scale]
-    cells = selection.cells({name: size.seeds_of(name) for name in NETWORKS}, tuple(METHODS))
-    data = subset(data_sets.load("cifar10"), size)
+    data = data_sets.load("cifar10")
     rules = {name: repr(method.rule(0)) for name, method in METHODS.items()}
-    rows = Rows(folder, {**dataclasses.asdict(size), "rules": rules})
+    comparison = Comparison(
+        networks={name: size.seeds_of(name) for name in NETWORKS},
+        methods=tuple(METHODS),
+        configuration={**dataclasses.asdict(size), "rules": rules},
+        run=lambda cell: run(cell, size, data),
+        outcome=_outcome,
+        columns=COLUMNS,
+        draw=_draw,
+    )
+    rows = comparison.begin(folder, selection)
     energies = initial_energies(size, data, say)
     write_json(folder / "initialization.json", energies)
     draw_energies(energies, folder / "energy.png")
-    missing = [cell for cell in cells if not rows.has(cell)]
-    for number, cell in enumerate(missing, start=1):
-        begun = time.perf_counter()
-        row = run(cell, size, data)
-        rows.add(cell, row)
-        outcome = (
-            "diverged"
-            if row["test_accuracy"] is None
-            else f"test accuracy {100 * row['test_accuracy']:.1f}%"
-        )
-        say(
-            f"{number}/{len(missing)}  {cell.network}, {cell.method}, seed {cell.seed}: {outcome} "
-            f"({time.perf_counter() - begun:.0f} s)"
-        )
-        _report(rows, folder)
-    return _report(rows, folder)
+    return comparison.complete(rows, selection, say)
 
 
-def _report(rows: Rows, folder: Path) -> Path:
-    found = list(groups(rows.all(), tuple(NETWORKS), tuple(METHODS)))
-    if found:
-        draw_accuracies(found, tuple(NETWORKS), tuple(METHODS), folder / "accuracy.png")
-    return write_tables(folder, found, COLUMNS)
+def _outcome(row: dict[str, Any]) -> str:
+    if row["test_accuracy"] is None:
+        return "diverged"
+    return f"test accuracy {100 * row['test_accuracy']:.1f}%"
 
 
-def subset(data: Dataset, scale: Scale) -> Dataset:
-    """The first examples of every part."""
+def _draw(found: list[Group], folder: Path) -> None:
+    draw_accuracies(found, tuple(NETWORKS), tuple(METHODS), folder / "accuracy.png")
+
+
+def subset(data: Dataset, scale: Scale, network: str) -> Dataset:
+    """The first examples of every part, as many as a network is trained and tested on."""
 
     def first(part: Part, count: int) -> Part:
         return Part(part.inputs[:count], part.labels[:count])
 
     return dataclasses.replace(
         data,
-        train=first(data.train, scale.examples),
+        train=first(data.train, scale.examples_of(network)),
         validation=first(data.validation, scale.validation),
         test=first(data.test, scale.test),
         augmentation=data.augmentation if scale.augmented else None,
@@ -287,6 +285,7 @@ def subset(data: Dataset, scale: Scale) -> Dataset:
 def run(cell: Cell, scale: Scale, data: Dataset) -> dict[str, Any]:
     """Trains one network and scores it: the last epoch, and the one that validation chose."""
     architecture, method = NETWORKS[cell.network], METHODS[cell.method]
+    data = subset(data, scale, cell.network)
     network = architecture.network(scale, method, cell.seed)
     rule = method.rule(architecture.steps)
     selected = _Selected()

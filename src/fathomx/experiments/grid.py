@@ -9,12 +9,15 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fathomx.layers import unknown
 from fathomx.training.run_folder import RunFolderError, read_json, write_json, write_text
+
+Say = Callable[[str], None]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -140,6 +143,55 @@ def groups(
             if found:
                 found.sort(key=lambda row: row["seed"])
                 yield Group(network, method, tuple(found))
+
+
+@dataclasses.dataclass(frozen=True)
+class Comparison:
+    """A grid of runs and what is shown of it.
+
+    **Fields**
+
+    * `networks`, with the seeds of each, and `methods`: names of what is compared.
+    * `configuration`: what the rows depend on besides; a folder holds rows of one configuration.
+    * `run`: makes the row of a cell, which JSON can hold.
+    * `outcome`: what is said of a row when it is there.
+    * `columns`: of the tables.
+    * `draw`: draws the figures into the folder.
+    """
+
+    networks: Mapping[str, tuple[int, ...]]
+    methods: tuple[str, ...]
+    configuration: dict[str, Any]
+    run: Callable[[Cell], dict[str, Any]]
+    outcome: Callable[[dict[str, Any]], str]
+    columns: tuple[Column, ...]
+    draw: Callable[[list[Group], Path], None]
+
+    def begin(self, folder: Path, selection: Selection) -> Rows:
+        """The rows that are there; refuses unknown names before anything is written."""
+        selection.cells(self.networks, self.methods)
+        return Rows(folder, self.configuration)
+
+    def complete(self, rows: Rows, selection: Selection, say: Say) -> Path:
+        """Runs what is missing, says what came out, and returns the path of the table."""
+        cells = selection.cells(self.networks, self.methods)
+        missing = [cell for cell in cells if not rows.has(cell)]
+        for number, cell in enumerate(missing, start=1):
+            begun = time.perf_counter()
+            row = self.run(cell)
+            rows.add(cell, row)
+            say(
+                f"{number}/{len(missing)}  {cell.network}, {cell.method}, seed {cell.seed}: "
+                f"{self.outcome(row)} ({time.perf_counter() - begun:.0f} s)"
+            )
+            self._report(rows)
+        return self._report(rows)
+
+    def _report(self, rows: Rows) -> Path:
+        found = list(groups(rows.all(), tuple(self.networks), self.methods))
+        if found:
+            self.draw(found, rows.folder)
+        return write_tables(rows.folder, found, self.columns)
 
 
 def write_tables(folder: Path, found: Sequence[Group], columns: Sequence[Column]) -> Path:

@@ -2,14 +2,11 @@
 
 from __future__ import annotations
 
-import equinox as eqx
 import jax
-import jax.numpy as jnp
 
-from fathomx.energy import Gaussian
 from fathomx.inference.base import Solver, SolverState, beginning
 from fathomx.problem import Evaluation, Linearization, Problem, evaluate
-from fathomx.structure import is_linear
+from fathomx.rescaling import check_linear, rescaling_matrix
 
 
 class ExactState(SolverState):
@@ -24,8 +21,8 @@ class Exact(Solver):
         e* = Pi^-1 J^T S^-1 (y - mu_L),     S = I / lambda + J Pi^-1 J^T
 
     with the feedforward prediction `mu_L` and `J` the derivative of the output in the hidden
-    errors. `S` is built by one reverse pass per output, for one example, since `J` is the same for
-    all. The oracle that other solvers are tested against.
+    errors. `S` is built column by column, for one example, since `J` is the same for
+    all (`fathomx.rescaling`). The oracle that other solvers are tested against.
 
     Raises `ValueError` for a network that is not linear in its activities, or whose output energy
     is not Gaussian.
@@ -42,30 +39,9 @@ class Exact(Solver):
         return 1
 
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> ExactState:
-        network = problem.network
-        if not is_linear(network):
-            raise ValueError(
-                "Exact needs a network that is linear in its activities, and this one is not; use "
-                "Newton(tolerance=1e-6) for its equilibrium, or build it with activation='linear'."
-            )
-        if not isinstance(network.output.energy, Gaussian):
-            raise ValueError(
-                f"Exact needs a Gaussian output, not {network.output.energy}; use Newton."
-            )
-        # Not a new `Problem`, whose precision must be positive: the away phase of equilibrium
-        # propagation has a negative one.
-        single = eqx.tree_at(
-            lambda p: (p.input, p.target), problem, (problem.input[:1], problem.target[:1])
-        )
-        linearized = Linearization(single, network.zeros(1))
-        size = problem.target[0].size
-        basis = jnp.eye(size, dtype=network.dtype).reshape(size, 1, *network.output_shape)
-
-        def column(vector: jax.Array) -> jax.Array:
-            return linearized.push(single.unweigh(linearized.pull(vector))).reshape(size)
-
-        rescaling = jax.vmap(column, out_axes=1)(basis)
-        rescaling = rescaling + jnp.eye(size, dtype=network.dtype) / problem.output_precision
+        check_linear(problem.network, "Exact", "use Newton(tolerance=1e-6) for its equilibrium")
+        rescaling = rescaling_matrix(problem)
+        size = rescaling.shape[0]
         residual = (problem.target - here.prediction).reshape(problem.batch, size)
         solved = jax.scipy.linalg.solve(rescaling, residual.T, assume_a="sym").T
         errors = problem.unweigh(start.pull(solved.reshape(problem.target.shape)))

@@ -9,6 +9,7 @@ from fathomx.report.diagnosis import energy_over_inference as energy_over_infere
 from fathomx.report.diagnosis import findings as findings
 from fathomx.report.diagnosis import read_diagnosis as read_diagnosis
 from fathomx.report.figures import alignment_per_node as alignment_per_node
+from fathomx.report.figures import energy_over_training as energy_over_training
 from fathomx.report.figures import energy_per_node as energy_per_node
 from fathomx.report.figures import learning_curves as learning_curves
 from fathomx.report.figures import strength_and_settledness as strength_and_settledness

@@ -16,6 +16,7 @@ from fathomx.report.style import (
     COLORS,
     FAINT,
     GRAY,
+    color_bar,
     count_steps,
     decades,
     heat_map,
@@ -26,6 +27,7 @@ from fathomx.report.style import (
     log10,
     log_axes,
     new_figure,
+    node_axis,
     note,
     number_table,
     save,
@@ -272,9 +274,8 @@ def energy_over_inference(folder: PathLike, path: PathLike) -> Path:
         low, high, cut = decades(logs)
         image = heat_map(axes, logs.T, "viridis", (low, high), (0, len(logs) - 1))
         integers(axes.xaxis)
-        bar = figure.colorbar(image, ax=axes, extend="min" if cut else "neither")
-        bar.set_label("energy, log10 of the mean over the batch", fontsize=9)
-        bar.ax.tick_params(labelsize=8)
+        label = "energy, log10 of the mean over the batch"
+        color_bar(figure, image, label, ax=axes, extend="min" if cut else "neither")
         arrival = numbers(list(content.get("arrivals") or []))
         if content.get("inference") == "state-descent" and len(arrival) == logs.shape[1]:
             nodes = np.arange(1, len(arrival) + 1)
@@ -325,10 +326,7 @@ def energy_beside_equilibrium(folder: PathLike, path: PathLike) -> Path:
         hidden = max(hidden, int((~shown).sum()))
         line(axes, nodes, np.where(shown, energy, np.nan), **style)
         keys.append(legend_key(label, **style))
-    count = max(map(len, values))
-    axes.set_xlim(0.5 - 0.02 * count, 0.5 + 1.02 * max(count, 1))
-    axes.set_xlabel(f"node, from input (1) to output ({count})")
-    integers(axes.xaxis)
+    node_axis(axes, max(map(len, values)))
     axes.set_ylabel("energy, mean over the batch")
     log_axes("no energy above zero was recorded", axes)
     if hidden:

@@ -6,7 +6,7 @@ path. Values that were not recorded, such as the settledness of a backprop run, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +18,7 @@ from fathomx.report.style import (
     DASHES,
     FAINT,
     GRAY,
+    color_bar,
     count_steps,
     decades,
     has_lines,
@@ -29,6 +30,7 @@ from fathomx.report.style import (
     log10,
     log_axes,
     new_figure,
+    node_axis,
     note,
     number_table,
     safe_name,
@@ -111,6 +113,21 @@ def energy_per_node(folder: PathLike, path: PathLike) -> Path:
     return save(draw(panels), path)
 
 
+def energy_over_training(folder: PathLike, path: PathLike) -> Path:
+    """Energy of every node after inference at the end of every epoch, and its imbalance.
+
+    A heat map of nodes and epochs over a line of the imbalance: the energy of the half of the
+    nodes nearer to the output over that of the other half. For a single epoch one line over the
+    nodes. What has no logarithm is left out: zero energies, an imbalance that is zero or infinite.
+    """
+    run = RunFiles(folder)
+    energy = number_table([record.get("energy_per_node") or [] for record in run.epochs])
+    imbalance = run.per_epoch("imbalance")
+    if len(run.epochs) < 2:
+        return save(_energy_line(energy, imbalance), path)
+    return save(_energy_epochs(run.epochs, energy, imbalance), path)
+
+
 def alignment_per_node(folder: PathLike, path: PathLike) -> Path:
     """Cosine between each node's weight update and backprop's, after every epoch.
 
@@ -133,9 +150,8 @@ def alignment_per_node(folder: PathLike, path: PathLike) -> Path:
     integers(bottom.xaxis)
     if np.isfinite(cosine).any():
         image = heat_map(bottom, cosine.T, "RdBu", (-1.0, 1.0), (epochs[0], epochs[-1]))
-        bar = figure.colorbar(image, ax=bottom, location="bottom", shrink=0.6, aspect=40)
-        bar.set_label("cosine to backprop (1: the same direction)", fontsize=9)
-        bar.ax.tick_params(labelsize=8)
+        label = "cosine to backprop (1: the same direction)"
+        color_bar(figure, image, label, ax=bottom, location="bottom", shrink=0.6, aspect=40)
     else:
         note(bottom, "no cosines per node were recorded")
     figure.suptitle("Cosine of the weight update to backprop's", fontsize=11)
@@ -212,9 +228,7 @@ def _energy_lines(panels: Mapping[str, np.ndarray]) -> Any:
             marked = style if sparse else {}
             line(axes, nodes, shown, color=colors[step], linewidth=1.4, **marked)
         set_title(axes, when.capitalize())
-        axes.set_xlabel(f"node, from input (1) to output ({len(nodes)})")
-        axes.set_xlim(0.5 - 0.02 * len(nodes), 0.5 + 1.02 * max(len(nodes), 1))
-        integers(axes.xaxis)
+        node_axis(axes, len(nodes))
     columns[0].set_ylabel("energy, mean over the batch")
     log_axes("no energy above zero was recorded", *columns)
     hidden = any(len(energy) and (energy[0] == 0).any() for energy in panels.values())
@@ -246,13 +260,63 @@ def _energy_maps(panels: Mapping[str, np.ndarray]) -> Any:
         else:
             note(axes, "no energy above zero was recorded")
     if any(np.isfinite(log).any() for log in logs.values()):
-        bar = figure.colorbar(image, ax=list(columns), extend="min" if cut else "neither")
-        bar.set_label("energy, log10 of the mean over the batch", fontsize=9)
-        bar.ax.tick_params(labelsize=8)
+        label = "energy, log10 of the mean over the batch"
+        color_bar(figure, image, label, ax=list(columns), extend="min" if cut else "neither")
     columns[1].set_ylabel("")
     label = "zero energy, as in hidden nodes at the feedforward pass, or not recorded"
     legend(figure, [Patch(color=GRAY, label=label)])
     figure.suptitle("Energy of each node on one batch", fontsize=11)
+    return figure
+
+
+def _energy_epochs(
+    records: Sequence[Mapping[str, Any]], energy: np.ndarray, imbalance: np.ndarray
+) -> Any:
+    from matplotlib.patches import Patch
+
+    epochs = np.array([record["epoch"] for record in records], float)
+    figure, (top, bottom) = new_figure(6.4, rows=2, sharex=True, height_ratios=(2.4, 1))
+    keys = [Patch(color=GRAY, label="zero energy, or not recorded")]
+    logs = log10(energy)
+    if np.isfinite(logs).any():
+        low, high, cut = decades(logs)
+        image = heat_map(top, logs.T, "viridis", (low, high), (epochs[0], epochs[-1]))
+        label = "energy, log10 of the mean over the batch"
+        color_bar(figure, image, label, ax=top, extend="min" if cut else "neither")
+    else:
+        note(top, "no energy above zero was recorded")
+    set_title(top, "Each node, after inference on the last batch of the epoch")
+    shown = np.where(imbalance > 0, imbalance, np.nan)
+    line(bottom, epochs, shown, color=COLORS[0], marker="o", markersize=3.5, linewidth=1.5)
+    if has_lines(bottom):
+        style = {"color": "black", "linestyle": "--", "linewidth": 0.9}
+        bottom.axhline(1, **style)
+        keys.append(legend_key("1: the same energy in both halves", **style))
+    log_axes("no finite imbalance above zero was recorded", bottom)
+    set_title(bottom, f"Imbalance after the last epoch: {_last_imbalance(imbalance)}")
+    bottom.set_ylabel("output half /\ninput half")
+    bottom.set_xlabel("epoch")
+    integers(bottom.xaxis)
+    legend(figure, keys)
+    figure.suptitle("Energy of each node over training", fontsize=11)
+    return figure
+
+
+def _energy_line(energy: np.ndarray, imbalance: np.ndarray) -> Any:
+    figure, (axes,) = new_figure(4.0)
+    values = energy[0] if len(energy) else np.zeros(0)
+    shown = np.where(values > 0, values, np.nan)
+    style = {"color": COLORS[0], "marker": "o", "markersize": 3, "linewidth": 1.2}
+    line(axes, np.arange(1, len(values) + 1), shown, **style)
+    set_title(
+        axes,
+        "Energy of each node after inference on the last batch of the only epoch\n"
+        f"imbalance, output half / input half: {_last_imbalance(imbalance)}",
+    )
+    node_axis(axes, len(values))
+    axes.set_ylabel("energy, mean over the batch")
+    log_axes("no energy above zero was recorded", axes)
+    legend(figure, [legend_key("each node (zero energies are not drawn)", **style)])
     return figure
 
 
@@ -267,9 +331,8 @@ def _alignment_line(cosine: np.ndarray, overall: np.ndarray) -> Any:
         words = f"all weights together: {_last(overall)}"
         keys.append(legend_key(words, color=COLORS[1], linestyle="--"))
     set_title(axes, "Cosine of the weight update to backprop's, after one epoch")
-    axes.set_xlabel(f"node, from input (1) to output ({len(values)})")
+    node_axis(axes, len(values))
     _cosine_axis(axes)
-    integers(axes.xaxis)
     if not np.isfinite(values).any():
         note(axes, "no cosines per node were recorded")
     legend(figure, keys)
@@ -283,8 +346,14 @@ def _cosine_axis(axes: Any) -> None:
     axes.set_ylabel("cosine to backprop")
 
 
-def _last(values: np.ndarray) -> str:
-    return f"{values[-1]:.3f}" if len(values) and np.isfinite(values[-1]) else "not recorded"
+def _last(values: np.ndarray, form: str = ".3f", unknown: str = "not recorded") -> str:
+    known = len(values) and np.isfinite(values[-1])
+    return format(values[-1], form) if known else unknown
+
+
+def _last_imbalance(values: np.ndarray) -> str:
+    # An infinite one is null in the file, just as one that was not recorded.
+    return _last(values, ".3g", "not finite, or not recorded")
 
 
 def _window(count: int) -> int:

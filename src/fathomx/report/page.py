@@ -9,6 +9,7 @@ from typing import Any
 
 from fathomx.report.figures import (
     alignment_per_node,
+    energy_over_training,
     energy_per_node,
     learning_curves,
     strength_and_settledness,
@@ -358,6 +359,17 @@ def _wanted_figures(run: RunFiles) -> list[_Figure]:
                 lambda path: energy_per_node(run.folder, path),
                 "Where in the network the energy sits during inference, before and after training; "
                 "zero energies are left out.",
+            )
+        )
+    if any(record.get("energy_per_node") for record in run.epochs):
+        found.append(
+            (
+                "energy_over_training.png",
+                lambda path: energy_over_training(run.folder, path),
+                "Where in the network the energy was after inference at the end of every epoch, "
+                "and its imbalance: the energy of the half of the nodes nearer to the output over "
+                "that of the other half (1 is balanced; there is none where the other half holds "
+                "no more than rounding leaves).",
             )
         )
     if run.config.get("learning") != "backprop":

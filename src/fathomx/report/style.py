@@ -83,9 +83,27 @@ def heat_map(
         extent=(span[0] - 0.5, span[1] + 0.5, 0.5, nodes + 0.5),
     )
     axes.grid(False)
-    axes.set_ylabel(f"node, from input (1) to output ({nodes})")
+    axes.set_ylabel(_all_nodes(nodes))
     integers(axes.yaxis)
     return image
+
+
+def color_bar(figure: Any, image: Any, label: str, **options: Any) -> None:
+    """The scale of a heat map, beside it or where `options` say."""
+    bar = figure.colorbar(image, **options)
+    bar.set_label(label, fontsize=9)
+    bar.ax.tick_params(labelsize=8)
+
+
+def node_axis(axes: Any, count: int) -> None:
+    """A horizontal axis of nodes, with a little room beside the first and the last."""
+    axes.set_xlim(0.5 - 0.02 * count, 0.5 + 1.02 * max(count, 1))
+    axes.set_xlabel(_all_nodes(count))
+    integers(axes.xaxis)
+
+
+def _all_nodes(count: int) -> str:
+    return f"node, from input (1) to output ({count})"
 
 
 def integers(axis: Any) -> None:

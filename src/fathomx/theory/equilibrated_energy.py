@@ -1,0 +1,167 @@
+"""The energy at equilibrium as a function of the weights: what predictive coding descends."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fathomx.energy import Gaussian
+from fathomx.inference import Newton, Solver, infer
+from fathomx.network import Network
+from fathomx.problem import Problem, Relaxation, predict
+from fathomx.rescaling import CHUNK, check_linear, rescaling_matrix
+from fathomx.structure import is_linear
+from fathomx.theory.solving import check_finite, conjugate_gradients
+from fathomx.vector_space import Entries
+
+
+class Equilibrated(eqx.Module):
+    """The equilibrated energy of a network on some data.
+
+    **Fields**
+
+    * `energy`: F*, mean over the examples.
+    * `energies`: `(batch,)`, of every example.
+    * `prediction`: `(batch, *output_shape)`, of the feedforward pass.
+    * `rescaling`: S, `(outputs, outputs)`; `None` where there is no closed form.
+    * `relaxation`: the equilibrium found, with its certificate; `None` in closed form.
+    """
+
+    energy: Float[Array, ""]
+    energies: Float[Array, " batch"]
+    prediction: Array
+    rescaling: Float[Array, "outputs outputs"] | None
+    relaxation: Relaxation | None
+
+    def describe(self) -> str:
+        """The energy, and how it is known."""
+        if self.relaxation is None:
+            return f"equilibrated energy {float(self.energy):.6g}, in closed form"
+        return (
+            f"equilibrated energy {float(self.energy):.6g}, relaxed: {self.relaxation.describe()}"
+        )
+
+
+def equilibrated_energy(
+    network: Network,
+    x: Any,
+    y: Any,
+    *,
+    output_precision: Any = None,
+    solver: Solver | None = None,
+    chunk: int = CHUNK,
+) -> Equilibrated:
+    """The energy F at the equilibrium of the activities, a function of the weights alone.
+
+        F*(theta) = min_z F(z, theta) = 1/2 mean_i (y_i - mu_i)^T S^-1 (y_i - mu_i)
+
+    with the feedforward prediction `mu` and the rescaling matrix `S` (`rescaling`). The closed form
+    holds for every network that is linear in its activities and has a Gaussian output: chains,
+    skips, convolutions, average pooling, any parameterization and any precisions. Without one the
+    activities are relaxed, and the result carries the certificate.
+
+    Differentiable in the weights, twice. In closed form through `S`. After relaxation by one Newton
+    step from the equilibrium, whose Hessian is held constant: it leaves the value, and by the
+    implicit function theorem gives F* the gradient and the Hessian
+
+        d2F*/dtheta2 = F_theta,theta - F_theta,e F_e,e^-1 F_e,theta
+
+    at the weights where it was relaxed, exact as far as inference is settled.
+
+    **Arguments**
+
+    * `network`, `x`, `y`: as for `fx.Problem`.
+    * `output_precision`: lambda; by default that of the output node's energy.
+    * `solver`: for networks without a closed form; `Newton` to 1e-9 (1e-4 in float32) unless given.
+      One that is given is used on every network.
+    * `chunk`: columns of `S` computed at a time; more take more memory.
+
+    Raises `ValueError` as `fx.Problem` does, and where `S` or the energy is not finite.
+
+    ```python
+    fx.theory.equilibrated_energy(network, x, y).energy
+    jax.grad(lambda w: fx.theory.equilibrated_energy(eqx.combine(w, rest), x, y).energy)(weights)
+    ```
+
+    Source: Innocenti et al. (2024), arXiv 2408.11979, there for linear chains. Ours: precisions,
+    graphs, and nonlinear networks by the implicit function theorem.
+    """
+    problem = Problem(network, x, y, output_precision)
+    if solver is None and has_closed_form(network):
+        return _closed_form(problem, chunk)
+    relaxed = infer(problem, relaxing_solver(network) if solver is None else solver)
+    energies = energy_around(problem, relaxed.errors)
+    check_finite("the equilibrated energy", energies)
+    return Equilibrated(energies.mean(), energies, predict(network, x), None, relaxed)
+
+
+def rescaling(
+    network: Network, *, output_precision: Any = None, chunk: int = CHUNK
+) -> Float[Array, "outputs outputs"]:
+    """The matrix by which the equilibrated energy rescales the loss.
+
+        S = I / lambda + J Pi^-1 J^T = I / lambda + sum_l P_l P_l^T / pi_l
+
+    with `P_l` the map from node `l`'s error to the output (the product of the weights above it, in
+    a chain). `(outputs, outputs)`, the outputs flattened. `chunk` columns are computed at a time.
+
+    Raises `ValueError` for a network that is not linear in its activities, one whose output is not
+    Gaussian, and where the matrix is not finite.
+
+    ```python
+    jnp.linalg.eigvalsh(fx.theory.rescaling(network))
+    ```
+
+    Source: Innocenti et al. (2024), arXiv 2408.11979.
+    """
+    check_linear(network, "The rescaling matrix", "use equilibrated_energy, which relaxes it")
+    x = jnp.zeros((1, *network.input_shape), network.input_dtype)
+    problem = Problem(network, x, jnp.zeros((1, *network.output_shape)), output_precision)
+    matrix = rescaling_matrix(problem, chunk)
+    check_finite("the rescaling matrix", matrix)
+    return matrix
+
+
+def relaxing_solver(network: Network) -> Newton:
+    """Newton to the tolerance that the type of the weights allows."""
+    return Newton(tolerance=1e-9 if network.dtype == jnp.float64 else 1e-4)
+
+
+def energy_around(problem: Problem, errors: Entries) -> Float[Array, " batch"]:
+    """F* of every example around weights whose equilibrium is at these errors.
+
+    The errors are taken as constants and moved by the Newton step of the problem's own weights,
+    which is zero at the equilibrium; see `equilibrated_energy` for what that is good for.
+    """
+    fixed, rest = eqx.partition(problem, eqx.is_array)
+    still: Problem = eqx.combine(jax.lax.stop_gradient(fixed), rest)
+    errors = jax.lax.stop_gradient(problem.hidden(errors))
+    gradient = jax.grad(lambda e: problem.total(e).sum())(errors)
+    _, product = jax.linearize(jax.grad(lambda e: still.total(e).sum()), errors)
+
+    def solve(product: Callable[[Entries], Entries], right: Entries) -> Entries:
+        return conjugate_gradients(still, product, right)[0]
+
+    step = jax.lax.custom_linear_solve(product, gradient, solve, symmetric=True)
+    return problem.total({name: errors[name] - step[name] for name in errors})
+
+
+def has_closed_form(network: Network) -> bool:
+    """Whether the equilibrium has a closed form: linear in the activities, Gaussian output."""
+    return is_linear(network) and isinstance(network.output.energy, Gaussian)
+
+
+def _closed_form(problem: Problem, chunk: int) -> Equilibrated:
+    matrix = rescaling_matrix(problem, chunk)
+    check_finite("the rescaling matrix", matrix)
+    prediction = problem.network.unroll(None, problem.input)[problem.network.output.name]
+    residual = (problem.target - prediction).reshape(problem.batch, -1)
+    solved = jax.scipy.linalg.solve(matrix, residual.T, assume_a="pos").T
+    energies = 0.5 * jnp.sum(residual * solved, axis=1)
+    check_finite("the equilibrated energy", energies)
+    return Equilibrated(energies.mean(), energies, prediction, matrix, None)
