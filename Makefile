@@ -26,6 +26,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/equilibrium.py
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/convolution.py
+	$(BIN)/python benchmarks/rescaling.py
 
 $(INSTALLED): pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
