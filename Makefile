@@ -12,7 +12,7 @@ demo: $(INSTALLED)
 	$(BIN)/fathomx compare
 
 test: $(INSTALLED) lint
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow

@@ -13,6 +13,7 @@ import click
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
 from rich import box
 from rich.console import Console
 from rich.markup import escape
@@ -23,7 +24,7 @@ from fathomx import diagnostics
 from fathomx.arrival import arrivals
 from fathomx.data import DataError, Dataset
 from fathomx.diagnostics import EnergyBalance
-from fathomx.experiments import Selection, reproduction
+from fathomx.experiments import EXPERIMENTS, Selection, reproduction
 from fathomx.inference import trace
 from fathomx.job import Job
 from fathomx.learning import PredictiveCoding
@@ -299,13 +300,19 @@ def diagnose(run: Path | None, out: Path | None, **given: Any) -> None:
     console.print(f"diagnosis: {folder}", highlight=False, soft_wrap=True)
 
 
-@commands.command()
+@commands.command(
+    help=f"""Runs a published comparison, NAME, and leaves its tables and figures.
+
+    NAME is one of: {", ".join(EXPERIMENTS)}. Stopped with Ctrl-C, the same command continues where
+    it was.
+    """
+)
 @click.argument("name")
 @click.option(
     "--scale",
     default="laptop",
-    help="How large: laptop (under an hour on two cores) or paper (for an accelerator). "
-    "[default: laptop]",
+    help="How large: laptop (two cores; deeper-pcns takes most of an hour, the others minutes) or, "
+    "for deeper-pcns, paper (for an accelerator). [default: laptop]",
 )
 @click.option("--network", "networks", multiple=True, help="Only this network; may be repeated.")
 @click.option("--method", "methods", multiple=True, help="Only this method; may be repeated.")
@@ -325,10 +332,6 @@ def reproduce(
     seeds: tuple[int, ...],
     out: Path | None,
 ) -> None:
-    """Runs a published comparison, NAME, and leaves its tables and figures.
-
-    NAME is one of: deeper-pcns. Stopped with Ctrl-C, the same command continues where it was.
-    """
     console = Console()
 
     def say(text: str) -> None:
@@ -480,11 +483,9 @@ def _record_inference(
     size = min(job.batch_size, len(data.train.labels))
     input, labels = data.train.inputs[:size], data.train.labels[:size]
 
-    @eqx.filter_jit
-    def energies(network: Network) -> Any:
-        problem, _, _ = rule.prepare(Problem(network, input, labels), jax.random.key(job.seed))
-        _, found = trace(problem, rule.solver)
-        return found.mean(axis=-1)
+    def energies(network: Network) -> Array:
+        problem = Problem(network, input, labels)
+        return _energies_over_inference(problem, rule, jax.random.key(job.seed))
 
     write_json(
         folder / "inference.json",
@@ -495,6 +496,13 @@ def _record_inference(
             "after": {"energy": energies(after)},
         },
     )
+
+
+@eqx.filter_jit
+def _energies_over_inference(problem: Problem, rule: PredictiveCoding, key: PRNGKeyArray) -> Array:
+    prepared, _, _ = rule.prepare(problem, key)
+    energies: Array = trace(prepared, rule.solver)[1]
+    return energies.mean(axis=-1)
 
 
 def _config(job: Job) -> dict[str, Any]:

@@ -108,7 +108,8 @@ def test_a_new_folder_under_runs_by_default(run, tmp_path):
 
 
 def test_deep_networks_keep_a_readable_table(run):
-    code, out, _ = run("diagnose", "--depth", "100", "--width", "4", "--batch-size", "8")
+    options = ["--inference", "error-descent", "--steps", "2"]
+    code, out, _ = run("diagnose", "--depth", "100", "--width", "4", "--batch-size", "8", *options)
     assert code == 0
     assert "every 5th of 100 nodes" in out
     begun = ("node", "first", "hidden", "output")
@@ -155,7 +156,7 @@ def test_the_network_of_a_run(run, tmp_path):
 
 
 def test_divergence_is_said_and_not_drawn_over(run, tmp_path):
-    options = [*SMALL, "--inference", "state-descent", "--steps", "60", "--activity-rate", "1e6"]
+    options = [*SMALL, "--inference", "state-descent", "--steps", "4", "--activity-rate", "1e12"]
     code, out, err = run("diagnose", *options, "--out", "one")
     assert (code, err) == (0, "")
     assert "Inference diverged" in out

@@ -8,6 +8,7 @@ import pytest
 from fathomx.experiments.grid import (
     Cell,
     Column,
+    Comparison,
     Rows,
     Selection,
     groups,
@@ -116,3 +117,51 @@ def test_rows_hold_no_numbers_that_json_has_not(tmp_path):
     rows.add(Cell("small", "a", 0), {"accuracy": float("nan")})
     (path,) = (tmp_path / "grid" / "rows").iterdir()
     assert json.loads(path.read_text())["accuracy"] is None
+
+
+def test_a_comparison_that_is_stopped_shows_what_it_has_and_continues(tmp_path):
+    ran, said, drawn = [], [], []
+
+    def run(cell):
+        if len(ran) == 2:
+            raise KeyboardInterrupt
+        ran.append(cell)
+        return {"accuracy": 0.25, "seconds": float(len(ran))}
+
+    def comparison(run):
+        return Comparison(
+            networks=NETWORKS,
+            methods=METHODS,
+            configuration={"width": 1},
+            run=run,
+            outcome=lambda row: f"{row['seconds']:.0f} s",
+            columns=COLUMNS,
+            draw=lambda found, folder: drawn.append([g.method for g in found]),
+        )
+
+    stopped = comparison(run)
+    with pytest.raises(ValueError, match="unknown network 'smal'"):
+        stopped.begin(tmp_path / "grid", Selection(networks=("smal",)))
+    assert not (tmp_path / "grid").exists()
+    rows = stopped.begin(tmp_path / "grid", Selection())
+    with pytest.raises(KeyboardInterrupt):
+        stopped.complete(rows, Selection(), said.append)
+    assert [text.split(" (")[0] for text in said] == [
+        "1/6  small, a, seed 0: 1 s",
+        "2/6  small, b + c, seed 0: 2 s",
+    ]
+    assert drawn == [["a", "b + c"]]
+    assert (tmp_path / "grid" / "results.md").read_text().count("| small |") == 2
+
+    others = []
+
+    def rest(cell):
+        others.append(cell)
+        return {"accuracy": 0.75, "seconds": 0.0}
+
+    continued = comparison(rest)
+    rows = continued.begin(tmp_path / "grid", Selection())
+    table = continued.complete(rows, Selection(), said.append)
+    assert ran + others == Selection().cells(NETWORKS, METHODS)
+    assert len(drawn) == 2
+    assert "| small | a | 0, 1 | 50.0 ± 35.4 |" in table.read_text()

@@ -127,7 +127,7 @@ def test_what_the_feedforward_pass_rounds_off_is_not_reached():
     problem = fx.Problem(network, x, np.ones((16, 2)))
     activities = eqx.filter_jit(network.unroll)(None, problem.input)
     noisy = {k: v * (1 + EPS) for k, v in activities.items()}
-    energy = fx.energy(problem, noisy)
+    energy = eqx.filter_jit(fx.energy)(problem, noisy)
     assert (np.asarray(energy[:-1]) > 0).any()
     assert int(energy_balance(network, energy).reached) == 1
 

@@ -5,13 +5,28 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
-from fathomx.experiments import deeper_pcns
+from fathomx.experiments import (
+    deeper_pcns,
+    equilibrated_energy,
+    matrix_completion,
+    saddle_escape,
+    strict_saddles,
+    trust_region,
+)
+from fathomx.experiments.grid import Say
 from fathomx.experiments.grid import Selection as Selection
 from fathomx.layers import unknown
 
-Reproduction = Callable[[str, Path, Selection, Callable[[str], None]], Path]
+Reproduction = Callable[[str, Path, Selection, Say], Path]
 
-EXPERIMENTS: dict[str, Reproduction] = {"deeper-pcns": deeper_pcns.reproduce}
+EXPERIMENTS: dict[str, Reproduction] = {
+    "deeper-pcns": deeper_pcns.reproduce,
+    "equilibrated-energy": equilibrated_energy.reproduce,
+    "strict-saddles": strict_saddles.reproduce,
+    "saddle-escape": saddle_escape.reproduce,
+    "matrix-completion": matrix_completion.reproduce,
+    "trust-region": trust_region.reproduce,
+}
 
 
 def reproduction(name: str) -> Reproduction:

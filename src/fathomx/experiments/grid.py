@@ -156,7 +156,7 @@ class Comparison:
     * `run`: makes the row of a cell, which JSON can hold.
     * `outcome`: what is said of a row when it is there.
     * `columns`: of the tables.
-    * `draw`: draws the figures into the folder.
+    * `draw`: draws the figures into the folder, of the rows that are there in the end.
     """
 
     networks: Mapping[str, tuple[int, ...]]
@@ -165,7 +165,7 @@ class Comparison:
     run: Callable[[Cell], dict[str, Any]]
     outcome: Callable[[dict[str, Any]], str]
     columns: tuple[Column, ...]
-    draw: Callable[[list[Group], Path], None]
+    draw: Callable[[list[Group], Path], object]
 
     def begin(self, folder: Path, selection: Selection) -> Rows:
         """The rows that are there; refuses unknown names before anything is written."""
@@ -176,22 +176,22 @@ class Comparison:
         """Runs what is missing, says what came out, and returns the path of the table."""
         cells = selection.cells(self.networks, self.methods)
         missing = [cell for cell in cells if not rows.has(cell)]
-        for number, cell in enumerate(missing, start=1):
-            begun = time.perf_counter()
-            row = self.run(cell)
-            rows.add(cell, row)
-            say(
-                f"{number}/{len(missing)}  {cell.network}, {cell.method}, seed {cell.seed}: "
-                f"{self.outcome(row)} ({time.perf_counter() - begun:.0f} s)"
-            )
-            self._report(rows)
-        return self._report(rows)
-
-    def _report(self, rows: Rows) -> Path:
-        found = list(groups(rows.all(), tuple(self.networks), self.methods))
-        if found:
-            self.draw(found, rows.folder)
-        return write_tables(rows.folder, found, self.columns)
+        try:
+            for number, cell in enumerate(missing, start=1):
+                begun = time.perf_counter()
+                row = self.run(cell)
+                rows.add(cell, row)
+                say(
+                    f"{number}/{len(missing)}  {cell.network}, {cell.method}, seed {cell.seed}: "
+                    f"{self.outcome(row)} ({time.perf_counter() - begun:.0f} s)"
+                )
+        finally:
+            # What there is when it is stopped is shown, too.
+            found = list(groups(rows.all(), tuple(self.networks), self.methods))
+            table = write_tables(rows.folder, found, self.columns)
+            if found:
+                self.draw(found, rows.folder)
+        return table
 
 
 def write_tables(folder: Path, found: Sequence[Group], columns: Sequence[Column]) -> Path:

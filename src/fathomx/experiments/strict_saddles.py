@@ -21,10 +21,11 @@ from jaxtyping import Array
 from fathomx import data as data_sets
 from fathomx import theory
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection
-from fathomx.inference import GaussNewton
+from fathomx.inference import GaussNewton, infer
 from fathomx.layers import unknown
 from fathomx.models import mlp
 from fathomx.network import Network
+from fathomx.problem import Problem
 from fathomx.report.style import COLORS, FAINT, new_figure, save
 
 ACTIVATIONS = ("linear", "tanh", "relu")
@@ -121,11 +122,13 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
         if activation == "relu":
             network = theory.nearby(network, KINKED_DISTANCE, jax.random.fold_in(key, 1))
             tolerance, solver = KINKED_TOLERANCE, KINKED_SOLVER
-        relaxed = theory.equilibrated_energy(network, x, y, solver=solver).relaxation
         row: dict[str, Any] = {
             "predicted": -float(jnp.linalg.eigvalsh(y.T @ y / len(y))[-1]),
-            "settled": None if relaxed is None else float(jnp.mean(relaxed.settled())),
+            "settled": None,
         }
+        if activation != "linear":
+            relaxed = infer(Problem(network, x, y), solver or theory.relaxing_solver(network))
+            row["settled"] = float(jnp.mean(relaxed.settled()))
         for name, objective in (
             ("loss", theory.Loss(x, y)),
             ("energy", theory.EquilibratedEnergy(x, y, solver=solver)),
@@ -199,6 +202,7 @@ def draw_smallest(found: Sequence[Group], path: Path) -> Path:
         axes.axvline(0, color=FAINT, linewidth=0.8)
         axes.set_xlabel("smallest eigenvalue of the Hessian")
         axes.set_xscale("symlog", linthresh=1e-2)
+        axes.set_xlim(right=5e-3)
         axes.set_title(method, fontsize=10)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.4, -0.6)

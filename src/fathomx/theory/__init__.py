@@ -2,6 +2,7 @@
 
 from fathomx.theory.equilibrated_energy import Equilibrated as Equilibrated
 from fathomx.theory.equilibrated_energy import equilibrated_energy as equilibrated_energy
+from fathomx.theory.equilibrated_energy import relaxing_solver as relaxing_solver
 from fathomx.theory.equilibrated_energy import rescaling as rescaling
 from fathomx.theory.landscape import TOLERANCE as TOLERANCE
 from fathomx.theory.landscape import EquilibratedEnergy as EquilibratedEnergy

@@ -93,7 +93,10 @@ def equilibrated_energy(
     """
     problem = Problem(network, x, y, output_precision)
     if solver is None and has_closed_form(network):
-        return _closed_form(problem, chunk)
+        matrix, prediction, energies = _closed_form(problem, chunk)
+        check_finite("the rescaling matrix", matrix)
+        check_finite("the equilibrated energy", energies)
+        return Equilibrated(energies.mean(), energies, prediction, matrix, None)
     relaxed = infer(problem, relaxing_solver(network) if solver is None else solver)
     energies = energy_around(problem, relaxed.errors)
     check_finite("the equilibrated energy", energies)
@@ -122,7 +125,7 @@ def rescaling(
     check_linear(network, "The rescaling matrix", "use equilibrated_energy, which relaxes it")
     x = jnp.zeros((1, *network.input_shape), network.input_dtype)
     problem = Problem(network, x, jnp.zeros((1, *network.output_shape)), output_precision)
-    matrix = rescaling_matrix(problem, chunk)
+    matrix: Array = eqx.filter_jit(rescaling_matrix)(problem, chunk)
     check_finite("the rescaling matrix", matrix)
     return matrix
 
@@ -132,6 +135,7 @@ def relaxing_solver(network: Network) -> Newton:
     return Newton(tolerance=1e-9 if network.dtype == jnp.float64 else 1e-4)
 
 
+@eqx.filter_jit
 def energy_around(problem: Problem, errors: Entries) -> Float[Array, " batch"]:
     """F* of every example around weights whose equilibrium is at these errors.
 
@@ -156,12 +160,10 @@ def has_closed_form(network: Network) -> bool:
     return is_linear(network) and isinstance(network.output.energy, Gaussian)
 
 
-def _closed_form(problem: Problem, chunk: int) -> Equilibrated:
+@eqx.filter_jit
+def _closed_form(problem: Problem, chunk: int) -> tuple[Array, Array, Array]:
     matrix = rescaling_matrix(problem, chunk)
-    check_finite("the rescaling matrix", matrix)
     prediction = problem.network.unroll(None, problem.input)[problem.network.output.name]
     residual = (problem.target - prediction).reshape(problem.batch, -1)
     solved = jax.scipy.linalg.solve(matrix, residual.T, assume_a="pos").T
-    energies = 0.5 * jnp.sum(residual * solved, axis=1)
-    check_finite("the equilibrated energy", energies)
-    return Equilibrated(energies.mean(), energies, prediction, matrix, None)
+    return matrix, prediction, 0.5 * jnp.sum(residual * solved, axis=1)
