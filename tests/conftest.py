@@ -13,6 +13,13 @@ MODULES = sorted({path.stem for path in SOURCE.iterdir()} - {"__init__", "__pyca
 install_import_hook([f"fathomx.{name}" for name in MODULES], "beartype.beartype")
 
 
+@pytest.fixture(autouse=True, scope="module")
+def compiled_programs():
+    """Frees what a file of tests compiled; a process cannot hold the programs of them all."""
+    yield
+    jax.clear_caches()
+
+
 @pytest.fixture
 def float64():
     """JAX computes in float64 during the test; everywhere else in float32."""

@@ -132,7 +132,7 @@ SOLVERS = {
     ),
     "Newton": Entry("graph", fx.Newton(tolerance=1e-4), fx.Newton(tolerance=1e-9)),
     "GradientFlow": Entry(
-        "tanh",
+        "graph",
         fx.GradientFlow(solver=diffrax.Heun(), segments=2),
         fx.GradientFlow(tolerance=1e-7, controller=diffrax.PIDController(rtol=1e-8, atol=1e-10)),
         adaptive=True,

@@ -86,6 +86,7 @@ def shallow(depth, **options):
     return fx.models.vgg(5, **options)
 
 
+@pytest.mark.slow
 def test_it_runs_continues_and_reports(tiny, monkeypatch, capsys, tmp_path):
     monkeypatch.setattr(deeper_pcns, "vgg", shallow)
     out = tmp_path / "out"

@@ -174,6 +174,7 @@ def test_a_diagnosis_by_hand(float64):
     assert float(found.equilibrium_balance.imbalance) == pytest.approx(1 / 9)
 
 
+@pytest.mark.slow
 def test_state_descent_is_diagnosed_as_imbalanced_and_gauss_newton_is_not():
     """Depth 32 under muPC: ten steps reach ten hidden nodes, one linearization all of them."""
     network = fx.models.residual_mlp(

@@ -118,8 +118,16 @@ def gradient(network, x, y, precision):
     return jax.grad(energy)(learned)
 
 
-@pytest.mark.parametrize("parameterization", PARAMETERIZATIONS)
-@pytest.mark.parametrize("model", MODELS)
+# One parameterization for each model is enough for every day.
+DAILY = {("chain", "NTK"), ("residual", "MuPC"), ("residual convolutional", "Standard")}
+CASES = [
+    pytest.param(m, p, marks=[] if (m, p) in DAILY else [pytest.mark.slow])
+    for m in MODELS
+    for p in PARAMETERIZATIONS
+]
+
+
+@pytest.mark.parametrize(("model", "parameterization"), CASES)
 def test_it_is_the_relaxed_energy_and_its_gradient_that_of_predictive_coding(
     model, parameterization
 ):

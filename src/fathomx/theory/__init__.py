@@ -1,5 +1,9 @@
 """Theory of the energy landscape, to be run on real networks."""
 
+from fathomx.theory.activity_hessian import ActivityHessian as ActivityHessian
+from fathomx.theory.activity_hessian import ErrorHessian as ErrorHessian
+from fathomx.theory.activity_hessian import Extremes as Extremes
+from fathomx.theory.activity_hessian import StateHessian as StateHessian
 from fathomx.theory.equilibrated_energy import Equilibrated as Equilibrated
 from fathomx.theory.equilibrated_energy import equilibrated_energy as equilibrated_energy
 from fathomx.theory.equilibrated_energy import relaxing_solver as relaxing_solver

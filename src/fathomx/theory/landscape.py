@@ -30,6 +30,7 @@ MOST_BYTES = 2 * 2**30
 TOLERANCE = 1e-6
 _PROBES, _LANCZOS_STEPS = 8, 80
 _ROWS = 64
+_BASIS = 40
 _RESOLUTION = 1e-3
 
 
@@ -240,7 +241,7 @@ def spectrum(
     else:
         product = _products(function, network)
         key = jax.random.key(0) if key is None else key
-        ends, direction = _extremes(product, flat, key)
+        ends, direction = extreme_eigenvalues(product, flat, key)
         values, weights = _quadrature(product, flat, key)
         resolution = max(tolerance, _RESOLUTION)
     threshold = resolution * max(*map(abs, ends), abs(float(value)))
@@ -365,7 +366,7 @@ def _checked(matrix: Array) -> np.ndarray:
     return found
 
 
-def _extremes(
+def extreme_eigenvalues(
     product: Callable[[Array], Array], flat: Array, key: PRNGKeyArray
 ) -> tuple[tuple[float, float], np.ndarray]:
     """Smallest and largest eigenvalue, and the eigenvector of the smallest."""
@@ -383,8 +384,9 @@ def _extremes(
         matvec=lambda vector: np.asarray(product(jnp.asarray(vector.ravel(), flat.dtype))),
         dtype=flat.dtype,
     )
-    low, vectors = eigsh(operator, k=1, which="SA", v0=start, ncv=40)
-    high, _ = eigsh(operator, k=1, which="LA", v0=start, ncv=40)
+    size = min(_BASIS, flat.size)
+    low, vectors = eigsh(operator, k=1, which="SA", v0=start, ncv=size)
+    high, _ = eigsh(operator, k=1, which="LA", v0=start, ncv=size)
     return (float(low[0]), float(high[0])), vectors[:, 0]
 
 

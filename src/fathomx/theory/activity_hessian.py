@@ -1,0 +1,478 @@
+"""How hard inference is: the Hessian of the energy in the activities, and in the errors."""
+
+from __future__ import annotations
+
+import abc
+import math
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from fathomx.inference.base import checked_count, checked_positive
+from fathomx.layers import unknown
+from fathomx.network import Network, Stack
+from fathomx.problem import Problem
+from fathomx.theory.landscape import DENSE_UP_TO, MOST_BYTES, extreme_eigenvalues, lanczos
+from fathomx.vector_space import Entries
+
+# Rows of the Hessian computed at a time.
+_ROWS = 64
+_MOST_STEPS = 1e9
+_FIRST_PRODUCTS, _MOST_PRODUCTS = 64, 1024
+# Predicted steps are refined until twice the products change them by less.
+_AGREEMENT = 0.005
+
+
+class Extremes(eqx.Module):
+    """The ends of a Hessian's spectrum, and what they say about gradient descent.
+
+    **Fields**: `smallest` and `largest`, the extreme eigenvalues.
+
+    ```python
+    found = fx.theory.StateHessian(problem).extremes()
+    fx.StateDescent(optax.sgd(found.best_step))
+    ```
+    """
+
+    smallest: float
+    largest: float
+
+    @property
+    def condition_number(self) -> float:
+        """`largest / smallest`, at least 1; infinite unless all eigenvalues are positive."""
+        return self.largest / self.smallest if self.smallest > 0 else math.inf
+
+    @property
+    def stable_step(self) -> float:
+        """`2 / largest`: gradient descent diverges at higher rates. Infinite without curvature."""
+        return 2 / self.largest if self.largest > 0 else math.inf
+
+    @property
+    def best_step(self) -> float:
+        """`2 / (smallest + largest)`, the fixed rate that is fastest in the worst case.
+
+        The gradient then falls by at least `(kappa - 1) / (kappa + 1)` in every step, with the
+        condition number `kappa`. NaN unless all eigenvalues are positive: no rate converges then.
+        """
+        return 2 / (self.smallest + self.largest) if self.smallest > 0 else math.nan
+
+
+class ActivityHessian(eqx.Module):
+    """The Hessian of the energy of one example in the coordinates that inference moves.
+
+    `StateHessian` takes it in the hidden activities, `ErrorHessian` in the hidden errors. It says
+    how large a step of gradient descent may be, and how many steps equilibrium takes.
+
+    **Arguments**
+
+    * `problem`: an `fx.Problem` with a batch of one. Where the network is linear in its activities
+      and the output Gaussian, the Hessian is the same at all points and for all examples.
+    * `at`: hidden activities, such as `relaxed.activities` of one example, whichever the
+      coordinates; by default those of the feedforward pass.
+
+    Vectors and matrices run over the hidden nodes in the order of `network.labels`, the activities
+    of each node flattened. Entries are as in an `fx.Relaxation`, with a batch axis of length 1.
+
+    Raises `ValueError` for a batch of several examples, and activities that do not fit.
+    """
+
+    problem: Problem
+    at: Entries
+
+    def __init__(self, problem: Problem, at: Entries | None = None) -> None:
+        if problem.batch != 1:
+            raise ValueError(
+                f"every example has its own Hessian, but the problem has {problem.batch} examples; "
+                "take one of them, as in fx.Problem(network, x[:1], y[:1])."
+            )
+        self.problem = problem
+        if at is None:
+            activities = _feedforward(problem)
+        else:
+            activities = _checked(problem.network, "activities", at)
+        self.at = self.coordinates(activities)
+
+    @abc.abstractmethod
+    def coordinates(self, activities: Entries) -> Entries:
+        """The point with these hidden activities, in the coordinates of this Hessian."""
+
+    @abc.abstractmethod
+    def energy(self, coordinates: Entries) -> Float[Array, ""]:
+        """The energy F at a point given in the coordinates of this Hessian."""
+
+    @abc.abstractmethod
+    def in_errors(self, gradient: Entries) -> Entries:
+        """`dF/de` from the gradient in the coordinates of this Hessian."""
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Names of the hidden nodes, the blocks of the Hessian."""
+        return self.problem.network.labels[:-1]
+
+    @property
+    def size(self) -> int:
+        """Number of hidden activities."""
+        return sum(_units(self.problem.network))
+
+    def product(self, entries: Entries) -> Entries:
+        """`H v` for hidden entries `v`, at about the cost of two gradients.
+
+        Raises `ValueError` for entries that do not fit.
+
+        ```python
+        hessian.product(relaxed.errors)
+        ```
+        """
+        checked = _checked(self.problem.network, "entries", entries)
+        return self._entries(_product(self, self._vector(checked)))
+
+    def dense(self, *, most_bytes: int = MOST_BYTES) -> Float[Array, "size size"]:
+        """The whole matrix, by one product per activity.
+
+        Raises `ValueError` if it alone would take more than `most_bytes`, and if it is not finite.
+
+        ```python
+        jnp.linalg.eigvalsh(fx.theory.ErrorHessian(problem).dense())
+        ```
+        """
+        rows = self._rows(0, self.size, most_bytes)
+        return 0.5 * (rows + rows.T)
+
+    def block(
+        self, row: str, column: str, *, most_bytes: int = MOST_BYTES
+    ) -> Float[Array, "rows columns"]:
+        """The second derivatives in one node's activities (rows) and another's (columns).
+
+        By one product per activity of the node `column`. Raises `ValueError` for names that are not
+        in `labels`, if the products would take more than `most_bytes`, and if they are not finite.
+
+        ```python
+        hessian.block("hidden[1]", "hidden[0]")
+        ```
+        """
+        for label in (row, column):
+            if label not in self.labels:
+                raise ValueError(unknown("hidden node", label, self.labels))
+        units = _units(self.problem.network)
+        begins = dict(zip(self.labels, np.cumsum([0, *units]).tolist(), strict=False))
+        widths = dict(zip(self.labels, units, strict=True))
+        rows = self._rows(begins[column], widths[column], most_bytes)
+        return rows[:, begins[row] : begins[row] + widths[row]].T
+
+    def extremes(
+        self, *, dense_up_to: int = DENSE_UP_TO, key: PRNGKeyArray | None = None
+    ) -> Extremes:
+        """The smallest and the largest eigenvalue, and with them the rates of gradient descent.
+
+        Up to `dense_up_to` activities the Hessian is built and decomposed. Above, Lanczos
+        iterations on products with vectors (`scipy.sparse.linalg.eigsh`, to rounding) begin at a
+        random vector that `key` draws (`jax.random.key(0)` unless given). Either way eigenvalues
+        are exact up to the rounding of the largest: condition numbers beyond that of the network's
+        type, 1e7 in float32, are not to be trusted.
+
+        Raises `ValueError` for a Hessian that is not finite.
+
+        ```python
+        fx.theory.StateHessian(problem).extremes().condition_number
+        ```
+        """
+        if self.size <= dense_up_to:
+            values = np.linalg.eigvalsh(np.asarray(self.dense()))
+            return Extremes(float(values[0]), float(values[-1]))
+        key = jax.random.key(0) if key is None else key
+        (smallest, largest), _ = extreme_eigenvalues(
+            lambda vector: _product(self, vector), self._vector(self.at), key
+        )
+        return Extremes(smallest, largest)
+
+    def predicted_steps(
+        self,
+        rate: float,
+        tolerance: float = 1e-3,
+        *,
+        dense_up_to: int = DENSE_UP_TO,
+        most_products: int = _MOST_PRODUCTS,
+    ) -> float:
+        """Steps of gradient descent from the feedforward pass until `unsettled <= tolerance`.
+
+            g_t = (I - rate H)^t g_0,    unsettled = ||dF/de at step t|| / ||dF/de at step 0||
+
+        of `fx.StateDescent(optax.sgd(rate), steps)` or `fx.ErrorDescent(...)`, whichever descends
+        in these coordinates. The tolerance is that of the certificate, which is measured in error
+        coordinates for every solver, so that the steps of solvers can be compared. In state
+        coordinates `dF/de = (dz/de)^T g_t`; its norm may rise before it falls.
+
+        A whole number: exact where the gradient falls steadily, else within 2% of the first step
+        that qualifies. Infinite where the descent diverges (`rate` of `stable_step` or above, or a
+        negative eigenvalue), and for more than 1e9 steps. Rounding, which ends every descent
+        somewhere, is not predicted.
+
+        Lanczos iterations from `g_0` follow the gradient with far fewer products than steps. Where
+        the first 64 do not settle it, a Hessian of up to `dense_up_to` activities is built and
+        decomposed; for larger ones the iterations are doubled until the prediction changes by less
+        than 0.5%, up to `most_products` in the last round.
+
+        On networks linear in their activities with a Gaussian output this is the descent itself. On
+        others the Hessian changes on the way, and it is an estimate; take it at the equilibrium.
+
+        Raises `ValueError` for a rate that is not positive, a tolerance out of 0..1, a Hessian that
+        is not finite, and where `most_products` are not enough.
+
+        ```python
+        hessian = fx.theory.StateHessian(problem)
+        hessian.predicted_steps(hessian.extremes().best_step, tolerance=1e-3)
+        ```
+        """
+        rate = checked_positive("rate", rate)
+        most_products = checked_count("most_products", most_products, least=1)
+        if not 0 < tolerance < 1:
+            raise ValueError(f"tolerance must lie between 0 and 1, not {tolerance!r}.")
+        gradient = _start_gradient(self)
+        if not np.any(np.asarray(gradient)):
+            return 0.0
+        before, products = math.nan, min(_FIRST_PRODUCTS, most_products)
+        while True:
+            course = _Course.projected(self, gradient, products)
+            steps = course.steps(rate, tolerance)
+            # As many iterations as steps represent the gradient exactly.
+            known = steps < products or products > len(course.curvatures)
+            if known or math.isinf(steps) or abs(steps - before) <= _AGREEMENT * steps:
+                return steps
+            if self.size <= dense_up_to:
+                return _Course.decomposed(self, gradient).steps(rate, tolerance)
+            if products == most_products:
+                raise ValueError(
+                    f"{products} Lanczos iterations do not settle the number of steps (about "
+                    f"{steps:.0f}, probably more); raise most_products, or the tolerance."
+                )
+            before, products = steps, min(2 * products, most_products)
+
+    def _rows(self, begin: int, count: int, most_bytes: int) -> Array:
+        taken = count * self.size * jnp.dtype(self.problem.network.dtype).itemsize
+        if taken > most_bytes:
+            raise ValueError(
+                f"{count:,} columns of the Hessian of {self.size:,} activities take "
+                f"{taken / 2**30:.1f} GiB, more than the {most_bytes / 2**30:.1f} GiB allowed; use "
+                "product or extremes, which need products with vectors only, or raise most_bytes."
+            )
+        rows: Array = _unit_products(self, jnp.asarray(begin), count)
+        if not np.isfinite(np.asarray(rows)).all():
+            raise ValueError(
+                "the Hessian of the activities is not finite here: the weights or activities are "
+                "too large for their type; scale the weights down, or compute in float64."
+            )
+        return rows
+
+    def _vector(self, entries: Entries) -> Float[Array, " size"]:
+        return jnp.concatenate([entries[name].ravel() for name in self.problem.network.hidden])
+
+    def _entries(self, vector: Float[Array, " size"]) -> Entries:
+        like = self.problem.network.zeros(1)
+        parts = jnp.split(vector, np.cumsum([like[name].size for name in like])[:-1])
+        return {
+            name: part.reshape(like[name].shape) for name, part in zip(like, parts, strict=True)
+        }
+
+
+class StateHessian(ActivityHessian):
+    """The Hessian `d2F/dz2` in the hidden activities: what state descent meets.
+
+    Nodes interact with parents, children and co-parents alone. In a linear chain it is
+    block-tridiagonal, with the weights `W_l` and at the output `pi_L = lambda`,
+
+        H_l,l = pi_l I + pi_{l+1} W_{l+1}^T W_{l+1},    H_{l+1},l = -pi_{l+1} W_{l+1}
+
+    and its condition number grows with depth. Arguments and errors: see `ActivityHessian`.
+
+    ```python
+    hessian = fx.theory.StateHessian(problem)
+    hessian.extremes().condition_number, hessian.block("hidden[1]", "hidden[0]")
+    ```
+
+    Source: Innocenti et al. (2025), arXiv 2505.13124, there for linear chains and skips. Ours: by
+    differentiation of the energy, so for any network, precision and point.
+    """
+
+    def coordinates(self, activities: Entries) -> Entries:
+        return activities
+
+    def energy(self, coordinates: Entries) -> Float[Array, ""]:
+        problem = self.problem
+        predicted = problem.network.predictions(coordinates, problem.input)
+        errors = {name: coordinates[name] - predicted[name] for name in coordinates}
+        output = problem.output_energy(predicted[problem.network.output.name])
+        return (problem.hidden_energy(errors) + output).sum()
+
+    def in_errors(self, gradient: Entries) -> Entries:
+        """`dF/de = (dz/de)^T dF/dz`, by one reverse pass."""
+        errors = self.problem.errors_of(self.at)
+        _, pull = jax.vjp(lambda e: self.problem.predict(e)[1], errors)
+        pulled: Entries = pull(gradient)[0]
+        return pulled
+
+
+class ErrorHessian(ActivityHessian):
+    """The Hessian `d2F/de2` in the hidden errors: what error descent meets.
+
+        H = Pi + J^T G J + second derivatives of the prediction
+
+    with the precisions `Pi` of the hidden nodes, the derivative `J` of the output's prediction in
+    the errors and the Hessian `G` of the output's energy, `lambda I` if it is Gaussian. In a
+    network linear in its activities the second derivatives vanish, and with equal precisions `pi`
+    all eigenvalues are `pi` but as many as there are outputs, at any depth. It is that in
+    activities in other coordinates, `(dz/de)^T H_z (dz/de)`, at equilibrium and on linear
+    networks everywhere. Arguments and errors: see `ActivityHessian`.
+
+    ```python
+    fx.theory.ErrorHessian(problem).extremes().stable_step
+    ```
+
+    Source: the coordinates are those of Goemaere et al. (2025), arXiv 2505.20137; ours: the Hessian
+    itself, by differentiation of the energy.
+    """
+
+    def coordinates(self, activities: Entries) -> Entries:
+        return _errors_of(self.problem, activities)
+
+    def energy(self, coordinates: Entries) -> Float[Array, ""]:
+        return self.problem.total(coordinates).sum()
+
+    def in_errors(self, gradient: Entries) -> Entries:
+        return gradient
+
+
+class _Course(eqx.Module):
+    """The gradient's way down: `||dF/de||` is the norm of `parts @ (1 - rate curvatures)^t`."""
+
+    curvatures: np.ndarray
+    parts: np.ndarray
+
+    @classmethod
+    def decomposed(cls, hessian: ActivityHessian, gradient: Array) -> _Course:
+        """The whole course, from all eigenvectors."""
+        values, vectors = np.linalg.eigh(np.asarray(hessian.dense()))
+        components = np.asarray(gradient) @ vectors
+        return cls.of(hessian, values, (vectors * components).T)
+
+    @classmethod
+    def projected(cls, hessian: ActivityHessian, gradient: Array, products: int) -> _Course:
+        """The course within the Krylov space of the start's gradient."""
+        basis = []
+
+        def product(vector: Array) -> Array:
+            # Lanczos iterations multiply every vector of their basis once, in its order.
+            basis.append(np.asarray(vector))
+            bent: Array = _product(hessian, vector)
+            return bent
+
+        diagonal, beside = lanczos(product, gradient, min(products, hessian.size))
+        values, vectors = np.linalg.eigh(
+            np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
+        )
+        return cls.of(hessian, values, (vectors * vectors[0]).T @ np.stack(basis))
+
+    @classmethod
+    def of(cls, hessian: ActivityHessian, values: np.ndarray, modes: np.ndarray) -> _Course:
+        """`modes` are the start's gradient cut into one row for each curvature."""
+        rows = jnp.asarray(modes, hessian.problem.network.dtype)
+        images = np.asarray(_in_errors(hessian, rows), np.float64)
+        # The norms that combinations of the rows have, in as few numbers as there are rows.
+        return cls(values.astype(np.float64), np.asarray(np.linalg.qr(images.T, mode="r")))
+
+    def steps(self, rate: float, tolerance: float) -> float:
+        """The fewest steps after which the norm is at most `tolerance` times that at the start."""
+        factors = 1 - rate * self.curvatures
+        if np.abs(factors).max() >= 1:
+            return math.inf
+        aim = tolerance * self._norms(factors, np.zeros(1))[0]
+        # The norm may rise before it falls: look closely first, bisect between two looks after.
+        count = math.ceil(math.log(_MOST_STEPS, 1.02))
+        looks = np.unique(np.round(1.02 ** np.arange(count + 1)))
+        reached = np.flatnonzero(self._norms(factors, looks) <= aim)
+        if not reached.size:
+            return math.inf
+        first = int(reached[0])
+        low, high = (float(looks[first - 1]) if first else 0.0), float(looks[first])
+        while high - low > 1:
+            middle = (low + high) // 2
+            if self._norms(factors, np.asarray([middle]))[0] <= aim:
+                high = middle
+            else:
+                low = middle
+        return high
+
+    def _norms(self, factors: np.ndarray, steps: np.ndarray) -> np.ndarray:
+        norms: np.ndarray = np.linalg.norm(self.parts @ factors[:, None] ** steps, axis=0)
+        return norms
+
+
+@eqx.filter_jit
+def _feedforward(problem: Problem) -> Entries:
+    return problem.hidden(problem.network.unroll(None, problem.input))
+
+
+@eqx.filter_jit
+def _errors_of(problem: Problem, activities: Entries) -> Entries:
+    return problem.errors_of(activities)
+
+
+@eqx.filter_jit
+def _product(hessian: ActivityHessian, vector: Array) -> Array:
+    tangent = hessian._entries(vector)
+    return hessian._vector(jax.jvp(jax.grad(hessian.energy), (hessian.at,), (tangent,))[1])
+
+
+@eqx.filter_jit
+def _unit_products(hessian: ActivityHessian, begin: Array, count: int) -> Array:
+    """The products with `count` unit vectors from the position `begin` on, as rows."""
+    _, push = jax.linearize(jax.grad(hessian.energy), hessian.at)
+
+    def row(position: Array) -> Array:
+        unit = jnp.zeros(hessian.size, hessian.problem.network.dtype).at[position].set(1)
+        return hessian._vector(push(hessian._entries(unit)))
+
+    rows: Array = jax.lax.map(row, begin + jnp.arange(count), batch_size=min(_ROWS, count))
+    return rows
+
+
+@eqx.filter_jit
+def _start_gradient(hessian: ActivityHessian) -> Array:
+    start = hessian.coordinates(_feedforward(hessian.problem))
+    return hessian._vector(jax.grad(hessian.energy)(start))
+
+
+@eqx.filter_jit
+def _in_errors(hessian: ActivityHessian, rows: Array) -> Array:
+    def row(vector: Array) -> Array:
+        return hessian._vector(hessian.in_errors(hessian._entries(vector)))
+
+    pulled: Array = jax.lax.map(row, rows, batch_size=min(_ROWS, rows.shape[0]))
+    return pulled
+
+
+def _units(network: Network) -> list[int]:
+    """Number of activities of every hidden node."""
+    units: list[int] = []
+    for entry in network.nodes[:-1]:
+        shape = network.shapes[entry.name]
+        inner = shape[1:] if isinstance(entry, Stack) else shape
+        units += [math.prod(inner)] * entry.depth
+    return units
+
+
+def _checked(network: Network, what: str, entries: Any) -> Entries:
+    """The hidden entries alone, in the type of the network; `ValueError` if they do not fit."""
+    checked: Entries = {}
+    for name, like in network.zeros(1).items():
+        given = jnp.shape(entries[name]) if name in entries else "nothing"
+        if given != like.shape:
+            raise ValueError(
+                f"the {what} hold {given} for {name!r}, but one example takes {like.shape}; give "
+                "entries as in the activities of a relaxation with a batch of one."
+            )
+        checked[name] = jnp.asarray(entries[name], like.dtype)
+    return checked
