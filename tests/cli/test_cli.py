@@ -443,7 +443,7 @@ def test_resume_goes_to_the_same_end_and_no_further(run, stopped, tmp_path):
 
 def test_sigint_in_a_real_process(run, tmp_path):
     """Ctrl-C: exit code 130, how to continue, and the same weights after continuing."""
-    options = [*BACKPROP, "--epochs", "40", "--out"]
+    options = [*BACKPROP, "--epochs", "150", "--out"]
     process = subprocess.Popen(
         [*PROGRAM, "train", *options, "stopped"],
         cwd=tmp_path,
@@ -454,7 +454,7 @@ def test_sigint_in_a_real_process(run, tmp_path):
     metrics = tmp_path / "stopped" / "metrics.jsonl"
     deadline = time.monotonic() + 100
     while process.poll() is None and time.monotonic() < deadline:
-        if metrics.exists() and '"epoch": 2' in metrics.read_text():
+        if metrics.exists() and '"epoch": 1' in metrics.read_text():
             break
         time.sleep(0.01)
     process.send_signal(signal.SIGINT)
@@ -465,14 +465,14 @@ def test_sigint_in_a_real_process(run, tmp_path):
     assert not (tmp_path / "stopped" / "summary.json").exists()
     assert run("train", "--resume", "stopped")[0] == 0
 
-    job = Job(depth=4, width=8, batch_size=32, learning="backprop", epochs=40)
+    job = Job(depth=4, width=8, batch_size=32, learning="backprop", epochs=150)
     data = job.load()
     whole = fit(
         job.network(data),
         data,
         job.rule(),
         optimizer=job.optimizer(data),
-        epochs=40,
+        epochs=150,
         batch_size=32,
         seed=0,
     )
