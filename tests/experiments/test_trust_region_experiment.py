@@ -47,6 +47,7 @@ def test_the_grid_is_the_one_that_was_asked_for():
         assert np.isclose(precisions.ratio, ratios).any()
 
 
+@pytest.mark.slow
 def test_rows_tables_and_figures(tiny, tmp_path):
     """The whole-Hessian model has order 2 in lambda, the Gauss-Newton one order 1."""
     out, said = tmp_path / "out", []

@@ -216,6 +216,7 @@ def test_blocks_of_convolutional_networks(name, last):
         np.testing.assert_allclose(between, own - np.eye(size), atol=1e-12)
 
 
+@pytest.mark.slow
 def test_extremes_of_a_large_hessian():
     hessian = StateHessian(residual(32, width=64))
     values = np.linalg.eigvalsh(np.asarray(hessian.dense()))
