@@ -15,6 +15,7 @@ from fathomx.diagnostics import energy_balance as energy_balance
 from fathomx.energy import Categorical as Categorical
 from fathomx.energy import Energy as Energy
 from fathomx.energy import Gaussian as Gaussian
+from fathomx.generation import generate as generate
 from fathomx.inference import ErrorDescent as ErrorDescent
 from fathomx.inference import Exact as Exact
 from fathomx.inference import GaussNewton as GaussNewton

@@ -1,4 +1,4 @@
-"""Linear maps that carry their own scaling, normalization, pooling, activations by name."""
+"""Layers that carry their own scaling, normalization, pooling, activations by name."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Float
+from jaxtyping import Array, Float, Int
 
 from fathomx.convolution import convolve
 from fathomx.network import Statistics
@@ -79,6 +79,54 @@ class Convolution(ScaledWeight):
             )
         convolved = convolve(activity[None], self.weight, self.stride)
         return self.multiplier * convolved[0]
+
+
+class Embedding(ScaledWeight):
+    """`multiplier * weight[tokens]`: the vectors of integers, for one example.
+
+    A token that has no vector (negative, or too large) gets NaN, since nothing else shows in
+    compiled code.
+
+    **Fields**: those of `ScaledWeight`, with a `weight` of shape `(count, size)`.
+    """
+
+    def __call__(self, tokens: Int[Array, "..."]) -> Float[Array, "... size"]:
+        count = self.weight.shape[0]
+        # Negative indices would count from the end.
+        tokens = jnp.where(tokens < 0, count, tokens)
+        return self.multiplier * self.weight.at[tokens].get(mode="fill", fill_value=jnp.nan)
+
+
+class LayerNorm(eqx.Module):
+    """Normalizes every position of one example over its channels.
+
+        scale * (z - mean) / sqrt(variance + 1e-5) + offset
+
+    Mean and variance run over the last axis alone; `scale` and `offset` are one per channel and
+    learn. Activities are `(..., channels)`.
+
+    **Arguments**: `channels`, at least 1.
+
+    ```python
+    LayerNorm(128)
+    ```
+
+    Source: Ba et al. (2016).
+    """
+
+    scale: Float[Array, " channels"]
+    offset: Float[Array, " channels"]
+
+    def __init__(self, channels: int) -> None:
+        if channels < 1:
+            raise ValueError(f"LayerNorm needs at least one channel, not {channels}.")
+        self.scale, self.offset = jnp.ones(channels), jnp.zeros(channels)
+
+    def __call__(self, activity: Array) -> Array:
+        _check_channels("LayerNorm", activity, self.scale)
+        centered = activity - activity.mean(axis=-1, keepdims=True)
+        variance = (centered**2).mean(axis=-1, keepdims=True)
+        return self.scale * (centered * jax.lax.rsqrt(variance + _EPSILON)) + self.offset
 
 
 class GroupNorm(eqx.Module):

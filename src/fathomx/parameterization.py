@@ -1,8 +1,8 @@
 """Parameterizations: how a network's weights scale with width and depth.
 
 A parameterization is applied once, when a network is built: it writes the multiplier, the initial
-weights and the learning-rate scale into every `Linear` and `Convolution`. Nothing else in the
-library knows it.
+weights and the learning-rate scale into every `Linear`, `Convolution` and `Embedding`. Nothing else
+in the library knows it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import enum
 import math
-from typing import Any, NamedTuple
+from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
 import jax
@@ -18,16 +18,26 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.layers import Convolution, Linear, ScaledWeight
+from fathomx.layers import Convolution, Embedding, Linear, ScaledWeight
 
 
 class Role(enum.Enum):
-    """What a weight is for: reading the input, a hidden map, a residual branch, the readout."""
+    """What a weight or a fixed factor is for.
+
+    Weights: reading the input (`INPUT`), a hidden map (`HIDDEN`), the one map of a residual branch
+    (`RESIDUAL`), the readout (`OUTPUT`), a table of vectors (`EMBEDDING`; its `fan_in` is the
+    number of vectors that are added up). Factors, of whose scaling only the multiplier counts: of
+    the logits of attention (`ATTENTION`; `fan_in` is the size of a head) and of a residual branch
+    of several maps (`BRANCH`; `fan_in` is 1, and the maps inside are `HIDDEN`).
+    """
 
     INPUT = "input"
     HIDDEN = "hidden"
     RESIDUAL = "residual"
     OUTPUT = "output"
+    EMBEDDING = "embedding"
+    ATTENTION = "attention"
+    BRANCH = "branch"
 
 
 class Scaling(NamedTuple):
@@ -45,19 +55,30 @@ class Scaling(NamedTuple):
 class Parameterization(eqx.Module):
     """Chooses the `Scaling` of every weight; a new one is a subclass with one method.
 
+    `roles` are the roles that `scaling` knows: those of perceptrons and convolutional networks
+    unless a subclass says more. A model that needs another raises `ValueError`.
+
     Source of the (a, b, c) form: Yang and Hu (2021).
     """
+
+    roles: ClassVar[frozenset[Role]] = frozenset(
+        {Role.INPUT, Role.HIDDEN, Role.RESIDUAL, Role.OUTPUT}
+    )
 
     @abc.abstractmethod
     def scaling(self, role: Role, fan_in: int, width: int, depth: int) -> Scaling:
         """The scaling of a weight with `fan_in` inputs in a network of that width and depth."""
+
+    def multiplier(self, role: Role, fan_in: int, width: int, depth: int) -> float:
+        """The fixed factor for a role without a weight: `ATTENTION` or `BRANCH`."""
+        return self._known_scaling(role, fan_in, width, depth).multiplier
 
     def linear(
         self, role: Role, sizes: tuple[int, int], width: int, depth: int, key: PRNGKeyArray
     ) -> Linear:
         """A `Linear` for `sizes = (in_size, out_size)` with this parameterization's scaling."""
         in_size, out_size = sizes
-        scaling = self.scaling(role, in_size, width, depth)
+        scaling = self._known_scaling(role, in_size, width, depth)
         weight = scaling.draw((out_size, in_size), key)
         return Linear(weight, scaling.multiplier, scaling.learning_rate)
 
@@ -77,13 +98,35 @@ class Parameterization(eqx.Module):
         Every output sees `fan_in = in_channels * kernel^2` inputs.
         """
         channels, _ = sizes
-        scaling = self.scaling(role, channels * kernel**2, width, depth)
+        scaling = self._known_scaling(role, channels * kernel**2, width, depth)
         weight = scaling.draw((kernel, kernel, *sizes), key)
         return Convolution(weight, scaling.multiplier, scaling.learning_rate, stride)
+
+    def embedding(
+        self, count: int, added: int, width: int, depth: int, key: PRNGKeyArray
+    ) -> Embedding:
+        """An `Embedding` of `count` vectors of size `width`, one of `added` that are summed."""
+        scaling = self._known_scaling(Role.EMBEDDING, added, width, depth)
+        weight = scaling.draw((count, width), key)
+        return Embedding(weight, scaling.multiplier, scaling.learning_rate)
+
+    def _known_scaling(self, role: Role, fan_in: int, width: int, depth: int) -> Scaling:
+        # Asked for by name: a branch of `scaling` that is meant for all other weights would
+        # silently scale the logits of attention too.
+        if role not in self.roles:
+            known = ", ".join(each.value for each in Role if each in self.roles)
+            raise ValueError(
+                f"the parameterization {type(self).__name__} does not know the role "
+                f"{role.value!r}, only {known}: handle Role.{role.name} in its method scaling and "
+                "add it to the class's attribute roles."
+            )
+        return self.scaling(role, fan_in, width, depth)
 
 
 class Standard(Parameterization):
     """Multiplier 1, initial standard deviation `gain / sqrt(fan_in)`.
+
+    The logits of attention are multiplied by `1 / sqrt(fan_in)` of a head.
 
     **Fields**: `gain`, positive and finite, or `ValueError` is raised. 1 keeps the size of linear
     activities; `sqrt(2)` makes up for the half of the variance that a ReLU takes away, and
@@ -93,9 +136,10 @@ class Standard(Parameterization):
     fx.Standard(gain=2**0.5)
     ```
 
-    Source of the gain: He et al. (2015).
+    Source of the gain: He et al. (2015); of the logits' factor: Vaswani et al. (2017).
     """
 
+    roles: ClassVar[frozenset[Role]] = frozenset(Role)
     gain: float = eqx.field(static=True, default=1.0, converter=float)
 
     def __check_init__(self) -> None:
@@ -106,7 +150,8 @@ class Standard(Parameterization):
             )
 
     def scaling(self, role: Role, fan_in: int, width: int, depth: int) -> Scaling:
-        return Scaling(1.0, self.gain / math.sqrt(fan_in), 1.0)
+        multiplier = 1 / math.sqrt(fan_in) if role is Role.ATTENTION else 1.0
+        return Scaling(multiplier, self.gain / math.sqrt(fan_in), 1.0)
 
 
 class NTK(Parameterization):
@@ -114,6 +159,8 @@ class NTK(Parameterization):
 
     Source: Jacot et al. (2018).
     """
+
+    roles: ClassVar[frozenset[Role]] = frozenset(Role)
 
     def scaling(self, role: Role, fan_in: int, width: int, depth: int) -> Scaling:
         return Scaling(1 / math.sqrt(fan_in), 1.0, 1.0)
@@ -126,17 +173,21 @@ class MuPC(Parameterization):
 
     * input `1 / sqrt(fan_in)`,
     * hidden `1 / sqrt(fan_in)`, on a residual branch `1 / sqrt(fan_in * depth)`,
-    * output `1 / (gamma_0 * fan_in)`.
+    * output `1 / (gamma_0 * fan_in)`,
+    * logits of attention `1 / fan_in`, a residual branch of several maps `1 / depth`.
 
-    `depth` counts weight layers. The `fan_in` of a convolution is `in_channels * kernel^2`, and the
-    width of a convolutional network its channels in the first stage. `gamma_0` (positive) moves
-    between the lazy (small) and the rich (large) regime. Learning-rate scales are those for Adam,
-    `1 / sqrt(width * depth)` on residual branches and `1 / sqrt(width)` elsewhere (see
-    `fx.scale_learning_rates`).
+    Embeddings have the initial standard deviation 0.02 and the multiplier 1. `depth` counts weight
+    layers, in a transformer its blocks. The `fan_in` of a convolution is `in_channels * kernel^2`,
+    and the width of a convolutional network its channels in the first stage. `gamma_0` (positive)
+    moves between the lazy (small) and the rich (large) regime. Learning-rate scales are those for
+    Adam, `1 / sqrt(width * depth)` on residual branches of one map and `1 / sqrt(width)` elsewhere
+    (see `fx.scale_learning_rates`): the factor `1 / depth` of a branch of several maps needs no
+    more.
 
     Source: Innocenti et al. (2025), arXiv 2505.13124; learning rates arXiv 2602.07697.
     """
 
+    roles: ClassVar[frozenset[Role]] = frozenset(Role)
     gamma_0: float = eqx.field(static=True, default=1.0)
 
     def __check_init__(self) -> None:
@@ -149,6 +200,12 @@ class MuPC(Parameterization):
             return Scaling(1 / math.sqrt(fan_in * depth), 1.0, rate / math.sqrt(depth))
         if role is Role.OUTPUT:
             return Scaling(1 / (self.gamma_0 * fan_in), 1.0, rate)
+        if role is Role.EMBEDDING:
+            return Scaling(1.0, 0.02, rate)
+        if role is Role.ATTENTION:
+            return Scaling(1 / fan_in, 1.0, rate)
+        if role is Role.BRANCH:
+            return Scaling(1 / depth, 1.0, rate)
         return Scaling(1 / math.sqrt(fan_in), 1.0, rate)
 
 
@@ -157,7 +214,7 @@ def scale_learning_rates(
 ) -> optax.GradientTransformation:
     """An optimizer whose learning rate on every weight is scaled as its parameterization asks.
 
-    Multiplies the updates of the weight of each `Linear` and `Convolution` by its
+    Multiplies the updates of the weight of each `Linear`, `Convolution` and `Embedding` by its
     `learning_rate_scale`; others (a normalization's scale and offset) stay as they are. Under
     `MuPC` and Adam this keeps one base rate good over widths and depths. `fx.fit` uses the
     optimizer it is given: wrap it first. The scales are read off the updates' own layers.

@@ -226,7 +226,7 @@ def test_cache_folder_is_the_users():
 
 
 def test_names():
-    assert data.names() == ("digits", "mnist", "fashion-mnist", "cifar10")
+    assert data.names() == ("digits", "mnist", "fashion-mnist", "cifar10", "tiny-shakespeare")
 
 
 @pytest.mark.parametrize(

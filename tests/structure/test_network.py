@@ -511,7 +511,7 @@ LEVELS = (
     ("structure", "layers", "problem", "arrival", "rescaling"),
     ("local_energy",),
     ("parameterization", "inference", "learning", "strength"),
-    ("models", "diagnostics"),
+    ("models", "diagnostics", "generation"),
     ("training", "theory"),
     ("report",),
     ("job",),

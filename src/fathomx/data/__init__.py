@@ -12,6 +12,9 @@ The named sets:
 - `mnist`: 70,000 handwritten digits of 28x28 pixels.
 - `fashion-mnist`: 70,000 pictures of clothing of 28x28 pixels.
 - `cifar10`: 60,000 color photographs of 32x32 pixels; needs `pip install "fathomx[images]"`.
+- `tiny-shakespeare`: 1,115,394 characters of plays, as windows of tokens (a `Text`).
+
+`text` reads any text file as a `Text`.
 
 Example:
     >>> from fathomx import data
@@ -25,5 +28,6 @@ from fathomx.data._augmentation import CropAndFlip
 from fathomx.data._dataset import Dataset, Part
 from fathomx.data._idx import DataError
 from fathomx.data._named import load, names
+from fathomx.data._text import Text, text
 
-__all__ = ["CropAndFlip", "DataError", "Dataset", "Part", "load", "names"]
+__all__ = ["CropAndFlip", "DataError", "Dataset", "Part", "Text", "load", "names", "text"]

@@ -6,7 +6,7 @@ import math
 import operator
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import Any, NamedTuple, SupportsIndex
+from typing import Any, ClassVar, NamedTuple, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,8 +16,9 @@ class Part(NamedTuple):
     """One part of a data set: inputs and their labels, in the same order.
 
     Attributes:
-        inputs: float32, shape `(n, ...)`, C-contiguous once inside a `Dataset`.
-        labels: int32, shape `(n,)`, each from 0 to `classes - 1`.
+        inputs: float32, shape `(n, ...)`, C-contiguous once inside a `Dataset`; int32 tokens
+            inside a `Text`.
+        labels: int32, shape `(n,)`, each from 0 to `classes - 1`; `(n, context)` inside a `Text`.
 
     Example:
         >>> from fathomx import data
@@ -26,7 +27,7 @@ class Part(NamedTuple):
         True
     """
 
-    inputs: NDArray[np.float32]
+    inputs: NDArray[Any]
     labels: NDArray[np.int32]
 
 
@@ -77,6 +78,10 @@ class Dataset:
     image_shape: tuple[int, ...] = ()
     augmentation: Callable[[Any, Any], Any] | None = None
 
+    # What inputs are converted to, and how many of their axes have a label at every place.
+    _input_type: ClassVar[Any] = np.float32
+    _labelled_axes: ClassVar[int] = 0
+
     def __post_init__(self) -> None:
         if not isinstance(self.name, str) or not self.name:
             raise ValueError(
@@ -92,7 +97,7 @@ class Dataset:
         # The class is frozen, so normalized values are set past its own __setattr__.
         object.__setattr__(self, "classes", classes)
         for title in ("train", "validation", "test"):
-            part = _checked_part(self.name, title, getattr(self, title), classes)
+            part = self._checked_part(title)
             object.__setattr__(self, title, part)
             if part.inputs.shape[1:] != self.input_shape:
                 raise ValueError(
@@ -107,6 +112,24 @@ class Dataset:
                 "function of images and a random key: pass one, such as "
                 "fathomx.data.CropAndFlip(), or None."
             )
+
+    def _checked_part(self, title: str) -> Part:
+        where = f"the {title} part of data set {self.name!r}"
+        part: Any = getattr(self, title)
+        if not isinstance(part, (tuple, list)) or len(part) != 2:
+            raise ValueError(
+                f"{where} was a {type(part).__name__}, expected a pair of arrays: "
+                "pass Part(inputs, labels)."
+            )
+        inputs, labels = (
+            _array(f"{what} of {where}", values)
+            for what, values in zip(("inputs", "labels"), part, strict=True)
+        )
+        _check_shapes(where, inputs, labels, self._labelled_axes)
+        return Part(
+            _checked_inputs(where, inputs, self._input_type),
+            _checked_labels(where, labels, self.classes),
+        )
 
     def _checked_image_shape(self) -> tuple[int, ...]:
         given: Any = self.image_shape
@@ -242,15 +265,7 @@ def _positive(value: SupportsIndex) -> int | None:
     return number if number >= 1 else None
 
 
-def _checked_part(name: str, title: str, part: Any, classes: int) -> Part:
-    where = f"the {title} part of data set {name!r}"
-    if not isinstance(part, (tuple, list)) or len(part) != 2:
-        raise ValueError(
-            f"{where} was a {type(part).__name__}, expected a pair of arrays: "
-            "pass Part(inputs, labels)."
-        )
-    inputs, labels = _array(f"inputs of {where}", part[0]), _array(f"labels of {where}", part[1])
-    _check_shapes(where, inputs, labels)
+def _checked_labels(where: str, labels: NDArray[Any], classes: int) -> NDArray[np.int32]:
     if labels.dtype.kind not in "iu":
         raise ValueError(
             f"{where} has labels of dtype {labels.dtype}, expected integers: "
@@ -262,20 +277,27 @@ def _checked_part(name: str, title: str, part: Any, classes: int) -> Part:
             f"{where} has labels from {low} to {high}, expected 0 to {classes - 1} for "
             f"classes={classes}: renumber the labels from 0 or pass the true number of classes."
         )
-    if inputs.dtype.kind not in "fiub":
+    return np.ascontiguousarray(labels, dtype=np.int32)
+
+
+def _checked_inputs(where: str, inputs: NDArray[Any], wanted: Any) -> NDArray[Any]:
+    name = np.dtype(wanted).name
+    whole = np.dtype(wanted).kind == "i"
+    if inputs.dtype.kind not in ("iu" if whole else "fiub"):
+        expected = "integers" if whole else "real numbers"
         raise ValueError(
-            f"{where} has inputs of dtype {inputs.dtype}, expected real numbers: "
-            "convert them, such as with inputs.astype('float32')."
+            f"{where} has inputs of dtype {inputs.dtype}, expected {expected}: "
+            f"convert them, such as with inputs.astype('{name}')."
         )
     with np.errstate(over="ignore"):
-        values = np.ascontiguousarray(inputs, dtype=np.float32)
+        values = np.ascontiguousarray(inputs, dtype=wanted)
     # A NaN or an infinity reaches the minimum or the maximum, with no array of flags.
     if not (np.isfinite(values.min()) and np.isfinite(values.max())):
         raise ValueError(
-            f"{where} has NaN or infinite inputs, expected finite float32 values: "
+            f"{where} has NaN or infinite inputs, expected finite {name} values: "
             "remove or replace those values before building the data set."
         )
-    return Part(values, np.ascontiguousarray(labels, dtype=np.int32))
+    return values
 
 
 def _array(what: str, values: Any) -> NDArray[Any]:
@@ -288,8 +310,15 @@ def _array(what: str, values: Any) -> NDArray[Any]:
         ) from error
 
 
-def _check_shapes(where: str, inputs: NDArray[Any], labels: NDArray[Any]) -> None:
-    if inputs.ndim < 2 or labels.ndim != 1:
+def _check_shapes(
+    where: str, inputs: NDArray[Any], labels: NDArray[Any], labelled_axes: int
+) -> None:
+    if labelled_axes and (inputs.ndim != 1 + labelled_axes or labels.shape != inputs.shape):
+        raise ValueError(
+            f"{where} has inputs of shape {inputs.shape} and labels of shape {labels.shape}, "
+            "expected (n, context) for both: pass one label for each token."
+        )
+    if not labelled_axes and (inputs.ndim < 2 or labels.ndim != 1):
         raise ValueError(
             f"{where} has inputs of shape {inputs.shape} and labels of shape {labels.shape}, "
             "expected (n, ...) with at least two axes and (n,): reshape them, such as with "

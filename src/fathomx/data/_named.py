@@ -21,12 +21,16 @@ from fathomx.data._augmentation import CropAndFlip
 from fathomx.data._dataset import Dataset, Part
 from fathomx.data._idx import DataError, parse_idx, read_bytes
 from fathomx.data._parquet import ImageFile, read_images, require_decoders
+from fathomx.data._text import Text, read_text
 
 _ENVIRONMENT = "FATHOMX_DATA"
 # Seconds to connect, and seconds without a byte: an offline machine must hear of it soon.
 _TIMEOUT = (5.0, 20.0)
 # Splits are the permutations of numpy's default generator with this seed.
 _SEED = 0
+
+# Tokens in a window of a text, unless `load` is told.
+_CONTEXT = 64
 
 _TRAIN_IMAGES = "train-images-idx3-ubyte.gz"
 _TRAIN_LABELS = "train-labels-idx1-ubyte.gz"
@@ -53,13 +57,25 @@ class _Source:
 
 
 @dataclass(frozen=True, kw_only=True)
-class _IdxSource(_Source):
-    """A data set published as four idx files, with the sha256 of each file."""
+class _HashedSource(_Source):
+    """A data set of which the sha256 of every file is published."""
 
     sha256: Mapping[str, str]
 
     def file_sha256(self, file: str) -> str | None:
         return self.sha256[file]
+
+
+@dataclass(frozen=True, kw_only=True)
+class _IdxSource(_HashedSource):
+    """A data set published as four idx files, with the sha256 of each file."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class _TextSource(_HashedSource):
+    """A data set published as one text file, with its sha256."""
+
+    file: str
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -109,8 +125,17 @@ _CIFAR10 = _ParquetSource(
     ),
 )
 
+_TINY_SHAKESPEARE = _TextSource(
+    name="tiny-shakespeare",
+    home="https://raw.githubusercontent.com/karpathy/char-rnn/master/data/tinyshakespeare/",
+    file="input.txt",
+    sha256={"input.txt": "86c4e6aa9db7c042ec79f339dcb96d42b0075e16b8fc2e86bf0ca57e2dc565ed"},
+)
 
-def load(name: str, *, folder: str | os.PathLike[str] | None = None) -> Dataset:
+
+def load(
+    name: str, *, folder: str | os.PathLike[str] | None = None, context: int | None = None
+) -> Dataset:
     """Load a named data set, split into train, validation and test and standardized.
 
     Inputs of gray images are flat float32 vectors, those of color images have the shape
@@ -143,6 +168,12 @@ def load(name: str, *, folder: str | os.PathLike[str] | None = None) -> Dataset:
       report, University of Toronto, 2009; its page states no licence and asks for a citation
       of the report.
 
+    - `tiny-shakespeare`: 1,115,394 characters of plays, 65 different ones, as a `Text`: windows
+      of `context` tokens with the next token as the label at every position, one after the
+      other; the first 90 of 100 characters are for training, the next 5 for validation, the
+      last 5 for test. Public domain. Source: compiled by A. Karpathy for char-rnn,
+      github.com/karpathy/char-rnn.
+
     Each file, such as `mnist/train-images-idx3-ubyte.gz`, is taken from the first of these
     that has it: `folder`, or the folder that the environment variable `FATHOMX_DATA` names
     if `folder` is None; the user's cache, `pooch.os_cache("fathomx")`; the public home of
@@ -158,13 +189,16 @@ def load(name: str, *, folder: str | os.PathLike[str] | None = None) -> Dataset:
     Args:
         name: one of `names()`.
         folder: a folder that holds `mnist/` and the like; relative paths and `~` are allowed.
+        context: of texts only, the number of tokens in a window; 64 if it is None.
 
     Returns:
         The `Dataset`, with C-contiguous float32 inputs of shape `(n, 64)`, `(n, 784)` or
-        `(n, 32, 32, 3)` and int32 labels of shape `(n,)`.
+        `(n, 32, 32, 3)` and int32 labels of shape `(n,)`, or the `Text`, with int32 inputs and
+        labels of shape `(n, context)`.
 
     Raises:
-        ValueError: if `name` is none of `names()`.
+        ValueError: if `name` is none of `names()`, if `context` is given for images, or is not
+            an integer of at least 1 that fits into the text.
         DataError: if a file is corrupted or truncated, or is missing and cannot be fetched.
         ImportError: for `cifar10`, if pyarrow or Pillow is not installed.
 
@@ -180,16 +214,23 @@ def load(name: str, *, folder: str | os.PathLike[str] | None = None) -> Dataset:
             f"no data set is named {name!r}: {nearest}the names are "
             f"{', '.join(repr(known) for known in names())}."
         )
-    return _REGISTRY[name](folder)
+    if context is None:
+        return _REGISTRY[name](folder)
+    if name not in _TEXTS:
+        raise ValueError(
+            f"context was {context!r}, but data set {name!r} is no text: leave it out, or load "
+            f"{' or '.join(_TEXTS)}."
+        )
+    return _load_text(_TEXTS[name], folder, context)
 
 
 def names() -> tuple[str, ...]:
-    """The names that `load` knows, smallest data set first.
+    """The names that `load` knows: images, smallest data set first, then texts.
 
     Example:
         >>> from fathomx import data
         >>> data.names()
-        ('digits', 'mnist', 'fashion-mnist', 'cifar10')
+        ('digits', 'mnist', 'fashion-mnist', 'cifar10', 'tiny-shakespeare')
     """
     return tuple(_REGISTRY)
 
@@ -236,6 +277,13 @@ def _load_parquet(source: _ParquetSource, folder: str | os.PathLike[str] | None)
     return _split(
         source, train, test, image_shape=shape, channels=shape[-1], augmentation=CropAndFlip()
     )
+
+
+def _load_text(
+    source: _TextSource, folder: str | os.PathLike[str] | None, context: int = _CONTEXT
+) -> Text:
+    path, content = _read_checked(source, source.file, folder)
+    return read_text(source.name, path, content, context)
 
 
 def _split(
@@ -300,6 +348,14 @@ def _read(
     source: _IdxSource, file: str, folder: str | os.PathLike[str] | None
 ) -> NDArray[np.uint8]:
     """One idx file of a data set, found or fetched, checked, parsed."""
+    path, content = _read_checked(source, file, folder)
+    return parse_idx(content, path)
+
+
+def _read_checked(
+    source: _HashedSource, file: str, folder: str | os.PathLike[str] | None
+) -> tuple[Path, bytes]:
+    """One file of a data set, found or fetched, and its bytes, which have the published sha256."""
     path = _locate(source, file, folder)
     content = read_bytes(path)
     if hashlib.sha256(content).hexdigest() != source.sha256[file]:
@@ -308,7 +364,7 @@ def _read(
             f"{len(content)} bytes do not have the published sha256): delete it and load the "
             "data set again, or put a fresh copy in its place."
         )
-    return parse_idx(content, path)
+    return path, content
 
 
 def _locate(source: _Source, file: str, folder: str | os.PathLike[str] | None) -> Path:
@@ -370,10 +426,12 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
         logger.setLevel(level)
 
 
+_TEXTS = {_TINY_SHAKESPEARE.name: _TINY_SHAKESPEARE}
 # One more data set is one more entry: a name and a function from a folder to a Dataset.
 _REGISTRY: dict[str, Callable[[str | os.PathLike[str] | None], Dataset]] = {
     "digits": _load_digits,
     "mnist": partial(_load_idx, _MNIST),
     "fashion-mnist": partial(_load_idx, _FASHION_MNIST),
     "cifar10": partial(_load_parquet, _CIFAR10),
+    **{name: partial(_load_text, source) for name, source in _TEXTS.items()},
 }

@@ -76,7 +76,9 @@ def fit(
     * `seed`: the same seed gives the same run, bit for bit, on the same machine.
     * `observers`: who is told about the run (`fathomx.training.Observer`): run folders, progress.
 
-    What the numbers mean: `unsettled` is the median over the last epoch's steps of the batch's
+    What the numbers mean: a loss is the mean over examples of the output energy at precision 1, a
+    sum over positions where there is a label at each (tokens); an accuracy is the mean over
+    examples and positions. `unsettled` is the median over the last epoch's steps of the batch's
     median, and the largest of all; `cosine_to_backprop` and `pc_strength` are taken on one fixed
     batch of training examples with the weights at the end of the epoch, the strength at the output
     precision that the rule uses there (1 for backprop) and with random signs of its own;
@@ -123,10 +125,11 @@ def _plan(network: Network, data: Dataset, epochs: int, batch_size: int) -> Plan
             f"the examples of {data.name!r} have shape {data.train.inputs.shape[1:]}, but the "
             f"network's input takes {network.input_shape}; build the network for this data set."
         )
-    if network.output_shape != (data.classes,):
+    predicted = (*data.train.labels.shape[1:], data.classes)
+    if network.output_shape != predicted:
         raise ValueError(
             f"{data.name!r} has {data.classes} classes, but node {network.output.name!r} predicts "
-            f"{network.output_shape}; build the network with out_size={data.classes}."
+            f"{network.output_shape}; build the network so that it predicts {predicted}."
         )
     return Plan(epochs, size // batch_size, batch_size, network.labels)
 
@@ -403,12 +406,14 @@ def _score(network: Network, input: Array, labels: Array, count: Array) -> tuple
     prediction = network.unroll(None, problem.input)[network.output.name]
     counted = jnp.arange(len(labels)) < count
     hits = jnp.argmax(prediction, axis=-1) == labels
-    return jnp.sum(problem.loss(prediction) * counted), jnp.sum(hits & counted)
+    # Of labels at many positions, the part of them that is met.
+    hits = hits.reshape(len(labels), -1).mean(axis=1)
+    return jnp.sum(problem.loss(prediction) * counted), jnp.sum(hits * counted)
 
 
 def score(network: Network, part: Part) -> tuple[float, float]:
     """Mean loss (output energy at precision 1) and accuracy of the feedforward prediction."""
-    loss, hits, size = 0.0, 0, len(part.labels)
+    loss, hits, size = 0.0, 0.0, len(part.labels)
     for begin in range(0, size, _SCORED_AT_ONCE):
         # The last batch is padded, so that parts of any size share one compiled program.
         taken = np.minimum(np.arange(begin, begin + _SCORED_AT_ONCE), size - 1)
@@ -416,7 +421,7 @@ def score(network: Network, part: Part) -> tuple[float, float]:
         some_loss, some_hits = _score(
             network, jnp.asarray(part.inputs[taken]), jnp.asarray(part.labels[taken]), count
         )
-        loss, hits = loss + float(some_loss), hits + int(some_hits)
+        loss, hits = loss + float(some_loss), hits + float(some_hits)
     return loss / size, hits / size
 
 
