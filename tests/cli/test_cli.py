@@ -444,8 +444,11 @@ def test_resume_goes_to_the_same_end_and_no_further(run, stopped, tmp_path):
 def test_sigint_in_a_real_process(run, tmp_path):
     """Ctrl-C: exit code 130, how to continue, and the same weights after continuing."""
     options = [*BACKPROP, "--epochs", "150", "--out"]
+    # A process that was started in the background may have been told to ignore Ctrl-C.
+    heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
+    python, flag, program = PROGRAM
     process = subprocess.Popen(
-        [*PROGRAM, "train", *options, "stopped"],
+        [python, flag, heed + program, "train", *options, "stopped"],
         cwd=tmp_path,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
