@@ -46,6 +46,11 @@ def test_unknown_names_are_refused_with_the_nearest():
         Selection(methods=("z",)).cells(NETWORKS, METHODS)
 
 
+def test_negative_seeds_are_refused():
+    with pytest.raises(ValueError, match="a seed must be an integer of at least 0, not -1"):
+        Selection(seeds=(0, -1)).cells(NETWORKS, METHODS)
+
+
 def test_file_names_are_plain_and_differ():
     names = {Cell(n, m, s).file for n in NETWORKS for m in METHODS for s in (0, 1)}
     assert len(names) == 8

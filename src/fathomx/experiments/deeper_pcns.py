@@ -25,9 +25,8 @@ from fathomx import data as data_sets
 from fathomx.data import Dataset, Part
 from fathomx.diagnostics import energy_balance
 from fathomx.experiments.figures import draw_accuracies, draw_energies
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection
+from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
 from fathomx.inference import ErrorDescent, GaussNewton, StateDescent, infer
-from fathomx.layers import unknown
 from fathomx.learning import (
     Backprop,
     Equilibrium,
@@ -236,9 +235,7 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
     `results.csv` (a line per run), `results.md` (means and spreads), `accuracy.png`,
     `energy.png`. Raises `ValueError` for an unknown scale, network or method.
     """
-    if scale not in SCALES:
-        raise ValueError(unknown("scale", scale, SCALES))
-    size = SCALES[scale]
+    size = chosen_scale(scale, SCALES)
     data = data_sets.load("cifar10")
     rules = {name: repr(method.rule(0)) for name, method in METHODS.items()}
     comparison = Comparison(

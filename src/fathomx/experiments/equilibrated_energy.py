@@ -25,14 +25,13 @@ from jaxtyping import Array
 
 from fathomx import data as data_sets
 from fathomx.data import Dataset
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection
+from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
 from fathomx.inference import ErrorDescent, Exact, GaussNewton, Solver, StateDescent, infer
-from fathomx.layers import unknown
 from fathomx.learning import Equilibrium
 from fathomx.models import mlp
 from fathomx.network import Network
 from fathomx.parameterization import Standard
-from fathomx.problem import Problem
+from fathomx.problem import Problem, predict
 from fathomx.report.style import COLORS, FAINT, legend, legend_key, new_figure, save, set_title
 from fathomx.theory import equilibrated_energy
 from fathomx.training.observer import plain
@@ -109,9 +108,7 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
     `results.csv` (a line per run), `results.md` (means and spreads), `energy.png`. Raises
     `ValueError` for an unknown scale, network or method.
     """
-    if scale not in SCALES:
-        raise ValueError(unknown("scale", scale, SCALES))
-    size = SCALES[scale]
+    size = chosen_scale(scale, SCALES)
     comparison = Comparison(
         networks=dict.fromkeys(NETWORKS, size.seeds),
         methods=tuple(METHODS),
@@ -121,7 +118,7 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
         columns=COLUMNS,
         draw=_draw,
     )
-    return comparison.complete(comparison.begin(folder, selection), selection, say)
+    return comparison.reproduce(folder, selection, say)
 
 
 def _outcome(row: dict[str, Any]) -> str:
@@ -170,7 +167,7 @@ def _train(chain: Chain, seed: int, scale: Scale) -> Iterator[Checkpoint]:
     probe = jnp.asarray(data.validation.inputs[: scale.examples], float)
     wanted = jax.nn.one_hot(data.validation.labels[: scale.examples], data.classes, dtype=float)
 
-    drawn = mlp(
+    network = mlp(
         inputs.shape[-1],
         data.classes,
         width=scale.width,
@@ -180,7 +177,6 @@ def _train(chain: Chain, seed: int, scale: Scale) -> Iterator[Checkpoint]:
         parameterization=Standard(gain=3**-0.5),
         key=jax.random.key(seed),
     )
-    network = jax.tree.map(lambda a: jnp.asarray(a, float) if eqx.is_inexact_array(a) else a, drawn)
     rule, optimizer = Equilibrium(Exact(), output_precision=1.0), optax.adam(scale.learning_rate)
     state = rule.init_optimizer(optimizer, network)
     yield Checkpoint(0, Problem(network, probe, wanted))
@@ -211,7 +207,7 @@ def _learn(
 
 @eqx.filter_jit
 def _measure(problem: Problem, solver: Solver) -> dict[str, Array]:
-    prediction = problem.network.unroll(None, problem.input)[problem.network.output.name]
+    prediction = predict(problem.network, problem.input)
     relaxed = infer(problem, solver)
     theory = equilibrated_energy(problem.network, problem.input, problem.target)
     return {

@@ -12,12 +12,20 @@ import statistics
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from fathomx.layers import unknown
 from fathomx.training.run_folder import RunFolderError, read_json, write_json, write_text
 
 Say = Callable[[str], None]
+Scale = TypeVar("Scale")
+
+
+def chosen_scale(name: str, scales: Mapping[str, Scale]) -> Scale:
+    """The scale of this name; `ValueError` with the nearest one if there is none."""
+    if name not in scales:
+        raise ValueError(unknown("scale", name, scales))
+    return scales[name]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,7 +55,7 @@ class Selection:
         """The cells chosen of those that networks, with their seeds, and methods make.
 
         Seed by seed, so that a comparison that is stopped has whole seeds. Raises `ValueError` for
-        names that the grid does not have.
+        names that the grid does not have, and for negative seeds.
         """
         for kind, chosen, valid in (
             ("network", self.networks, tuple(networks)),
@@ -56,6 +64,9 @@ class Selection:
             for name in chosen:
                 if name not in valid:
                     raise ValueError(unknown(kind, name, valid))
+        for seed in self.seeds:
+            if seed < 0:
+                raise ValueError(f"a seed must be an integer of at least 0, not {seed}.")
         seeds = self.seeds or sorted({seed for own in networks.values() for seed in own})
         return [
             Cell(network, method, seed)
@@ -171,6 +182,10 @@ class Comparison:
         """The rows that are there; refuses unknown names before anything is written."""
         selection.cells(self.networks, self.methods)
         return Rows(folder, self.configuration)
+
+    def reproduce(self, folder: Path, selection: Selection, say: Say) -> Path:
+        """Continues or begins the comparison in a folder, and returns the path of the table."""
+        return self.complete(self.begin(folder, selection), selection, say)
 
     def complete(self, rows: Rows, selection: Selection, say: Say) -> Path:
         """Runs what is missing, says what came out, and returns the path of the table."""

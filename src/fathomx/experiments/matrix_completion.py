@@ -25,8 +25,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection
-from fathomx.layers import unknown
+from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
 from fathomx.models import mlp
 from fathomx.network import Network, split
 from fathomx.problem import Problem, predict
@@ -102,7 +101,7 @@ class ObservedLoss(Objective):
 
     def residual(self, problem: Problem) -> Float[Array, "batch outputs"]:
         """Target less prediction, zero where nothing is observed."""
-        prediction = problem.network.unroll(None, problem.input)[problem.network.output.name]
+        prediction = predict(problem.network, problem.input)
         return jnp.where(self.observed, problem.target - prediction, 0)
 
     def __call__(self, network: Network) -> Float[Array, ""]:
@@ -168,9 +167,7 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
     `results.csv` (a line per run), `results.md` (means and spreads), `loss.png`,
     `initialization.png`. Raises `ValueError` for an unknown scale, network or method.
     """
-    if scale not in SCALES:
-        raise ValueError(unknown("scale", scale, SCALES))
-    size = SCALES[scale]
+    size = chosen_scale(scale, SCALES)
     comparison = Comparison(
         networks=dict.fromkeys(NETWORKS, size.seeds),
         methods=tuple(METHODS),
@@ -183,7 +180,7 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
         columns=COLUMNS,
         draw=_draw,
     )
-    return comparison.complete(comparison.begin(folder, selection), selection, say)
+    return comparison.reproduce(folder, selection, say)
 
 
 def _outcome(row: dict[str, Any]) -> str:
@@ -227,10 +224,7 @@ def start_network(scale: Scale, start: Start, seed: int) -> Network:
         activation="linear",
         key=key,
     )
-    wide = jax.tree.map(
-        lambda a: jnp.asarray(a, float) if eqx.is_inexact_array(a) else a, origin(network)
-    )
-    return nearby(wide, start.deviation, key)
+    return nearby(origin(network), start.deviation, key)
 
 
 class Record(eqx.Module):

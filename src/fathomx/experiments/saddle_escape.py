@@ -26,9 +26,9 @@ from jaxtyping import Array
 
 from fathomx import data as data_sets
 from fathomx.data import Dataset
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection
+from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
 from fathomx.inference import Exact, GaussNewton, Solver, infer
-from fathomx.layers import Convolution, Linear, activation_function, unknown
+from fathomx.layers import Convolution, Linear, activation_function, linear
 from fathomx.learning import Backprop, Equilibrium, LearningRule
 from fathomx.models import mlp
 from fathomx.network import Network, Node
@@ -176,8 +176,8 @@ def convolutional(channels: int, activation: str) -> Network:
         return Convolution(jnp.zeros((3, 3, taken, given)), stride=stride)
 
     twice = 2 * channels
-    second = _Activated(kernel(channels, twice, 2), phi, jnp.asarray)
-    third = _Activated(kernel(twice, twice, 1), phi, jnp.asarray)
+    second = _Activated(kernel(channels, twice, 2), phi, linear)
+    third = _Activated(kernel(twice, twice, 1), phi, linear)
     readout = _Activated(Linear(jnp.zeros((10, 49 * twice))), phi, jnp.ravel)
     nodes = [
         Node("first", kernel(1, channels, 2)),
@@ -317,9 +317,7 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
     predictive coding, seed by seed), `escape.png`. Raises `ValueError` for an unknown scale,
     network or method.
     """
-    if scale not in SCALES:
-        raise ValueError(unknown("scale", scale, SCALES))
-    size = SCALES[scale]
+    size = chosen_scale(scale, SCALES)
     described = {name: dataclasses.asdict(setting) for name, setting in NETWORKS.items()}
     solvers = {name: repr(setting.solver) for name, setting in NETWORKS.items()}
     data = data_sets.load("mnist")
@@ -333,7 +331,7 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
         columns=COLUMNS,
         draw=lambda found, into: _report(found, into, size),
     )
-    return comparison.complete(comparison.begin(folder, selection), selection, say)
+    return comparison.reproduce(folder, selection, say)
 
 
 def _outcome(row: dict[str, Any]) -> str:

@@ -20,9 +20,8 @@ from jaxtyping import Array
 
 from fathomx import data as data_sets
 from fathomx import theory
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection
+from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
 from fathomx.inference import GaussNewton, infer
-from fathomx.layers import unknown
 from fathomx.models import mlp
 from fathomx.network import Network
 from fathomx.problem import Problem
@@ -86,9 +85,7 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
     saddle), `spectra.png` (all eigenvalues at the origin, toy data) and `chains.png` (landscapes of
     chains of single units). Raises `ValueError` for an unknown scale, network or method.
     """
-    if scale not in SCALES:
-        raise ValueError(unknown("scale", scale, SCALES))
-    size = SCALES[scale]
+    size = chosen_scale(scale, SCALES)
     names = [f"{a}, {n} layers, {d}" for d in size.data for a in ACTIVATIONS for n in size.layers]
     comparison = Comparison(
         networks={name: size.seeds for name in names},

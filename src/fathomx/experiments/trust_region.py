@@ -28,8 +28,7 @@ from jaxtyping import Array, Float
 
 from fathomx import data as data_sets
 from fathomx.data import Dataset
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection
-from fathomx.layers import unknown
+from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
 from fathomx.learning import Backprop
 from fathomx.models import mlp, residual_mlp
 from fathomx.network import Network
@@ -139,9 +138,7 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
     `results.csv` (a line per run), `results.md` (means and spreads), `cosines.png`,
     `displacement.png`. Raises `ValueError` for an unknown scale, network or method.
     """
-    if scale not in SCALES:
-        raise ValueError(unknown("scale", scale, SCALES))
-    size = SCALES[scale]
+    size = chosen_scale(scale, SCALES)
     data = data_sets.load("mnist").flat()
     comparison = Comparison(
         networks=dict.fromkeys(NETWORKS, size.seeds),
@@ -152,7 +149,7 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
         columns=COLUMNS,
         draw=_draw,
     )
-    return comparison.complete(comparison.begin(folder, selection), selection, say)
+    return comparison.reproduce(folder, selection, say)
 
 
 def _draw(found: list[Group], folder: Path) -> None:
