@@ -163,7 +163,7 @@ def has_closed_form(network: Network) -> bool:
 @eqx.filter_jit
 def _closed_form(problem: Problem, chunk: int) -> tuple[Array, Array, Array]:
     matrix = rescaling_matrix(problem, chunk)
-    prediction = problem.network.unroll(None, problem.input)[problem.network.output.name]
+    prediction = predict(problem.network, problem.input)
     residual = (problem.target - prediction).reshape(problem.batch, -1)
     solved = jax.scipy.linalg.solve(matrix, residual.T, assume_a="pos").T
     return matrix, prediction, 0.5 * jnp.sum(residual * solved, axis=1)

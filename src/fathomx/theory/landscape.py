@@ -15,7 +15,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from fathomx.inference import Solver, infer
 from fathomx.network import Network, split
-from fathomx.problem import Problem
+from fathomx.problem import Problem, predict
 from fathomx.theory.equilibrated_energy import (
     energy_around,
     equilibrated_energy,
@@ -66,8 +66,7 @@ class Loss(Objective):
 
     def __call__(self, network: Network) -> Float[Array, ""]:
         problem = Problem(network, self.x, self.y, self.output_precision)
-        prediction = network.unroll(None, problem.input)[network.output.name]
-        return problem.output_energy(prediction).mean()
+        return problem.output_energy(predict(network, problem.input)).mean()
 
 
 class EquilibratedEnergy(Objective):

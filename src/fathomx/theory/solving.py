@@ -55,6 +55,7 @@ def conjugate_gradients(
 
 
 def check_finite(what: str, values: Array) -> None:
+    """Raises `ValueError` for values that are NaN or infinite; not looked at when traced."""
     if isinstance(values, jax.core.Tracer) or np.isfinite(np.asarray(values)).all():
         return
     raise ValueError(

@@ -13,7 +13,7 @@ from jaxtyping import Array, Bool, Float
 from fathomx.energy import Gaussian
 from fathomx.inference import Solver, infer
 from fathomx.network import Network, split
-from fathomx.problem import Problem, Relaxation, weight_gradient
+from fathomx.problem import Problem, Relaxation, predict, weight_gradient
 from fathomx.theory.equilibrated_energy import relaxing_solver
 from fathomx.theory.solving import check_finite, conjugate_gradients
 from fathomx.vector_space import Entries, VectorSpace, zeros_like
@@ -202,7 +202,7 @@ def _loss_gradient(problem: Problem) -> Network:
 
     def loss(learned: Network) -> Array:
         network: Network = eqx.combine(learned, rest)
-        return problem.loss(network.unroll(None, problem.input)[network.output.name]).mean()
+        return problem.loss(predict(network, problem.input)).mean()
 
     gradient: Network = jax.grad(loss)(learned)
     return gradient
