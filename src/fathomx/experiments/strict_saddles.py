@@ -199,7 +199,7 @@ def draw_smallest(found: Sequence[Group], path: Path) -> Path:
         axes.axvline(0, color=FAINT, linewidth=0.8)
         axes.set_xlabel("smallest eigenvalue of the Hessian")
         axes.set_xscale("symlog", linthresh=1e-2)
-        axes.set_xlim(right=5e-3)
+        axes.set_xlim(left=2 * axes.get_xlim()[0], right=5e-3)
         axes.set_title(method, fontsize=10)
     panels[0].set_yticks(range(len(names)), names)
     panels[0].set_ylim(len(names) - 0.4, -0.6)
