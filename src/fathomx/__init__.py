@@ -12,6 +12,7 @@ from fathomx.diagnostics import EnergyBalance as EnergyBalance
 from fathomx.diagnostics import alignment as alignment
 from fathomx.diagnostics import diagnose as diagnose
 from fathomx.diagnostics import energy_balance as energy_balance
+from fathomx.diagnostics import weight_change as weight_change
 from fathomx.energy import Categorical as Categorical
 from fathomx.energy import Energy as Energy
 from fathomx.energy import Gaussian as Gaussian
@@ -40,9 +41,13 @@ from fathomx.network import Stack as Stack
 from fathomx.network import Statistics as Statistics
 from fathomx.network import split as split
 from fathomx.network import weights as weights
+from fathomx.parameterization import ABC as ABC
 from fathomx.parameterization import NTK as NTK
 from fathomx.parameterization import MuPC as MuPC
 from fathomx.parameterization import Parameterization as Parameterization
+from fathomx.parameterization import Power as Power
+from fathomx.parameterization import Role as Role
+from fathomx.parameterization import Scaling as Scaling
 from fathomx.parameterization import Standard as Standard
 from fathomx.parameterization import scale_learning_rates as scale_learning_rates
 from fathomx.precision import Decaying as Decaying

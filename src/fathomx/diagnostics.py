@@ -74,6 +74,24 @@ def node_dot(a: Network, b: Network) -> Float[Array, " nodes"]:
     return jnp.concatenate(rows)
 
 
+def weight_change(before: Network, after: Network) -> Float[Array, " nodes"]:
+    """How far the weights of every node have moved, relative to what they were.
+
+        ||W_after - W_before|| / ||W_before||
+
+    over all weights of a node. Deep networks can score well while most of their nodes stand still:
+    a node far below the median does not learn. NaN for a node without weights, infinite for one
+    whose weights were all zero.
+
+    ```python
+    moved = fx.weight_change(network, result.network)
+    print(moved.min() / jnp.median(moved))
+    ```
+    """
+    change = jax.tree.map(jnp.subtract, weights(after), weights(before))
+    return jnp.sqrt(node_dot(change, change) / node_dot(before, before))
+
+
 def _unit_size(gradient: Network) -> tuple[Network, Array]:
     """The gradient with its largest entry scaled to 1, lest the squares of small ones vanish."""
     leaves = jax.tree.leaves(gradient)

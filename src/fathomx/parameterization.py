@@ -10,6 +10,7 @@ from __future__ import annotations
 import abc
 import enum
 import math
+from collections.abc import Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -18,7 +19,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.layers import Convolution, Embedding, Linear, ScaledWeight
+from fathomx.layers import Convolution, Embedding, Linear, ScaledWeight, unknown
 
 
 class Role(enum.Enum):
@@ -56,7 +57,8 @@ class Parameterization(eqx.Module):
     """Chooses the `Scaling` of every weight; a new one is a subclass with one method.
 
     `roles` are the roles that `scaling` knows: those of perceptrons and convolutional networks
-    unless a subclass says more. A model that needs another raises `ValueError`.
+    unless a subclass says more. A model that needs another raises `ValueError`. `fx.ABC` is a
+    parameterization by a table instead.
 
     Source of the (a, b, c) form: Yang and Hu (2021).
     """
@@ -68,6 +70,10 @@ class Parameterization(eqx.Module):
     @abc.abstractmethod
     def scaling(self, role: Role, fan_in: int, width: int, depth: int) -> Scaling:
         """The scaling of a weight with `fan_in` inputs in a network of that width and depth."""
+
+    def knows(self, role: Role) -> bool:
+        """Whether there is a scaling for this role."""
+        return role in self.roles
 
     def multiplier(self, role: Role, fan_in: int, width: int, depth: int) -> float:
         """The fixed factor for a role without a weight: `ATTENTION` or `BRANCH`."""
@@ -113,14 +119,102 @@ class Parameterization(eqx.Module):
     def _known_scaling(self, role: Role, fan_in: int, width: int, depth: int) -> Scaling:
         # Asked for by name: a branch of `scaling` that is meant for all other weights would
         # silently scale the logits of attention too.
-        if role not in self.roles:
-            known = ", ".join(each.value for each in Role if each in self.roles)
+        if not self.knows(role):
+            known = ", ".join(each.value for each in Role if self.knows(each))
             raise ValueError(
                 f"the parameterization {type(self).__name__} does not know the role "
-                f"{role.value!r}, only {known}: handle Role.{role.name} in its method scaling and "
-                "add it to the class's attribute roles."
+                f"{role.value!r}, only {known}: {self._remedy(role)}."
             )
         return self.scaling(role, fan_in, width, depth)
+
+    def _remedy(self, role: Role) -> str:
+        return (
+            f"handle Role.{role.name} in its method scaling and add it to the class's attribute "
+            "roles"
+        )
+
+
+class Power(NamedTuple):
+    """A power law in the sizes: `coefficient * fan_in^p * width^q * depth^r`.
+
+    **Fields**: `coefficient`, and the exponents `fan_in`, `width` and `depth`.
+
+    ```python
+    fx.Power(fan_in=-0.5, depth=-0.5)  # 1 / sqrt(fan_in * depth)
+    ```
+    """
+
+    coefficient: float = 1.0
+    fan_in: float = 0.0
+    width: float = 0.0
+    depth: float = 0.0
+
+    def __call__(self, fan_in: int, width: int, depth: int) -> float:
+        """Its value at these sizes."""
+        return float(self.coefficient * fan_in**self.fan_in * width**self.width * depth**self.depth)
+
+
+class ABC(Parameterization):
+    """The general form: for every role a power law for each of multiplier, initial scale and rate.
+
+        weight layer = a W,    W ~ Normal(0, b^2) at the beginning,    learning rate times c
+
+    **Arguments**: `table`, from roles (or their names) to triples `(a, b, c)` of `Power`s; a number
+    stands for a constant. Roles that are missing are unknown, and a model that needs one raises
+    `ValueError`; so do coefficients that are negative or not finite, and unknown names.
+
+    Neural tangent with the readout of muPC, for perceptrons:
+
+    ```python
+    inward = fx.Power(fan_in=-0.5)
+    fx.ABC({"input": (inward, 1, 1), "hidden": (inward, 1, 1), "residual": (inward, 1, 1),
+            "output": (fx.Power(fan_in=-1), 1, 1)})
+    ```
+
+    Source: abc-parameterizations, Yang and Hu (2021), arXiv 2011.14522; the exponents of depth are
+    those of arXiv 2505.13124.
+    """
+
+    table: tuple[tuple[Role, tuple[Power, Power, Power]], ...] = eqx.field(static=True)
+
+    def __init__(self, table: Mapping[Role | str, tuple[Power | float | int, ...]]) -> None:
+        self.table = tuple((_role(key), _triple(key, powers)) for key, powers in table.items())
+
+    def knows(self, role: Role) -> bool:
+        return role in dict(self.table)
+
+    def scaling(self, role: Role, fan_in: int, width: int, depth: int) -> Scaling:
+        return Scaling(*(power(fan_in, width, depth) for power in dict(self.table)[role]))
+
+    def _remedy(self, role: Role) -> str:
+        return f"add {role.value!r} to its table"
+
+
+def _role(name: Role | str) -> Role:
+    names = {role.value: role for role in Role}
+    if isinstance(name, str) and name not in names:
+        raise ValueError(unknown("role", name, names))
+    return names[name] if isinstance(name, str) else name
+
+
+def _triple(
+    role: Role | str, powers: tuple[Power | float | int, ...]
+) -> tuple[Power, Power, Power]:
+    name = _role(role).value
+    if len(powers) != 3:
+        raise ValueError(
+            f"the role {name!r} has {len(powers)} entries, not 3: multiplier, initial standard "
+            "deviation and learning-rate scale."
+        )
+    made = [power if isinstance(power, Power) else Power(float(power)) for power in powers]
+    for power in made:
+        if not (all(map(math.isfinite, power)) and power.coefficient >= 0):
+            raise ValueError(
+                f"the role {name!r} has {power}: coefficients must be finite and not negative, "
+                "exponents finite."
+            )
+    multiplier, initial, learning_rate = made
+    return multiplier, initial, learning_rate
 
 
 class Standard(Parameterization):

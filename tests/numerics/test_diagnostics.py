@@ -191,3 +191,20 @@ def test_state_descent_is_diagnosed_as_imbalanced_and_gauss_newton_is_not():
     assert 0.5 < float(well.balance.decay) < 1.5
     np.testing.assert_array_equal(ill.equilibrium.energy, well.equilibrium.energy)
     assert np.median(well.equilibrium.unsettled) < 0.03
+
+
+def test_weights_that_moved_and_weights_that_stood_still():
+    """By hand: one node doubled, one of a stack moved by a known length, the others still."""
+    before = fx.models.mlp(3, 2, width=4, depth=5, key=jax.random.key(0))
+    first, hidden, last = before.nodes
+    weight = hidden.block.linear.weight
+    moved = weight.at[1, 2, 3].add(0.3).at[1, 0, 0].add(-0.4)
+    after = eqx.tree_at(
+        lambda n: (n.nodes[0].function.weight, n.nodes[1].block.linear.weight),
+        before,
+        (2 * first.function.weight, moved),
+    )
+    length = np.linalg.norm(np.asarray(weight[1]))
+    np.testing.assert_allclose(
+        fx.weight_change(before, after), [1.0, 0.0, 0.5 / length, 0.0, 0.0], rtol=1e-6
+    )

@@ -112,6 +112,79 @@ def test_a_parameterization_of_ones_own():
     assert all((np.asarray(w.weight) == 0).all() for w in layers(network))
 
 
+ROLES = tuple(Role)
+SIZES = [(784, 64, 20), (27, 16, 11), (1, 512, 128)]
+
+
+def half(**exponents):
+    return fx.Power(**dict.fromkeys(exponents, -0.5))
+
+
+@pytest.mark.parametrize("sizes", SIZES)
+def test_the_general_form_contains_the_named_ones(sizes):
+    """The published tables, written as power laws."""
+    inward, rate = fx.Power(fan_in=-0.5), fx.Power(width=-0.5)
+    tables = {
+        fx.Standard(): {
+            **{role: (1, inward, 1) for role in ROLES},
+            "attention": (inward, inward, 1),
+        },
+        fx.NTK(): {role: (inward, 1, 1) for role in ROLES},
+        fx.MuPC(gamma_0=4.0): {
+            "input": (inward, 1, rate),
+            "hidden": (inward, 1, rate),
+            "residual": (
+                fx.Power(fan_in=-0.5, depth=-0.5),
+                1,
+                fx.Power(width=-0.5, depth=-0.5),
+            ),
+            "output": (fx.Power(0.25, fan_in=-1), 1, rate),
+            "embedding": (1, 0.02, rate),
+            "attention": (fx.Power(fan_in=-1), 1, rate),
+            "branch": (fx.Power(depth=-1), 1, rate),
+        },
+    }
+    for named, table in tables.items():
+        # Roles may be given by name or as themselves, the later entry of a role counting.
+        general = fx.ABC({Role(r) if isinstance(r, str) else r: p for r, p in table.items()})
+        for role in ROLES:
+            np.testing.assert_allclose(
+                general.scaling(role, *sizes), named.scaling(role, *sizes), rtol=1e-12
+            )
+
+
+def test_the_general_form_builds_a_network():
+    table = {
+        "input": (fx.Power(fan_in=-1), 2.0, 0.5),
+        "hidden": (3.0, 0, fx.Power(2.0, width=1, depth=-1)),
+        "output": (1, 1, 1),
+    }
+    network = fx.models.mlp(
+        8, 2, width=4, depth=10, parameterization=fx.ABC(table), key=jax.random.key(0)
+    )
+    assert [w.multiplier for w in layers(network)] == [0.125, 3.0, 1.0]
+    assert [w.learning_rate_scale for w in layers(network)] == [0.5, 0.8, 1.0]
+    assert (np.asarray(layers(network)[1].weight) == 0).all()
+    # Immutable and comparable, as networks that are compiled once must be.
+    assert fx.ABC(table) == fx.ABC(dict(table)) and hash(fx.ABC(table)) == hash(fx.ABC(table))
+
+
+def test_the_general_form_refuses_what_it_cannot_mean():
+    table = {"input": (1, 1, 1), "hidden": (1, 1, 1), "output": (1, 1, 1)}
+    sentence = "ABC does not know the role 'residual', only input, hidden, output: add 'residual'"
+    with pytest.raises(ValueError, match=sentence):
+        fx.models.residual_mlp(
+            3, 2, width=4, depth=4, parameterization=fx.ABC(table), key=jax.random.key(0)
+        )
+    with pytest.raises(ValueError, match="unknown role 'hiden'. Did you mean 'hidden'"):
+        fx.ABC({"hiden": (1, 1, 1)})
+    with pytest.raises(ValueError, match="'hidden' has 2 entries, not 3"):
+        fx.ABC({"hidden": (1, 1)})
+    for wrong in (-1.0, math.nan, fx.Power(fan_in=math.inf)):
+        with pytest.raises(ValueError, match="'hidden' has Power"):
+            fx.ABC({"hidden": (1, wrong, 1)})
+
+
 def rms(array, axis=None):
     return np.sqrt((np.asarray(array) ** 2).mean(axis))
 
