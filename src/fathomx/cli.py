@@ -22,9 +22,10 @@ from rich.table import Table
 import fathomx
 from fathomx import diagnostics
 from fathomx.arrival import arrivals
-from fathomx.data import DataError, Dataset
+from fathomx.data import DataError, Dataset, Text
 from fathomx.diagnostics import EnergyBalance
 from fathomx.experiments import EXPERIMENTS, Selection, reproduction
+from fathomx.generation import generate
 from fathomx.inference import trace
 from fathomx.job import Job
 from fathomx.learning import PredictiveCoding
@@ -50,7 +51,13 @@ from fathomx.training import (
 )
 from fathomx.training.checkpoints import Checkpoints
 from fathomx.training.observer import TrainingState
-from fathomx.training.run_folder import read_config, read_json, read_metrics, write_json
+from fathomx.training.run_folder import (
+    read_config,
+    read_json,
+    read_metrics,
+    write_json,
+    write_text,
+)
 
 _EXPECTED = (
     ValueError,
@@ -62,6 +69,8 @@ _EXPECTED = (
     ImportError,
 )
 _LARGEST_MESSAGE = 200
+_SAMPLE_LENGTH = 300
+_SAMPLE_TEMPERATURE = 0.8
 
 
 def main() -> None:
@@ -248,6 +257,8 @@ _OF_THE_NETWORK = (
     "parameterization",
     "normalization",
     "auxiliary",
+    "heads",
+    "context",
 )
 
 
@@ -473,7 +484,25 @@ def _train(job: Job, data: Dataset, network: Network, run: RunFolder, session: S
         run.close()
     if isinstance(rule, PredictiveCoding):
         _record_inference(job, data, network, result.network, rule, run.folder)
+    if isinstance(data, Text):
+        sample = _sample(data, result.network, job.seed)
+        write_text(run.folder / "sample.txt", sample)
+        console.print(
+            f"a sample, begun by {job.context} characters of the validation text:\n{sample}",
+            highlight=False,
+            markup=False,
+            soft_wrap=True,
+        )
     write_page(run.folder)
+
+
+def _sample(data: Text, network: Network, seed: int) -> str:
+    """Text that the network writes, behind a window that it has not been trained on."""
+    begin = data.decode(data.validation.inputs[0])
+    new = generate(
+        network, data.encode(begin), _SAMPLE_LENGTH, jax.random.key(seed), _SAMPLE_TEMPERATURE
+    )
+    return begin + data.decode(new) + "\n"
 
 
 def _record_inference(
@@ -544,6 +573,7 @@ def _comparison_table(summaries: dict[str, dict[str, Any]]) -> Table:
     rows: list[tuple[str, Callable[[dict[str, Any]], float | None], str]] = [
         ("test accuracy", lambda s: s["test_accuracy"], ".4f"),
         ("validation accuracy", lambda s: s["validation_accuracy"], ".4f"),
+        ("validation loss", lambda s: s["validation_loss"], ".4f"),
         ("unsettled, median", lambda s: s["unsettled"]["median"], ".2g"),
         ("unsettled, max", lambda s: s["unsettled"]["max"], ".2g"),
         ("strength", lambda s: s["pc_strength"] if s["output_precision"] else None, ".3g"),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any
 
 import jax
@@ -33,7 +34,7 @@ from fathomx.learning import (
     LearningRule,
     PredictiveCoding,
 )
-from fathomx.models import mlp, residual_mlp, resnet, vgg
+from fathomx.models import mlp, residual_cnn, residual_mlp, resnet, transformer, vgg
 from fathomx.network import Network
 from fathomx.parameterization import NTK, MuPC, Parameterization, Standard
 from fathomx.precision import Decaying, Precision, Spiking, Uniform
@@ -42,49 +43,80 @@ from fathomx.training.fit import check_statistics
 
 
 @dataclasses.dataclass(frozen=True)
+class Reading:
+    """What a model reads: the view of a data set, and how that says which sizes to build."""
+
+    view: Callable[[Dataset], Dataset]
+    sizes: Callable[[Dataset], dict[str, Any]]
+    data: str = "digits"
+
+
+VECTORS = Reading(
+    Dataset.flat, lambda data: {"in_size": data.input_shape[0], "out_size": data.classes}
+)
+IMAGES = Reading(
+    Dataset.images, lambda data: {"classes": data.classes, "image_shape": data.input_shape}
+)
+TOKENS = Reading(
+    lambda data: data,
+    lambda data: {"vocabulary": data.classes, "context": data.input_shape[0]},
+    data="tiny-shakespeare",
+)
+
+
+def _residual_cnn(depth: int, **choices: Any) -> Network:
+    blocks, rest = divmod(depth - 2, 3)
+    if rest or blocks < 1:
+        raise ValueError(
+            f"residual-cnn has three stages of equal size between two layers, so depth must be 5, "
+            f"8, 11 or another 3 * blocks + 2, not {depth}."
+        )
+    return residual_cnn(blocks, **choices)
+
+
+@dataclasses.dataclass(frozen=True)
 class Model:
     """A network that a job can build.
 
-    * `make`: its function in `fathomx.models`.
-    * `depth`, `width`, `parameterization`: what a job takes unless told otherwise. An integer
-      `width` counts units, one with a fraction multiplies channels.
-    * `images`: whether it takes inputs as images, or as vectors.
+    * `make`: its function in `fathomx.models`. `reading`: what it takes as input.
+    * `depth`, `width`, `parameterization`, `learning_rate`: what a job takes unless told
+      otherwise. An integer `width` counts units, one with a fraction multiplies channels.
     * `options`: the fields of `Job` that only some models have, with their defaults.
     """
 
     make: Callable[..., Network]
+    reading: Reading
     depth: int
     width: int | float
     parameterization: str
-    images: bool = False
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-
-    def view(self, data: Dataset) -> Dataset:
-        """The data set in the form that the network takes."""
-        return data.images() if self.images else data.flat()
-
-    def build(self, data: Dataset, **choices: Any) -> Network:
-        """The network for this data set."""
-        if self.images:
-            return self.make(classes=data.classes, image_shape=data.input_shape, **choices)
-        return self.make(math.prod(data.input_shape), data.classes, **choices)
+    learning_rate: float = 0.01
 
 
 MODELS: dict[str, Model] = {
-    "residual-mlp": Model(residual_mlp, 64, 128, "mupc"),
-    "mlp": Model(mlp, 64, 128, "mupc"),
-    "vgg": Model(vgg, 10, 1.0, "he", images=True, options={"normalization": "none"}),
-    "resnet": Model(
-        resnet, 10, 1.0, "he", images=True, options={"normalization": "none", "auxiliary": True}
+    "residual-mlp": Model(residual_mlp, VECTORS, 64, 128, "mupc"),
+    "mlp": Model(mlp, VECTORS, 64, 128, "mupc"),
+    "vgg": Model(vgg, IMAGES, 10, 1.0, "he", {"normalization": "none"}),
+    "resnet": Model(resnet, IMAGES, 10, 1.0, "he", {"normalization": "none", "auxiliary": True}),
+    "residual-cnn": Model(_residual_cnn, IMAGES, 11, 32, "mupc"),
+    "transformer": Model(
+        transformer,
+        TOKENS,
+        4,
+        128,
+        "standard",
+        {"normalization": "layer", "heads": 4, "context": 64},
+        learning_rate=3e-3,
     ),
 }
+_OPTIONAL = tuple(dict.fromkeys(name for model in MODELS.values() for name in model.options))
 PARAMETERIZATIONS: dict[str, Callable[[], Parameterization]] = {
     "mupc": MuPC,
     "ntk": NTK,
     "standard": Standard,
     "he": lambda: Standard(gain=math.sqrt(2)),
 }
-NORMALIZATIONS = ("none", "batch", "group")
+NORMALIZATIONS = ("none", "batch", "group", "layer")
 DESCENTS: dict[str, Callable[..., Solver]] = {
     "error-descent": ErrorDescent,
     "state-descent": StateDescent,
@@ -111,8 +143,17 @@ RULES: dict[str, Callable[[Solver, HoldStrength | float], PredictiveCoding]] = {
 # That of `resnet`, whose auxiliary nodes are built for one rate of state descent.
 _AUXILIARY_RATE = 0.5
 # Fields that configurations of the first version do not have.
-_ADDED = ("take", "normalization", "auxiliary", "precision", "steps", "activity_rate")
-_LEAST = {"depth": 2, "epochs": 1, "batch_size": 1, "steps": 1, "take": 1}
+_ADDED = (
+    "take",
+    "normalization",
+    "auxiliary",
+    "heads",
+    "context",
+    "precision",
+    "steps",
+    "activity_rate",
+)
+_LEAST = {"depth": 1, "epochs": 1, "batch_size": 1, "steps": 1, "take": 1, "context": 1}
 _POSITIVE = ("learning_rate", "output_precision", "strength", "activity_rate")
 
 
@@ -147,20 +188,25 @@ class Job:
     ```
     """
 
-    data: str = _option("digits", "Data set.", data_sets.names())
+    data: str | None = _option(
+        None,
+        f"Data set, one of {', '.join(data_sets.names())}, or the path of a text file. "
+        + _per_model(lambda model: model.reading.data),
+    )
     take: int | None = _option(
         None, "Train on so many examples only, the first ones.", training=True
     )
     model: str = _option("residual-mlp", "Network.", MODELS)
     depth: int | None = _option(
         None,
-        "Number of weight layers, input and output layer included. "
+        "Number of weight layers, input and output layer included; of a transformer, blocks. "
         + _per_model(lambda model: model.depth),
     )
     width: int | float | None = _option(
         None,
-        "Width of the hidden nodes: units of a perceptron, a multiplier of the channels of a "
-        "convolutional network. " + _per_model(lambda model: model.width),
+        "Width of the hidden nodes: units of a perceptron or a transformer, channels of a "
+        "residual-cnn, a multiplier of the channels of vgg and resnet. "
+        + _per_model(lambda model: model.width),
     )
     activation: str = _option("gelu", "Activation function.", ACTIVATIONS)
     parameterization: str | None = _option(
@@ -169,12 +215,21 @@ class Job:
         PARAMETERIZATIONS,
     )
     normalization: str | None = _option(
-        None, "Of every convolution; vgg and resnet only. [default: none]", NORMALIZATIONS
+        None,
+        "Of every convolution (vgg and resnet: none, batch or group) or branch (transformer: none "
+        "or layer). [default: none for vgg and resnet, layer for transformer]",
+        NORMALIZATIONS,
     )
     auxiliary: bool | None = _option(
         None,
         "Auxiliary nodes on the skips, for equal arrival along all paths, or skips as edges; "
         "resnet only. [default: auxiliary]",
+    )
+    heads: int | None = _option(
+        None, "Heads of attention, which divide the width; transformer only. [default: 4]"
+    )
+    context: int | None = _option(
+        None, "Tokens in a window of text; transformer only. [default: 64]"
     )
     inference: str = _option("gauss-newton", "How activities relax.", SOLVERS)
     precision: str = _option(
@@ -195,8 +250,11 @@ class Job:
     )
     epochs: int = _option(15, "Passes over the training data.", training=True)
     batch_size: int = _option(64, "Examples in a step.")
-    learning_rate: float = _option(
-        0.01, "Peak learning rate of Adam; it decays to 0 by a cosine.", training=True
+    learning_rate: float | None = _option(
+        None,
+        "Peak learning rate of Adam; it decays to 0 by a cosine. "
+        + _per_model(lambda model: model.learning_rate),
+        training=True,
     )
     strength: float | None = _option(
         None,
@@ -213,6 +271,10 @@ class Job:
         self._fill_in()
 
     def _check_values(self) -> None:
+        named_sets = (None, *data_sets.names())
+        if self.data not in named_sets and not Path(str(self.data)).is_file():
+            named = unknown("data", self.data, data_sets.names())
+            raise ValueError(f"{named} There is no file of that name either.")
         for field in dataclasses.fields(self):
             value, choices = getattr(self, field.name), field.metadata["choices"]
             if choices and value is not None and value not in choices:
@@ -230,11 +292,24 @@ class Job:
 
     def _check_model(self) -> None:
         chosen = MODELS[self.model]
-        for name in ("normalization", "auxiliary"):
+        for name in _OPTIONAL:
             if getattr(self, name) is not None and name not in chosen.options:
                 having = " or ".join(repr(k) for k, m in MODELS.items() if name in m.options)
                 raise ValueError(
                     f"model {self.model!r} has no {name}; leave it out, or use model {having}."
+                )
+        if self.data is not None:
+            text = self.data in data_sets.texts() or self.data not in data_sets.names()
+            if text and chosen.reading is not TOKENS:
+                reader = next(name for name, m in MODELS.items() if m.reading is TOKENS)
+                raise ValueError(
+                    f"data {self.data!r} is text, which model {self.model!r} does not read; use "
+                    f"model {reader!r}."
+                )
+            if not text and chosen.reading is TOKENS:
+                raise ValueError(
+                    f"model {self.model!r} reads text, which data {self.data!r} is not; give data "
+                    f"{TOKENS.data!r} or the path of a text file."
                 )
         width = self.width
         if width is None:
@@ -246,9 +321,7 @@ class Job:
                     f"positive, finite number, not {width}."
                 )
         elif not math.isfinite(width) or width != int(width):
-            raise ValueError(
-                f"width must be a whole number of units for model {self.model!r}, not {width}."
-            )
+            raise ValueError(f"width must be a whole number for model {self.model!r}, not {width}.")
         elif width < 1:
             raise ValueError(f"width must be at least 1, not {width}.")
 
@@ -297,7 +370,8 @@ class Job:
 
     def _fill_in(self) -> None:
         chosen = MODELS[self.model]
-        options = {name: getattr(chosen, name) for name in ("depth", "width", "parameterization")}
+        names = ("depth", "width", "parameterization", "learning_rate")
+        options = {"data": chosen.reading.data, **{name: getattr(chosen, name) for name in names}}
         filled = {
             name: value
             for name, value in {**options, **chosen.options}.items()
@@ -317,11 +391,18 @@ class Job:
 
     def load(self) -> Dataset:
         """The data set, in the form that the model takes."""
-        data = MODELS[self.model].view(data_sets.load(self.data))
+        assert self.data is not None
+        if self.data in data_sets.names():
+            found = data_sets.load(self.data, context=self.context)
+        else:
+            assert self.context is not None
+            found = data_sets.text(self.data, self.context)
+        data = MODELS[self.model].reading.view(found)
         return data if self.take is None else data.take(self.take)
 
     def network(self, data: Dataset) -> Network:
         """The network at initialization, built for this data set."""
+        chosen = MODELS[self.model]
         options: dict[str, Any] = {}
         if self.normalization is not None:
             options["normalization"] = None if self.normalization == "none" else self.normalization
@@ -329,9 +410,11 @@ class Job:
             options["auxiliary"] = self.auxiliary
         if self.auxiliary and self.inference == "state-descent" and self.activity_rate is not None:
             options["activity_rate"] = self.activity_rate
+        if self.heads is not None:
+            options["heads"] = self.heads
         assert self.parameterization is not None
-        return MODELS[self.model].build(
-            data,
+        return chosen.make(
+            **chosen.reading.sizes(data),
             depth=self.depth,
             width=self.width,
             activation=self.activation,
@@ -400,6 +483,7 @@ class Job:
 
     def optimizer(self, data: Dataset) -> optax.GradientTransformation:
         """Adam with a cosine schedule over all updates of the run and a small epsilon."""
+        assert self.learning_rate is not None
         steps = max(1, len(data.train.labels) // self.batch_size) * self.epochs
         if self.learning == "incremental":
             steps *= self.solver().max_steps

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -67,6 +68,11 @@ class Problem(eqx.Module):
     def batch(self) -> int:
         """Number of examples."""
         return int(self.input.shape[0])
+
+    @property
+    def positions(self) -> int:
+        """How many predictions the output of an example holds: its tokens, or 1 for a vector."""
+        return math.prod(self.target.shape[1:-1])
 
     def with_output_precision(self, output_precision: Any) -> Problem:
         """The same problem with another output precision."""

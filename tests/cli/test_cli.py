@@ -174,6 +174,31 @@ def test_train_writes_the_whole_folder(run, tmp_path):
         assert (np.diff(energies.sum(axis=1)) <= 0).all()
 
 
+def test_a_transformer_trains_on_a_text_and_writes_on(run, tmp_path):
+    """By both methods, from a file of one's own; other mistakes of text are one line."""
+    (tmp_path / "novel.txt").write_text("The sun rose. The moon set. " * 40)
+    model = ["--model", "transformer", "--data", "novel.txt", "--width", "8"]
+    small = [*model, "--context", "8", "--heads", "2", "--depth", "2", "--batch-size", "16"]
+    code, out, err = run("compare", *small, "--epochs", 2, "--out", "out")
+    assert (code, err) == (0, "")
+    for name in ("predictive-coding", "backprop"):
+        folder = tmp_path / "out" / name
+        summary = strict(folder / "summary.json")
+        # In nats per character: no worse than knowing nothing of 15 of them.
+        assert 0 < summary["test_loss"] < 1.1 * np.log(15)
+        assert f"{summary['validation_loss']:.4f}" in out
+        sample = (folder / "sample.txt").read_text()
+        assert len(sample) == 8 + 300 + 1
+        assert sample.strip() in out and "A sample" in (folder / "index.html").read_text()
+        assert (folder / "figures" / "learning_curves.png").exists()
+    for options, words in (
+        (["--heads", "3", "--context", "8"], ["3 heads", "width of 8"]),
+        (["--context", "500"], ["novel.txt", "context=500"]),
+    ):
+        message = refused(run, tmp_path, "train", *model, *options, "--out", "another")
+        assert all(word in message for word in words), message
+
+
 @pytest.mark.usefixtures("few_digits")
 def test_the_command_in_the_folder_repeats_the_run(run, tmp_path):
     options = [*BACKPROP, "--epochs", 1, "--learning-rate", "0.02", "--seed", "3"]
@@ -232,7 +257,7 @@ def test_help_tells_every_option_and_default(run):
         assert "--out " in words
         assert "[default: 0.1]" in words
         assert "--auxiliary / --no-auxiliary" in words
-        assert "[default: 64 for residual-mlp and mlp, 10 for vgg and resnet]" in words
+        assert "[default: 64 for residual-mlp and mlp, 10 for vgg and resnet, " in words
     code, out, _ = run("--help")
     assert code == 0
     for command in ("train", "compare", "diagnose"):
@@ -263,6 +288,12 @@ def test_help_tells_every_option_and_default(run):
         (["--model", "resnet", "--depth", "11"], ["depth", "11"]),
         (["--normalization", "batch"], ["residual-mlp", "normalization", "'vgg' or 'resnet'"]),
         (["--model", "vgg", "--no-auxiliary"], ["'vgg'", "auxiliary", "'resnet'"]),
+        (["--heads", "2"], ["residual-mlp", "heads", "'transformer'"]),
+        (["--model", "residual-cnn", "--depth", "10"], ["residual-cnn", "8, 11", "10"]),
+        (["--model", "transformer", "--data", "digits"], ["reads text", "'tiny-shakespeare'"]),
+        (["--data", "tiny-shakespeare"], ["is text", "'residual-mlp'", "'transformer'"]),
+        (["--data", "novel.txt"], ["novel.txt", "no file", "tiny-shakespeare"]),
+        (["--model", "transformer", "--context", "0"], ["context", "at least 1"]),
         (["--precision", "spiking"], ["gauss-newton", "precision", "'state-descent'"]),
         (["--inference", "newton", "--steps", "3"], ["newton", "steps", "'state-descent'"]),
         (["--activity-rate", "0.1"], ["gauss-newton", "activity_rate"]),

@@ -40,6 +40,8 @@ OLD = {
         ("residual-mlp", 64, 128, "mupc", None, None),
         ("vgg", 10, 1.0, "he", "none", None),
         ("resnet", 10, 1.0, "he", "none", True),
+        ("residual-cnn", 11, 32, "mupc", None, None),
+        ("transformer", 4, 128, "standard", "layer", None),
     ],
 )
 def test_defaults_are_those_of_the_model(
@@ -90,6 +92,32 @@ def test_each_model_gets_the_data_in_its_form():
     assert network.input_shape == (8, 8, 1)
     assert network.depth == 10
     np.testing.assert_array_equal(images.train.inputs.reshape(40, 64), data.train.inputs)
+
+
+def test_a_transformer_reads_named_and_other_texts(tmp_path):
+    novel = tmp_path / "novel.txt"
+    novel.write_text("The sun rose. The moon set. " * 20)
+    job = Job(model="transformer", data=str(novel), context=6, depth=3, width=8, heads=2, take=5)
+    data = job.load()
+    assert data.train.inputs.shape == (5, 6)
+    assert data.decode(data.train.inputs[1]) == "n rose"
+    network = job.network(data)
+    assert network.input_shape == (6,) and network.output_shape == (6, data.classes)
+    assert network.depth == 3 + 2
+    block = network.nodes[1].block
+    assert block.attention.heads == 2 and block.attention.query.weight.shape == (3, 8, 8)
+    default = Job(model="transformer")
+    assert (default.data, default.context, default.heads) == ("tiny-shakespeare", 64, 4)
+    assert Job().data == "digits" and Job().context is None
+
+
+def test_residual_cnns_have_equal_stages():
+    job = Job(model="residual-cnn", depth=8, width=4, take=10)
+    network = job.network(job.load())
+    assert network.depth == 8
+    assert network.labels[:3] == ("stem", "stage1.first", "stage1.rest[0]")
+    with pytest.raises(ValueError, match=r"5, 8, 11 or another 3 \* blocks \+ 2, not 9"):
+        Job(model="residual-cnn", depth=9).network(job.load())
 
 
 def test_he_is_the_standard_with_its_gain():
@@ -204,9 +232,10 @@ def test_configurations_of_the_first_version_still_load():
         Job(model="vgg", width=0.5, normalization="batch"),
         Job(model="resnet", auxiliary=False, inference="state-descent", precision="spiking"),
         Job(learning="backprop"),
+        Job(model="transformer", heads=2, context=32),
         Job(output_precision=1.0, take=100),
     ],
-    ids=["default", "vgg", "resnet", "backprop", "precision"],
+    ids=["default", "vgg", "resnet", "backprop", "transformer", "precision"],
 )
 def test_a_configuration_leads_back_to_the_job(job):
     assert Job.from_config(json.loads(json.dumps(job.config()))) == job

@@ -27,7 +27,17 @@ Example:
 from fathomx.data._augmentation import CropAndFlip
 from fathomx.data._dataset import Dataset, Part
 from fathomx.data._idx import DataError
-from fathomx.data._named import load, names
+from fathomx.data._named import load, names, texts
 from fathomx.data._text import Text, text
 
-__all__ = ["CropAndFlip", "DataError", "Dataset", "Part", "Text", "load", "names", "text"]
+__all__ = [
+    "CropAndFlip",
+    "DataError",
+    "Dataset",
+    "Part",
+    "Text",
+    "load",
+    "names",
+    "text",
+    "texts",
+]

@@ -224,6 +224,17 @@ def load(
     return _load_text(_TEXTS[name], folder, context)
 
 
+def texts() -> tuple[str, ...]:
+    """The names of the data sets that are texts, a `Text` each.
+
+    Example:
+        >>> from fathomx import data
+        >>> data.texts()
+        ('tiny-shakespeare',)
+    """
+    return tuple(_TEXTS)
+
+
 def names() -> tuple[str, ...]:
     """The names that `load` knows: images, smallest data set first, then texts.
 

@@ -35,11 +35,11 @@ class Backprop(LearningRule):
             return problem.loss(prediction).mean(), prediction
 
         (value, prediction), gradient = jax.value_and_grad(loss, has_aux=True)(weights)
-        _, accuracy = feedforward_scores(problem, prediction)
+        shown, accuracy = feedforward_scores(problem, prediction)
         nothing = jnp.full_like(value, jnp.nan)
         energy = jnp.zeros(problem.network.depth, value.dtype).at[-1].set(value)
         return gradient, StepReport(
-            loss=value,
+            loss=shown,
             accuracy=accuracy,
             unsettled_median=nothing,
             unsettled_max=nothing,

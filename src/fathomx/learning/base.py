@@ -19,12 +19,14 @@ class StepReport(eqx.Module):
 
     **Fields**
 
-    * `loss`: the output energy at precision 1 at the feedforward pass, mean over the batch.
+    * `loss`: the output energy at precision 1 at the feedforward pass, mean over the batch and,
+      where there is a prediction at each of several positions, over these.
     * `accuracy`: how often the largest output is the target's largest.
     * `unsettled_median`, `unsettled_max`: of the certificate over the batch; NaN without inference.
     * `strength`, `output_precision`: NaN where there is no inference. A held strength is the value
       held, by construction; `fit` reports an independent estimate after every epoch.
-    * `energy`: `(nodes,)` after inference; the loss alone where there is none.
+    * `energy`: `(nodes,)` after inference, mean over the batch; where there is none, that of the
+      output alone at the feedforward pass.
     """
 
     loss: Float[Array, ""]
@@ -80,7 +82,7 @@ class LearningRule(eqx.Module):
 
 
 def feedforward_scores(problem: Problem, prediction: Array) -> tuple[Array, Array]:
-    """Mean loss at precision 1, and accuracy, of a prediction."""
-    loss = problem.loss(prediction).mean()
+    """Loss at precision 1 and accuracy of a prediction, means over examples and positions."""
+    loss = problem.loss(prediction).mean() / problem.positions
     hits = jnp.argmax(prediction, axis=-1) == jnp.argmax(problem.target, axis=-1)
     return loss, jnp.mean(hits.astype(loss.dtype))

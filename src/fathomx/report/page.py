@@ -71,6 +71,9 @@ def verdict(
     if not summary:
         return ["The run has not finished: there is no summary yet, so there is no verdict."]
     said = [_accuracy_sentence(summary)]
+    loss = finite(summary.get("test_loss"))
+    if loss is not None and config.get("context"):
+        said[0] += f" Test loss: {loss:.4f} nats per token."
     if config.get("learning") == "backprop":
         said.append("There was no inference: this run learned by backprop.")
         return said
@@ -228,6 +231,7 @@ def write_page(folder: PathLike) -> Path:
         "</section>",
         "<h2>Figures</h2>",
         *_draw(run.folder, _wanted_figures(run)),
+        *([] if run.sample is None else ["<h2>A sample</h2>", f"<pre>{_e(run.sample)}</pre>"]),
         "<h2>Results</h2>",
         _table(("", "value"), _summary_rows(run.summary)),
         "<h2>Configuration</h2>",

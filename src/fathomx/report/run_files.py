@@ -55,6 +55,12 @@ class RunFiles:
         return self._read("inference.json")
 
     @functools.cached_property
+    def sample(self) -> str | None:
+        """What the network wrote at the end, if it was trained on text."""
+        path = self.folder / "sample.txt"
+        return path.read_text(encoding="utf-8", errors="replace") if path.is_file() else None
+
+    @functools.cached_property
     def records(self) -> list[dict[str, Any]]:
         """All records of `metrics.jsonl`."""
         path = self.folder / "metrics.jsonl"

@@ -76,15 +76,16 @@ def fit(
     * `seed`: the same seed gives the same run, bit for bit, on the same machine.
     * `observers`: who is told about the run (`fathomx.training.Observer`): run folders, progress.
 
-    What the numbers mean: a loss is the mean over examples of the output energy at precision 1, a
-    sum over positions where there is a label at each (tokens); an accuracy is the mean over
-    examples and positions. `unsettled` is the median over the last epoch's steps of the batch's
-    median, and the largest of all; `cosine_to_backprop` and `pc_strength` are taken on one fixed
-    batch of training examples with the weights at the end of the epoch, the strength at the output
-    precision that the rule uses there (1 for backprop) and with random signs of its own;
-    `energy_per_node` and `imbalance` (`fx.energy_balance`) are those of the epoch's last batch
-    after inference; `step_memory_bytes` is what the compiled training step needs at once
-    beside the data; `train_seconds` includes compilation, validation, probes and checkpoints.
+    What the numbers mean: a loss is the output energy at precision 1, the mean over examples and,
+    where there is a label at each of several positions (tokens), over these, so that a
+    `Categorical` loss is in nats per token; an accuracy likewise. `unsettled` is the median over
+    the last epoch's steps of the batch's median, and the largest of all; `cosine_to_backprop` and
+    `pc_strength` are taken on one fixed batch of training examples with the weights at the end of
+    the epoch, the strength at the output precision that the rule uses there (1 for backprop) and
+    with random signs of its own; `energy_per_node` and `imbalance` (`fx.energy_balance`) are those
+    of the epoch's last batch after inference; `step_memory_bytes` is what the compiled training
+    step needs at once beside the data; `train_seconds` includes compilation, validation, probes
+    and checkpoints.
 
     Raises `ValueError` for a batch larger than the data and for shapes that do not fit, and
     `DivergenceError` when weights or energies stop being finite.
@@ -408,11 +409,15 @@ def _score(network: Network, input: Array, labels: Array, count: Array) -> tuple
     hits = jnp.argmax(prediction, axis=-1) == labels
     # Of labels at many positions, the part of them that is met.
     hits = hits.reshape(len(labels), -1).mean(axis=1)
-    return jnp.sum(problem.loss(prediction) * counted), jnp.sum(hits * counted)
+    loss = problem.loss(prediction) / problem.positions
+    return jnp.sum(loss * counted), jnp.sum(hits * counted)
 
 
 def score(network: Network, part: Part) -> tuple[float, float]:
-    """Mean loss (output energy at precision 1) and accuracy of the feedforward prediction."""
+    """Loss (output energy at precision 1) and accuracy of the feedforward prediction.
+
+    Means over examples and, where there is a label at each of several positions, over these.
+    """
     loss, hits, size = 0.0, 0.0, len(part.labels)
     for begin in range(0, size, _SCORED_AT_ONCE):
         # The last batch is padded, so that parts of any size share one compiled program.
