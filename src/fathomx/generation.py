@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
 from fathomx.network import Network
-from fathomx.problem import predict
+from fathomx.problem import check_tokens, predict
 
 
 def generate(
@@ -49,7 +49,8 @@ def generate(
     if not (math.isfinite(temperature) and temperature >= 0):
         raise ValueError(f"temperature must be a finite number, 0 or more, not {temperature!r}.")
     given = np.asarray(tokens)
-    _check_tokens(given, network.output_shape[-1])
+    _check_shape(given)
+    check_tokens(given, network.output_shape[-1])
     batch = given[None] if given.ndim == 1 else given
     last = batch[:, -context:]
     window = np.zeros((len(batch), context), np.int32)
@@ -103,16 +104,8 @@ def _context(network: Network) -> int:
     return shape[0]
 
 
-def _check_tokens(tokens: np.ndarray, vocabulary: int) -> None:
+def _check_shape(tokens: np.ndarray) -> None:
     if tokens.ndim not in (1, 2) or tokens.size == 0:
         raise ValueError(
             f"tokens have shape {tokens.shape}; give at least one token, (n,) or (batch, n)."
-        )
-    if tokens.dtype.kind not in "iu":
-        raise ValueError(f"tokens must be integers, not {tokens.dtype}; encode the text first.")
-    low, high = int(tokens.min()), int(tokens.max())
-    if low < 0 or high >= vocabulary:
-        raise ValueError(
-            f"tokens run from {low} to {high}, but the network's vocabulary has those from 0 to "
-            f"{vocabulary - 1}; encode the text with the vocabulary that the network was built for."
         )

@@ -203,6 +203,7 @@ class Network(eqx.Module):
     * `nodes`: the entries in an order in which parents come first.
     * `input_shape`: shape of one input, without the batch.
     * `input_dtype`: type of the input; by default that of the weights. Integers (tokens) stay.
+    * `vocabulary`: number of different tokens, if the input is tokens; others are refused.
 
     **Attributes**: `depth` (number of nodes), `labels` (their names), `shapes` (of one example's
     activity, by entry), `hidden` (names of all entries but the output).
@@ -217,6 +218,7 @@ class Network(eqx.Module):
 
     nodes: tuple[Node | Stack, ...]
     input_shape: tuple[int, ...] = eqx.field(static=True)
+    vocabulary: int | None = eqx.field(static=True)
     _input_dtype: Any = eqx.field(static=True)
     _parents: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)
     _shapes: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)
@@ -226,8 +228,10 @@ class Network(eqx.Module):
         nodes: Sequence[Node | Stack],
         input_shape: Sequence[int],
         input_dtype: Any = None,
+        vocabulary: int | None = None,
     ) -> None:
         self.nodes = tuple(nodes)
+        self.vocabulary = vocabulary
         self.input_shape = tuple(int(size) for size in input_shape)
         self._parents = tuple(_resolve_parents(self.nodes).items())
         self._input_dtype = None if input_dtype is None else jnp.dtype(input_dtype)

@@ -391,9 +391,26 @@ def check_input(network: Network, input: Any) -> Array:
             f"{network.input_shape}. Reshape the input, or build the network for this size."
         )
     _check_batch(array)
+    if network.vocabulary is not None:
+        check_tokens(array, network.vocabulary)
     array = array.astype(network.input_dtype)
     _check_values("input", array, "the input")
     return array
+
+
+def check_tokens(tokens: Array | np.ndarray, vocabulary: int) -> None:
+    """Raises `ValueError` for what are not integers from 0 to below the vocabulary's size."""
+    if not jnp.issubdtype(tokens.dtype, jnp.integer):
+        raise ValueError(f"tokens must be integers, not {tokens.dtype}; encode the text first.")
+    if isinstance(tokens, jax.core.Tracer):
+        return
+    values = np.asarray(tokens)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= vocabulary:
+        raise ValueError(
+            f"tokens run from {low} to {high}, but the network's vocabulary has those from 0 to "
+            f"{vocabulary - 1}; encode the text with the vocabulary that the network was built for."
+        )
 
 
 def _check_batch(array: Array) -> None:

@@ -208,6 +208,20 @@ def test_a_token_without_a_vector_is_not_a_number():
     np.testing.assert_array_equal(vectors, [[4, 5], [math.nan] * 2, [math.nan] * 2, [0, 1]])
 
 
+def test_tokens_outside_of_the_vocabulary_are_refused():
+    network = tiny()
+    good = np.zeros((2, CONTEXT), int)
+    for bad, message in (
+        (good + VOCABULARY, f"tokens run from {VOCABULARY} to {VOCABULARY}, but .* 0 to 6"),
+        (good - 1, "tokens run from -1 to -1"),
+        (good + 0.5, "tokens must be integers, not float32"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fx.Problem(network, bad, good)
+        with pytest.raises(ValueError, match=message):
+            fx.predict(network, bad)
+
+
 def test_layer_norm():
     activity = np.random.default_rng(0).normal(3, 2, (5, 16))
     found = np.asarray(LayerNorm(16)(jnp.asarray(activity)))
@@ -371,13 +385,13 @@ def test_fit_learns_to_count(name, counting):
         batch_size=16,
     )
     first, last = result.history
-    uniform = CONTEXT * math.log(VOCABULARY)
+    uniform = math.log(VOCABULARY)
     assert last["validation_loss"] < first["validation_loss"] < uniform
     assert last["validation_loss"] < 0.3 * uniform
     # Loss and accuracy against their definitions.
     logits = np.asarray(predict(result.network, jnp.asarray(counting.test.inputs)), np.float64)
     chosen = np.take_along_axis(logits, counting.test.labels[..., None], axis=-1)[..., 0]
-    loss = (np.log(np.exp(logits).sum(axis=-1)) - chosen).sum(axis=1).mean()
+    loss = (np.log(np.exp(logits).sum(axis=-1)) - chosen).mean()
     assert result.summary["test_loss"] == pytest.approx(loss, rel=1e-5)
     hits = (logits.argmax(axis=-1) == counting.test.labels).mean()
     assert result.summary["test_accuracy"] == pytest.approx(hits, rel=1e-6)

@@ -196,6 +196,7 @@ def transformer(
         ],
         input_shape=(context,),
         input_dtype=jnp.int32,
+        vocabulary=vocabulary,
     )
 
 
