@@ -6,7 +6,7 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import jax
 import optax
@@ -36,7 +36,13 @@ from fathomx.learning import (
 )
 from fathomx.models import mlp, residual_cnn, residual_mlp, resnet, transformer, vgg
 from fathomx.network import Network
-from fathomx.parameterization import NTK, MuPC, Parameterization, Standard
+from fathomx.parameterization import (
+    NTK,
+    MuPC,
+    Parameterization,
+    Standard,
+    scale_learning_rates,
+)
 from fathomx.precision import Decaying, Precision, Spiking, Uniform
 from fathomx.strength import HoldStrength
 from fathomx.training.fit import check_statistics
@@ -79,9 +85,10 @@ class Model:
     """A network that a job can build.
 
     * `make`: its function in `fathomx.models`. `reading`: what it takes as input.
-    * `depth`, `width`, `parameterization`, `learning_rate`: what a job takes unless told
-      otherwise. An integer `width` counts units, one with a fraction multiplies channels.
+    * `depth`, `width`, `parameterization`: what a job takes unless told otherwise. An integer
+      `width` counts units, one with a fraction multiplies channels.
     * `options`: the fields of `Job` that only some models have, with their defaults.
+    * `steps`: iterations of Gauss-Newton.
     """
 
     make: Callable[..., Network]
@@ -90,7 +97,7 @@ class Model:
     width: int | float
     parameterization: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
-    learning_rate: float = 0.01
+    steps: int = 1
 
 
 MODELS: dict[str, Model] = {
@@ -106,15 +113,25 @@ MODELS: dict[str, Model] = {
         128,
         "standard",
         {"normalization": "layer", "heads": 4, "context": 64},
-        learning_rate=3e-3,
+        # Layer normalization bends what one linearization takes for straight.
+        steps=2,
     ),
 }
 _OPTIONAL = tuple(dict.fromkeys(name for model in MODELS.values() for name in model.options))
-PARAMETERIZATIONS: dict[str, Callable[[], Parameterization]] = {
-    "mupc": MuPC,
-    "ntk": NTK,
-    "standard": Standard,
-    "he": lambda: Standard(gain=math.sqrt(2)),
+
+
+class Scaling(NamedTuple):
+    """A parameterization, and the learning rate of Adam that suits networks that have it."""
+
+    make: Callable[[], Parameterization]
+    learning_rate: float
+
+
+PARAMETERIZATIONS: dict[str, Scaling] = {
+    "mupc": Scaling(MuPC, 0.5),
+    "ntk": Scaling(NTK, 0.03),
+    "standard": Scaling(Standard, 3e-3),
+    "he": Scaling(lambda: Standard(gain=math.sqrt(2)), 3e-3),
 }
 NORMALIZATIONS = ("none", "batch", "group", "layer")
 DESCENTS: dict[str, Callable[..., Solver]] = {
@@ -128,6 +145,11 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
     **DESCENTS,
     "gradient-flow": GradientFlow,
     "exact": Exact,
+}
+# Which options of inference each algorithm has.
+_OPTIONS_OF: dict[str, tuple[str, ...]] = {
+    "gauss-newton": ("steps",),
+    **dict.fromkeys(DESCENTS, ("precision", "steps", "activity_rate")),
 }
 PRECISIONS: dict[str, Callable[[], Precision]] = {
     "uniform": Uniform,
@@ -159,9 +181,14 @@ _POSITIVE = ("learning_rate", "output_precision", "strength", "activity_rate")
 
 def _per_model(pick: Callable[[Model], Any]) -> str:
     """A default that depends on the model, in words."""
+    return _by_name({name: pick(model) for name, model in MODELS.items()})
+
+
+def _by_name(defaults: Mapping[str, Any]) -> str:
+    """Defaults that depend on a name, in words: the names of each default together."""
     names: dict[Any, list[str]] = {}
-    for name, model in MODELS.items():
-        names.setdefault(pick(model), []).append(name)
+    for name, default in defaults.items():
+        names.setdefault(default, []).append(name)
     said = [f"{value} for {' and '.join(group)}" for value, group in names.items()]
     return f"[default: {', '.join(said)}]"
 
@@ -236,7 +263,9 @@ class Job:
         "uniform", "How errors are weighed from step to step of a descent.", PRECISIONS
     )
     steps: int | None = _option(
-        None, "Inference steps of a descent. [default: 100 of states, 5 of errors]"
+        None,
+        "Inference steps of a descent [default: 100 of states, 5 of errors], or iterations of "
+        "Gauss-Newton. " + _per_model(lambda model: model.steps),
     )
     activity_rate: float | None = _option(
         None,
@@ -252,8 +281,8 @@ class Job:
     batch_size: int = _option(64, "Examples in a step.")
     learning_rate: float | None = _option(
         None,
-        "Peak learning rate of Adam; it decays to 0 by a cosine. "
-        + _per_model(lambda model: model.learning_rate),
+        "Peak learning rate of Adam, times the scales of the parameterization; it decays to 0 by a "
+        "cosine. " + _by_name({name: s.learning_rate for name, s in PARAMETERIZATIONS.items()}),
         training=True,
     )
     strength: float | None = _option(
@@ -331,19 +360,20 @@ class Job:
                 "inference 'exact' needs a linear network; give activation 'linear', or use "
                 "inference 'newton' for the equilibrium of other networks."
             )
-        given = self._descent_options()
-        if given and self.inference not in DESCENTS:
-            raise ValueError(
-                f"inference {self.inference!r} does not descend in steps; leave out "
-                f"{' and '.join(given)}, or use inference {' or '.join(map(repr, DESCENTS))}."
-            )
+        for name in self._inference_options():
+            if name not in _OPTIONS_OF.get(self.inference, ()):
+                having = " or ".join(repr(k) for k, names in _OPTIONS_OF.items() if name in names)
+                raise ValueError(
+                    f"inference {self.inference!r} has no {name}; leave it out, or use inference "
+                    f"{having}."
+                )
 
     def _check_learning(self) -> None:
         if self.learning == "backprop" and (self.strength or self.output_precision):
             raise ValueError(
                 "learning 'backprop' has no inference; leave out strength and output_precision."
             )
-        if self.learning == "backprop" and (given := self._descent_options()):
+        if self.learning == "backprop" and (given := self._inference_options()):
             raise ValueError(
                 f"learning 'backprop' has no inference; leave out {' and '.join(given)}."
             )
@@ -359,8 +389,8 @@ class Job:
                 "fixed, or it follows the strength; give one of them."
             )
 
-    def _descent_options(self) -> list[str]:
-        """Names of the given options that only descents have."""
+    def _inference_options(self) -> list[str]:
+        """Names of the given options that only some algorithms have."""
         given = {
             "precision": self.precision != "uniform",
             "steps": self.steps is not None,
@@ -370,8 +400,10 @@ class Job:
 
     def _fill_in(self) -> None:
         chosen = MODELS[self.model]
-        names = ("depth", "width", "parameterization", "learning_rate")
+        names = ("depth", "width", "parameterization")
         options = {"data": chosen.reading.data, **{name: getattr(chosen, name) for name in names}}
+        scaling = PARAMETERIZATIONS[self.parameterization or chosen.parameterization]
+        options["learning_rate"] = scaling.learning_rate
         filled = {
             name: value
             for name, value in {**options, **chosen.options}.items()
@@ -380,6 +412,8 @@ class Job:
         if self.width is not None:
             filled["width"] = type(chosen.width)(self.width)
         if self.learning != "backprop":
+            if self.inference == "gauss-newton" and self.steps is None:
+                filled["steps"] = chosen.steps
             if self.strength is None and self.output_precision is None:
                 filled["strength"] = DEFAULT_STRENGTH
             auxiliary = filled.get("auxiliary", self.auxiliary)
@@ -418,7 +452,7 @@ class Job:
             depth=self.depth,
             width=self.width,
             activation=self.activation,
-            parameterization=PARAMETERIZATIONS[self.parameterization](),
+            parameterization=PARAMETERIZATIONS[self.parameterization].make(),
             key=jax.random.key(self.seed),
             **options,
         )
@@ -435,6 +469,8 @@ class Job:
 
     def solver(self) -> Solver:
         """The inference algorithm, with its defaults where nothing else is given."""
+        if self.inference == "gauss-newton":
+            return GaussNewton(iterations=self.steps or MODELS[self.model].steps)
         if self.inference not in DESCENTS:
             return SOLVERS[self.inference]()
         given: dict[str, Any] = {"precision": PRECISIONS[self.precision]()}
@@ -482,12 +518,16 @@ class Job:
         return Job(**{**config, **changes})
 
     def optimizer(self, data: Dataset) -> optax.GradientTransformation:
-        """Adam with a cosine schedule over all updates of the run and a small epsilon."""
+        """Adam with a cosine schedule over all updates of the run and a small epsilon.
+
+        At the learning-rate scales of the parameterization (`fx.scale_learning_rates`).
+        """
         assert self.learning_rate is not None
         steps = max(1, len(data.train.labels) // self.batch_size) * self.epochs
         if self.learning == "incremental":
             steps *= self.solver().max_steps
-        return optax.adam(optax.cosine_decay_schedule(self.learning_rate, steps), eps=1e-12)
+        schedule = optax.cosine_decay_schedule(self.learning_rate, steps)
+        return scale_learning_rates(optax.adam(schedule, eps=1e-12))
 
     def config(self) -> dict[str, Any]:
         """The fields as a dictionary."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import abc
 import difflib
 from collections.abc import Callable
 
@@ -97,7 +98,29 @@ class Embedding(ScaledWeight):
         return self.multiplier * self.weight.at[tokens].get(mode="fill", fill_value=jnp.nan)
 
 
-class LayerNorm(eqx.Module):
+class Normalization(eqx.Module):
+    """What a normalization learns: a scale and an offset for every channel, 1 and 0 at first.
+
+    **Arguments**: `channels`, at least 1, or `ValueError` is raised; `learning_rate_scale`, as of a
+    `ScaledWeight`.
+    """
+
+    scale: Float[Array, " channels"]
+    offset: Float[Array, " channels"]
+    learning_rate_scale: float = eqx.field(static=True)
+
+    def __init__(self, channels: int, learning_rate_scale: float = 1.0) -> None:
+        if channels < 1:
+            raise ValueError(f"{type(self).__name__} needs at least one channel, not {channels}.")
+        self.scale, self.offset = jnp.ones(channels), jnp.zeros(channels)
+        self.learning_rate_scale = learning_rate_scale
+
+    @abc.abstractmethod
+    def __call__(self, activity: Array) -> Array:
+        """The normalized activity of one example, of the same shape."""
+
+
+class LayerNorm(Normalization):
     """Normalizes every position of one example over its channels.
 
         scale * (z - mean) / sqrt(variance + 1e-5) + offset
@@ -105,7 +128,7 @@ class LayerNorm(eqx.Module):
     Mean and variance run over the last axis alone; `scale` and `offset` are one per channel and
     learn. Activities are `(..., channels)`.
 
-    **Arguments**: `channels`, at least 1.
+    **Arguments**: those of `Normalization`.
 
     ```python
     LayerNorm(128)
@@ -114,13 +137,8 @@ class LayerNorm(eqx.Module):
     Source: Ba et al. (2016).
     """
 
-    scale: Float[Array, " channels"]
-    offset: Float[Array, " channels"]
-
-    def __init__(self, channels: int) -> None:
-        if channels < 1:
-            raise ValueError(f"LayerNorm needs at least one channel, not {channels}.")
-        self.scale, self.offset = jnp.ones(channels), jnp.zeros(channels)
+    def __init__(self, channels: int, learning_rate_scale: float = 1.0) -> None:
+        super().__init__(channels, learning_rate_scale)
 
     def __call__(self, activity: Array) -> Array:
         _check_channels("LayerNorm", activity, self.scale)
@@ -129,7 +147,7 @@ class LayerNorm(eqx.Module):
         return self.scale * (centered * jax.lax.rsqrt(variance + _EPSILON)) + self.offset
 
 
-class GroupNorm(eqx.Module):
+class GroupNorm(Normalization):
     """Normalizes groups of channels of one example by their own mean and variance.
 
         scale * (z - mean) / sqrt(variance + 1e-5) + offset
@@ -137,7 +155,8 @@ class GroupNorm(eqx.Module):
     Mean and variance run over all positions and the channels of a group; `scale` and `offset` are
     one per channel and learn. Activities are `(..., channels)`; examples never interact.
 
-    **Arguments**: `channels`, and `groups`, which must divide them, or `ValueError` is raised.
+    **Arguments**: `channels`, `groups`, which must divide them, or `ValueError` is raised, and
+    `learning_rate_scale`.
 
     ```python
     GroupNorm(64, groups=32)
@@ -146,17 +165,15 @@ class GroupNorm(eqx.Module):
     Source: Wu and He (2018).
     """
 
-    scale: Float[Array, " channels"]
-    offset: Float[Array, " channels"]
     groups: int = eqx.field(static=True)
 
-    def __init__(self, channels: int, groups: int) -> None:
+    def __init__(self, channels: int, groups: int, learning_rate_scale: float = 1.0) -> None:
         if groups < 1 or channels < 1 or channels % groups:
             raise ValueError(
                 f"GroupNorm cannot divide {channels} channels into {groups} groups of one size; "
                 "choose a number of groups that divides the channels."
             )
-        self.scale, self.offset = jnp.ones(channels), jnp.zeros(channels)
+        super().__init__(channels, learning_rate_scale)
         self.groups = groups
 
     def __call__(self, activity: Array) -> Array:
@@ -168,7 +185,7 @@ class GroupNorm(eqx.Module):
         return self.scale * normalized + self.offset
 
 
-class BatchNorm(eqx.Module):
+class BatchNorm(Normalization):
     """Normalizes every channel by stored statistics of a batch: affine, for one example.
 
         scale * (z - mean) / sqrt(variance + 1e-5) + offset
@@ -178,7 +195,7 @@ class BatchNorm(eqx.Module):
     and positions, which is what `Network.with_batch_statistics` uses. `scale` and `offset` are one
     per channel and learn; the statistics do not (`fathomx.network.weights`).
 
-    **Arguments**: `channels`, the last axis of the activities `(..., channels)`.
+    **Arguments**: those of `Normalization`; channels are the last axis of the activities.
 
     ```python
     layer = BatchNorm(64).with_batch_statistics(activities)
@@ -188,12 +205,10 @@ class BatchNorm(eqx.Module):
     an explicit part of the network.
     """
 
-    scale: Float[Array, " channels"]
-    offset: Float[Array, " channels"]
     statistics: Statistics
 
-    def __init__(self, channels: int) -> None:
-        self.scale, self.offset = jnp.ones(channels), jnp.zeros(channels)
+    def __init__(self, channels: int, learning_rate_scale: float = 1.0) -> None:
+        super().__init__(channels, learning_rate_scale)
         self.statistics = Statistics(jnp.zeros(channels), jnp.ones(channels))
 
     def __call__(self, activity: Array) -> Array:

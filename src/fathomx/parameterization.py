@@ -10,7 +10,7 @@ from __future__ import annotations
 import abc
 import enum
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, ClassVar, NamedTuple
 
 import equinox as eqx
@@ -19,7 +19,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.layers import Convolution, Embedding, Linear, ScaledWeight, unknown
+from fathomx.layers import (
+    Convolution,
+    Embedding,
+    Linear,
+    Normalization,
+    ScaledWeight,
+    unknown,
+)
 
 
 class Role(enum.Enum):
@@ -29,7 +36,8 @@ class Role(enum.Enum):
     (`RESIDUAL`), the readout (`OUTPUT`), a table of vectors (`EMBEDDING`; its `fan_in` is the
     number of vectors that are added up). Factors, of whose scaling only the multiplier counts: of
     the logits of attention (`ATTENTION`; `fan_in` is the size of a head) and of a residual branch
-    of several maps (`BRANCH`; `fan_in` is 1, and the maps inside are `HIDDEN`).
+    of several maps (`BRANCH`; `fan_in` is 1, and the maps inside are `HIDDEN`). Of scale and offset
+    of a normalization (`NORMALIZATION`; `fan_in` is 1) only the learning rate counts.
     """
 
     INPUT = "input"
@@ -39,6 +47,7 @@ class Role(enum.Enum):
     EMBEDDING = "embedding"
     ATTENTION = "attention"
     BRANCH = "branch"
+    NORMALIZATION = "normalization"
 
 
 class Scaling(NamedTuple):
@@ -78,6 +87,13 @@ class Parameterization(eqx.Module):
     def multiplier(self, role: Role, fan_in: int, width: int, depth: int) -> float:
         """The fixed factor for a role without a weight: `ATTENTION` or `BRANCH`."""
         return self._known_scaling(role, fan_in, width, depth).multiplier
+
+    def normalization(
+        self, make: Callable[[int, float], Normalization], channels: int, width: int, depth: int
+    ) -> Normalization:
+        """A normalization, `make(channels, learning_rate_scale)`, with this scaling."""
+        scaling = self._known_scaling(Role.NORMALIZATION, 1, width, depth)
+        return make(channels, scaling.learning_rate)
 
     def linear(
         self, role: Role, sizes: tuple[int, int], width: int, depth: int, key: PRNGKeyArray
@@ -308,27 +324,28 @@ def scale_learning_rates(
 ) -> optax.GradientTransformation:
     """An optimizer whose learning rate on every weight is scaled as its parameterization asks.
 
-    Multiplies the updates of the weight of each `Linear`, `Convolution` and `Embedding` by its
-    `learning_rate_scale`; others (a normalization's scale and offset) stay as they are. Under
-    `MuPC` and Adam this keeps one base rate good over widths and depths. `fx.fit` uses the
-    optimizer it is given: wrap it first. The scales are read off the updates' own layers.
+    Multiplies the updates of each `Linear`, `Convolution`, `Embedding` and normalization by its
+    `learning_rate_scale`; what layers of your own learn stays as it is. Under `MuPC` and Adam this
+    keeps one base rate good over widths and depths. `fx.fit` uses the optimizer it is given: wrap
+    it first. The scales are read off the updates' own layers.
 
     ```python
-    optimizer = fx.scale_learning_rates(optax.adam(1.0, eps=1e-12))
+    optimizer = fx.scale_learning_rates(optax.adam(0.5, eps=1e-12))
     ```
 
     Source: Innocenti et al. (2026), arXiv 2602.07697.
     """
 
+    def has_scale(part: Any) -> bool:
+        return isinstance(part, ScaledWeight | Normalization)
+
     def scale(part: Any) -> Any:
-        if not isinstance(part, ScaledWeight):
+        if not has_scale(part):
             return part
-        scaled = part.weight * part.learning_rate_scale
-        return eqx.tree_at(lambda layer: layer.weight, part, scaled)
+        return jax.tree.map(lambda update: part.learning_rate_scale * update, part)
 
     def update(updates: object, state: object, params: object = None) -> tuple[object, object]:
-        layers = jax.tree.map(scale, updates, is_leaf=lambda part: isinstance(part, ScaledWeight))
-        return layers, state
+        return jax.tree.map(scale, updates, is_leaf=has_scale), state
 
     scaled: optax.GradientTransformation = optax.chain(
         optimizer, optax.GradientTransformation(lambda params: optax.EmptyState(), update)

@@ -215,7 +215,7 @@ def test_configurations_of_the_first_version_still_load():
         name: value for name, value in OLD.items() if hasattr(job, name)
     }
     assert type(job.learning_rate) is float
-    assert (job.precision, job.steps, job.take, job.normalization) == ("uniform", None, None, None)
+    assert (job.precision, job.steps, job.take, job.normalization) == ("uniform", 1, None, None)
     data = job.load()
     expected = fx.models.mlp(
         64, 10, width=8, depth=4, parameterization=fx.MuPC(), key=jax.random.key(0)

@@ -142,6 +142,7 @@ def test_the_general_form_contains_the_named_ones(sizes):
             "embedding": (1, 0.02, rate),
             "attention": (fx.Power(fan_in=-1), 1, rate),
             "branch": (fx.Power(depth=-1), 1, rate),
+            "normalization": (inward, 1, rate),
         },
     }
     for named, table in tables.items():

@@ -171,6 +171,20 @@ def test_the_table(name):
             # Five standard errors of the standard deviation of a normal sample.
             assert abs(drawn.std() / initial - 1) < 5 / math.sqrt(2 * drawn.size)
     muped = name == "MuPC"
+    normalized = fx.models.transformer(
+        V,
+        C,
+        width=N,
+        depth=L,
+        heads=H,
+        normalization="layer",
+        parameterization=getattr(fx, name)(),
+        key=jax.random.key(0),
+    )
+    for norm in jax.tree.leaves(normalized, is_leaf=lambda part: isinstance(part, LayerNorm)):
+        if isinstance(norm, LayerNorm):
+            rate = 1 / math.sqrt(N) if muped else 1
+            assert norm.learning_rate_scale == pytest.approx(rate, rel=1e-12)
     assert attention.scale == pytest.approx(H / N if muped else math.sqrt(H / N), rel=1e-12)
     assert stack.block.branch == pytest.approx(1 / L if muped else 1, rel=1e-12)
 

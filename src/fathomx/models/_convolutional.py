@@ -16,6 +16,7 @@ from fathomx.layers import (
     Convolution,
     GroupNorm,
     Linear,
+    Normalization,
     activation_function,
     add,
     linear,
@@ -81,14 +82,15 @@ def global_average(activity: Array) -> Array:
     return activity.mean(axis=(0, 1))
 
 
-def group_norm(channels: int) -> GroupNorm:
+def group_norm(channels: int, learning_rate_scale: float) -> GroupNorm:
     """At most 32 groups, of at least two channels each: alone at one pixel, one would be zero."""
     most = min(32, max(1, channels // 2))
-    return GroupNorm(channels, max(g for g in range(1, most + 1) if channels % g == 0))
+    groups = max(g for g in range(1, most + 1) if channels % g == 0)
+    return GroupNorm(channels, groups, learning_rate_scale)
 
 
-NORMALIZATIONS: dict[str | None, Callable[[int], Callable[[Array], Array]]] = {
-    None: lambda channels: linear,
+NORMALIZATIONS: dict[str | None, Callable[[int, float], Normalization] | None] = {
+    None: None,
     "batch": BatchNorm,
     "group": group_norm,
 }
@@ -151,7 +153,7 @@ class Layers:
             )
         self.sizes = sizes
         self.activation = activation_function(activation)
-        self.normalized = NORMALIZATIONS[normalization]
+        self.normalization = NORMALIZATIONS[normalization]
         self.parameterization = parameterization
 
     @property
@@ -173,14 +175,21 @@ class Layers:
             role, channels, 3, self.width, self.sizes.depth, key, stride=stride
         )
         activation = linear if role is Role.INPUT else self.activation
-        return Convolved(convolution, activation, self.normalized(channels[1]), pool)
+        return Convolved(convolution, activation, self._normalized(channels[1]), pool)
 
     def shortcut(self, channels: Channels, key: PRNGKeyArray, stride: int) -> Convolved:
         """A 1x1 convolution without activation, for a skip along which the shape changes."""
         convolution = self.parameterization.convolution(
             Role.HIDDEN, channels, 1, self.width, self.sizes.depth, key, stride=stride
         )
-        return Convolved(convolution, linear, self.normalized(channels[1]), linear)
+        return Convolved(convolution, linear, self._normalized(channels[1]), linear)
+
+    def _normalized(self, channels: int) -> Callable[[Array], Array]:
+        if self.normalization is None:
+            return linear
+        return self.parameterization.normalization(
+            self.normalization, channels, self.width, self.sizes.depth
+        )
 
     def head(
         self,

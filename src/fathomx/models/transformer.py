@@ -15,6 +15,7 @@ from fathomx.layers import (
     Embedding,
     LayerNorm,
     Linear,
+    Normalization,
     activation_function,
     linear,
     unknown,
@@ -22,10 +23,8 @@ from fathomx.layers import (
 from fathomx.network import Network, Node, Stack
 from fathomx.parameterization import Parameterization, Role, Standard
 
-Normalization = Callable[[Array], Array]
-
-NORMALIZATIONS: dict[str | None, Callable[[int], Normalization]] = {
-    None: lambda width: linear,
+NORMALIZATIONS: dict[str | None, Callable[[int, float], Normalization] | None] = {
+    None: None,
     "layer": LayerNorm,
 }
 _EXPANSION = 4
@@ -83,8 +82,8 @@ class Block(eqx.Module):
 
     attention: Attention
     feed_forward: FeedForward
-    before_attention: Normalization
-    before_feed_forward: Normalization
+    before_attention: Callable[[Array], Array]
+    before_feed_forward: Callable[[Array], Array]
     branch: float = eqx.field(static=True)
 
     def __call__(self, activity: Float[Array, "context width"]) -> Float[Array, "context width"]:
@@ -96,7 +95,7 @@ class Logits(eqx.Module):
     """`a W norm(z)` at every position."""
 
     linear: Linear
-    normalization: Normalization
+    normalization: Callable[[Array], Array]
 
     def __call__(
         self, activity: Float[Array, "context width"]
@@ -155,7 +154,7 @@ def transformer(
     _check_sizes(vocabulary, context, width, depth, heads)
     if normalization not in NORMALIZATIONS:
         raise ValueError(unknown("normalization", normalization, NORMALIZATIONS))
-    normalized = NORMALIZATIONS[normalization]
+    make = NORMALIZATIONS[normalization]
     scales = Standard() if parameterization is None else parameterization
     if not isinstance(scales, Parameterization):
         raise TypeError(
@@ -165,6 +164,9 @@ def transformer(
     logit_scale = scales.multiplier(Role.ATTENTION, width // heads, width, depth)
     branch_scale = scales.multiplier(Role.BRANCH, 1, width, depth)
     token_key, position_key, block_key, output_key = jax.random.split(key, 4)
+
+    def normalized() -> Callable[[Array], Array]:
+        return linear if make is None else scales.normalization(make, width, width, depth)
 
     @eqx.filter_vmap
     def blocks(key: PRNGKeyArray) -> Block:
@@ -178,8 +180,8 @@ def transformer(
         return Block(
             Attention(query, key_map, value, mix, heads, logit_scale),
             FeedForward(hidden(4, width, inner), hidden(5, inner, width), phi),
-            normalized(width),
-            normalized(width),
+            normalized(),
+            normalized(),
             branch_scale,
         )
 
@@ -192,7 +194,7 @@ def transformer(
         [
             Node("embedding", embedded),
             Stack("blocks", blocks(jax.random.split(block_key, depth))),
-            Node("output", Logits(head, normalized(width)), energy=Categorical()),
+            Node("output", Logits(head, normalized()), energy=Categorical()),
         ],
         input_shape=(context,),
         input_dtype=jnp.int32,
