@@ -323,7 +323,8 @@ def diagnose(run: Path | None, out: Path | None, **given: Any) -> None:
     "--scale",
     default="laptop",
     help="How large: laptop (two cores; deeper-pcns takes most of an hour, the others minutes) or, "
-    "for deeper-pcns, paper (for an accelerator). [default: laptop]",
+    "for deeper-pcns, mupc, transfer, coordinate-check, limits and strength, paper (for an "
+    "accelerator). [default: laptop]",
 )
 @click.option("--network", "networks", multiple=True, help="Only this network; may be repeated.")
 @click.option("--method", "methods", multiple=True, help="Only this method; may be repeated.")

@@ -79,6 +79,19 @@ def test_gamma_is_positive(gamma):
         fx.MuPC(gamma_0=gamma)
 
 
+def test_the_rate_of_the_ends_replaces_theirs_alone():
+    published, fixed = (
+        {role: given.scaling(role, 27, N, L) for role in Role}
+        for given in (fx.MuPC(), fx.MuPC(end_rate=0.25))
+    )
+    ends = {Role.INPUT, Role.EMBEDDING, Role.NORMALIZATION, Role.OUTPUT}
+    for role in Role:
+        expected = published[role]._replace(learning_rate=0.25) if role in ends else published[role]
+        assert fixed[role] == expected
+    with pytest.raises(ValueError, match="end_rate must be a positive, finite number, not 0"):
+        fx.MuPC(end_rate=0.0)
+
+
 def test_layers_of_a_network_are_independent():
     network = fx.models.mlp(6, 6, width=6, depth=5, key=jax.random.key(0))
     first, hidden, last = layers(network)

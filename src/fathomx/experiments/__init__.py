@@ -6,11 +6,16 @@ from collections.abc import Callable
 from pathlib import Path
 
 from fathomx.experiments import (
+    coordinate_check,
     deeper_pcns,
     equilibrated_energy,
+    limits,
     matrix_completion,
+    mupc,
     saddle_escape,
+    strength,
     strict_saddles,
+    transfer,
     trust_region,
 )
 from fathomx.experiments.grid import Say
@@ -26,6 +31,11 @@ EXPERIMENTS: dict[str, Reproduction] = {
     "saddle-escape": saddle_escape.reproduce,
     "matrix-completion": matrix_completion.reproduce,
     "trust-region": trust_region.reproduce,
+    "mupc": mupc.reproduce,
+    "transfer": transfer.reproduce,
+    "coordinate-check": coordinate_check.reproduce,
+    "limits": limits.reproduce,
+    "strength": strength.reproduce,
 }
 
 
