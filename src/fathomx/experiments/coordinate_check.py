@@ -33,15 +33,7 @@ from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selec
 from fathomx.learning import Equilibrium
 from fathomx.models import residual_cnn, residual_mlp, transformer
 from fathomx.network import Network, Stack
-from fathomx.parameterization import (
-    ABC,
-    NTK,
-    MuPC,
-    Parameterization,
-    Power,
-    Standard,
-    scale_learning_rates,
-)
+from fathomx.parameterization import NTK, MuPC, Parameterization, Standard, scale_learning_rates
 from fathomx.problem import Problem
 from fathomx.report.style import COLORS, DASHES, legend, legend_key, new_figure, save, set_title
 from fathomx.training.observer import plain
@@ -117,7 +109,6 @@ SCALES = {
 }
 
 MUPC, CORRECTED = "muPC", "muPC, first and last rates fixed"
-_INWARD, _WIDTH, _BASE = Power(fan_in=-0.5), Power(width=-0.5), 128**-0.5
 
 
 @dataclasses.dataclass(frozen=True)
@@ -133,20 +124,7 @@ METHODS = {
     "NTK": Method(NTK(), 2e-3),
     MUPC: Method(MuPC(), 0.1),
     # The scale of muPC at width 128, at every width.
-    CORRECTED: Method(
-        ABC(
-            {
-                "input": (_INWARD, 1, _BASE),
-                "hidden": (_INWARD, 1, _WIDTH),
-                "residual": (Power(fan_in=-0.5, depth=-0.5), 1, Power(width=-0.5, depth=-0.5)),
-                "output": (Power(fan_in=-1.0), 1, _BASE),
-                "embedding": (1, 0.02, _BASE),
-                "attention": (Power(fan_in=-1.0), 1, 1),
-                "branch": (Power(depth=-1.0), 1, 1),
-            }
-        ),
-        0.1,
-    ),
+    CORRECTED: Method(MuPC(end_rate=128**-0.5), 0.1),
 }
 
 KINDS = ("first", "early", "middle", "late", "output")

@@ -321,7 +321,7 @@ def _draw_accuracies(found: list[Group], path: Path) -> None:
         for order, method in enumerate(METHODS):
             lost = [g for g in own if g.method == method and not g.values("test_accuracy")]
             # Beside each other at the foot, where no accuracy is.
-            places = [NETWORKS[g.network].depth * 1.12**order for g in lost]
+            places = [NETWORKS[g.network].depth * 1.12 ** (order - 2.5) for g in lost]
             style = {"color": _STYLE[method]["color"], "marker": "x", "linestyle": "none"}
             whole.plot(places, [2] * len(lost), **style)
         top = max((100 * v for g in own for v in g.values("test_accuracy")), default=100.0)
@@ -369,7 +369,7 @@ def _draw_changes(found: list[Group], path: Path) -> None:
             drawn.add(setting.depth)
         axes.axhline(0.1, color=COLORS[1], linewidth=1.0, linestyle="--")
         axes.set_yscale("log")
-        axes.set_ylim(0.05, 20)
+        axes.set_ylim(0.005, 30)
         if not axes.lines[1:]:
             note(axes, "not run or diverged")
     for axes in panels[2:]:

@@ -32,10 +32,8 @@ from fathomx.learning import Backprop, Equilibrium, LearningRule
 from fathomx.models import residual_mlp
 from fathomx.network import Network
 from fathomx.parameterization import (
-    ABC,
     MuPC,
     Parameterization,
-    Power,
     Standard,
     scale_learning_rates,
 )
@@ -133,18 +131,10 @@ class Method:
     first_rate: float
 
 
-# muPC's forward pass. Adam moves every entry of a weight by the rate `c`, so that a map of `fan_in`
-# inputs that move alike changes its output by `multiplier * fan_in * c`: for the input `sqrt(D) c`
-# and for the readout `c`, whatever the width. Their rates are therefore constants, those of MuPC at
-# width 128; the rate of the residual branches is MuPC's.
-_AT_128 = 128**-0.5
-CONSTANT_ENDS = ABC(
-    {
-        "input": (Power(fan_in=-0.5), 1, _AT_128),
-        "residual": (Power(fan_in=-0.5, depth=-0.5), 1, Power(width=-0.5, depth=-0.5)),
-        "output": (Power(fan_in=-1), 1, _AT_128),
-    }
-)
+# Adam moves every entry of a weight by the rate `c`, so that a map of `fan_in` inputs that move
+# alike changes its output by `multiplier * fan_in * c`: for the input `sqrt(D) c` and for the
+# readout `c`, whatever the width. A rate that does not depend on it, MuPC's at width 128:
+CONSTANT_ENDS = MuPC(end_rate=128**-0.5)
 
 PC = Equilibrium(GaussNewton(), output_precision=HoldStrength(0.1))
 
