@@ -111,9 +111,9 @@ MODELS: dict[str, Model] = {
         TOKENS,
         4,
         128,
-        "standard",
-        {"normalization": "layer", "heads": 4, "context": 64},
-        # Layer normalization bends what one linearization takes for straight.
+        "mupc",
+        {"normalization": "none", "heads": 4, "context": 64},
+        # Attention bends what one linearization takes for straight.
         steps=2,
     ),
 }
@@ -244,7 +244,7 @@ class Job:
     normalization: str | None = _option(
         None,
         "Of every convolution (vgg and resnet: none, batch or group) or branch (transformer: none "
-        "or layer). [default: none for vgg and resnet, layer for transformer]",
+        "or layer). [default: none]",
         NORMALIZATIONS,
     )
     auxiliary: bool | None = _option(

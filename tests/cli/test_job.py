@@ -41,7 +41,7 @@ OLD = {
         ("vgg", 10, 1.0, "he", "none", None),
         ("resnet", 10, 1.0, "he", "none", True),
         ("residual-cnn", 11, 32, "mupc", None, None),
-        ("transformer", 4, 128, "standard", "layer", None),
+        ("transformer", 4, 128, "mupc", "none", None),
     ],
 )
 def test_defaults_are_those_of_the_model(

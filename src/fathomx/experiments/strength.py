@@ -196,10 +196,11 @@ class Convolutional:
 
 @dataclasses.dataclass(frozen=True)
 class Transformer:
-    """A transformer with layer normalization under muPC; two heads."""
+    """A transformer under muPC; two heads."""
 
     depth: int
     width: int
+    normalization: str | None
     data: str = "tiny-shakespeare"
 
     def network(self, key: PRNGKeyArray) -> Network:
@@ -211,7 +212,7 @@ class Transformer:
             width=self.width,
             depth=self.depth,
             heads=2,
-            normalization="layer",
+            normalization=self.normalization,
             parameterization=MuPC(),
             key=key,
         )
@@ -312,9 +313,9 @@ def map_settings(scale: Scale) -> dict[str, Setting]:
             Residual(middle, width, categorical=True)
         )
     found["CNN"] = network(Convolutional(2, scale.channels), 0.25, batch_size=32)
-    text = network(Transformer(2, scale.text_width), 0.03, 0.06, 0.12, batch_size=16)
-    found["transformer"] = text
-    found["transformer, 8 CG steps"] = dataclasses.replace(text, cg_iterations=8)
+    for name, normalization in (("transformer", None), ("transformer, layer norm", "layer")):
+        model = Transformer(2, scale.text_width, normalization)
+        found[name] = network(model, 0.12, 0.25, 0.5, batch_size=16)
     return found
 
 
@@ -576,7 +577,7 @@ def _other_panels(scale: Scale) -> dict[str, dict[str, str]]:
     return {
         f"categorical, {middle} nodes": dict(widths),
         "residual CNN": {"CNN": "CNN"},
-        "transformer": {"default solver": "transformer", "8 CG steps": "transformer, 8 CG steps"},
+        "transformer": {"plain": "transformer", "layer norm": "transformer, layer norm"},
         f"{middle} nodes, width {narrow}": {
             "default solver": f"{middle} nodes, width {narrow}",
             "settled": f"{middle} nodes, width {narrow}, settled",
