@@ -190,7 +190,7 @@ def test_the_general_form_refuses_what_it_cannot_mean():
         fx.models.residual_mlp(
             3, 2, width=4, depth=4, parameterization=fx.ABC(table), key=jax.random.key(0)
         )
-    with pytest.raises(ValueError, match="unknown role 'hiden'. Did you mean 'hidden'"):
+    with pytest.raises(ValueError, match=r"unknown role 'hiden'\. Did you mean 'hidden'"):
         fx.ABC({"hiden": (1, 1, 1)})
     with pytest.raises(ValueError, match="'hidden' has 2 entries, not 3"):
         fx.ABC({"hidden": (1, 1)})
