@@ -80,7 +80,8 @@ def test_the_grid_is_the_one_that_was_asked_for():
     assert (laptop.widths[0], laptop.widths[-1]) == (32, 512)
     assert (laptop.depths[0], laptop.depths[-1]) == (8, 128)
     known = networks(laptop)
-    cells = coordinate_check._Applicable().cells(dict.fromkeys(known, (0,)), tuple(METHODS))
+    every = Selection().cells(dict.fromkeys(known, (0,)), tuple(METHODS))
+    cells = [cell for cell in every if coordinate_check.applies(cell)]
     other = {cell.method for cell in cells if known[cell.network].family != PERCEPTRON}
     assert other == {MUPC, CORRECTED}
     perceptrons = [a for a in known.values() if a.family == PERCEPTRON]

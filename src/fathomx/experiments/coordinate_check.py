@@ -171,16 +171,9 @@ def networks(scale: Scale) -> dict[str, Architecture]:
     return found
 
 
-@dataclasses.dataclass(frozen=True)
-class _Applicable(Selection):
-    """The part of a grid in which all but the perceptrons are under muPC alone."""
-
-    def cells(self, networks: Any, methods: Any) -> list[Cell]:
-        return [
-            cell
-            for cell in super().cells(networks, methods)
-            if cell.network.startswith(PERCEPTRON) or cell.method in (MUPC, CORRECTED)
-        ]
+def applies(cell: Cell) -> bool:
+    """Whether this method is for this network: all but the perceptrons are under muPC alone."""
+    return cell.network.startswith(PERCEPTRON) or cell.method in (MUPC, CORRECTED)
 
 
 def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
@@ -200,9 +193,9 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
         outcome=_outcome,
         columns=COLUMNS,
         draw=lambda found, into: _report(found, into, size),
+        applies=applies,
     )
-    within = _Applicable(selection.networks, selection.methods, selection.seeds)
-    return comparison.reproduce(folder, within, say)
+    return comparison.reproduce(folder, selection, say)
 
 
 def _outcome(row: dict[str, Any]) -> str:

@@ -168,6 +168,7 @@ class Comparison:
     * `outcome`: what is said of a row when it is there.
     * `columns`: of the tables.
     * `draw`: draws the figures into the folder, of the rows that are there in the end.
+    * `applies`: which cells of the grid there are, where not every method fits every network.
     """
 
     networks: Mapping[str, tuple[int, ...]]
@@ -177,10 +178,16 @@ class Comparison:
     outcome: Callable[[dict[str, Any]], str]
     columns: tuple[Column, ...]
     draw: Callable[[list[Group], Path], object]
+    applies: Callable[[Cell], bool] = lambda cell: True
+
+    def cells(self, selection: Selection) -> list[Cell]:
+        """The cells chosen; `ValueError` for names that the grid does not have."""
+        chosen = selection.cells(self.networks, self.methods)
+        return [cell for cell in chosen if self.applies(cell)]
 
     def begin(self, folder: Path, selection: Selection) -> Rows:
         """The rows that are there; refuses unknown names before anything is written."""
-        selection.cells(self.networks, self.methods)
+        self.cells(selection)
         return Rows(folder, self.configuration)
 
     def reproduce(self, folder: Path, selection: Selection, say: Say) -> Path:
@@ -189,8 +196,7 @@ class Comparison:
 
     def complete(self, rows: Rows, selection: Selection, say: Say) -> Path:
         """Runs what is missing, says what came out, and returns the path of the table."""
-        cells = selection.cells(self.networks, self.methods)
-        missing = [cell for cell in cells if not rows.has(cell)]
+        missing = [cell for cell in self.cells(selection) if not rows.has(cell)]
         try:
             for number, cell in enumerate(missing, start=1):
                 begun = time.perf_counter()

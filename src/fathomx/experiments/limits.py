@@ -214,16 +214,9 @@ def nonlinear_networks(scale: Scale) -> dict[str, Nonlinear]:
     }
 
 
-@dataclasses.dataclass(frozen=True)
-class _Applicable(Selection):
-    """The part of a grid in which linear networks have the closed form, and only they."""
-
-    def cells(self, networks: Any, methods: Any) -> list[Cell]:
-        return [
-            cell
-            for cell in super().cells(networks, methods)
-            if cell.network.startswith("linear ") == (cell.method == CLOSED_FORM)
-        ]
+def applies(cell: Cell) -> bool:
+    """Whether this method is for this network: linear networks have the closed form, only they."""
+    return cell.network.startswith("linear ") == (cell.method == CLOSED_FORM)
 
 
 def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
@@ -243,9 +236,9 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
         outcome=_outcome,
         columns=COLUMNS,
         draw=lambda found, into: _draw(found, into, size),
+        applies=applies,
     )
-    within = _Applicable(selection.networks, selection.methods, selection.seeds)
-    return comparison.reproduce(folder, within, say)
+    return comparison.reproduce(folder, selection, say)
 
 
 def _outcome(row: dict[str, Any]) -> str:
