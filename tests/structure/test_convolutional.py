@@ -305,7 +305,8 @@ def test_scaled_learning_rates_reach_convolutions():
         if hasattr(node.function, "convolution"):
             scale = node.function.convolution.learning_rate_scale
             np.testing.assert_allclose(update.function.convolution.weight, -scale, rtol=1e-6)
-            np.testing.assert_array_equal(update.function.normalization.scale, -1.0)
+            # One over the square root of four channels in the first stage.
+            np.testing.assert_allclose(update.function.normalization.scale, -0.5, rtol=1e-6)
 
 
 # Inference.
