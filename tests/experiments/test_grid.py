@@ -170,3 +170,26 @@ def test_a_comparison_that_is_stopped_shows_what_it_has_and_continues(tmp_path):
     assert ran + others == Selection().cells(NETWORKS, METHODS)
     assert len(drawn) == 2
     assert "| small | a | 0, 1 | 50.0 ± 35.4 |" in table.read_text()
+
+
+def test_cells_that_do_not_apply_are_not_run(tmp_path):
+    """And a choice of nothing but these is refused before anything is written."""
+    comparison = Comparison(
+        networks=NETWORKS,
+        methods=METHODS,
+        configuration={},
+        run=lambda cell: {"accuracy": 1.0, "seconds": 0.0},
+        outcome=lambda row: "done",
+        columns=COLUMNS,
+        draw=lambda found, folder: None,
+        applies=lambda cell: cell.network == "small" or cell.method == "a",
+    )
+    every = Selection().cells(NETWORKS, METHODS)
+    left_out = Cell("large", "b + c", 0)
+    assert comparison.cells(Selection()) == [cell for cell in every if cell != left_out]
+    nothing = Selection(networks=("large",), methods=("b + c",))
+    with pytest.raises(ValueError, match="there is nothing to run"):
+        comparison.begin(tmp_path / "grid", nothing)
+    assert not (tmp_path / "grid").exists()
+    table = comparison.reproduce(tmp_path / "grid", Selection(), lambda text: None).read_text()
+    assert "| large | a |" in table and "| large | b + c |" not in table

@@ -181,9 +181,15 @@ class Comparison:
     applies: Callable[[Cell], bool] = lambda cell: True
 
     def cells(self, selection: Selection) -> list[Cell]:
-        """The cells chosen; `ValueError` for names that the grid does not have."""
+        """The cells chosen; `ValueError` for names that the grid does not have, and for no cell."""
         chosen = selection.cells(self.networks, self.methods)
-        return [cell for cell in chosen if self.applies(cell)]
+        cells = [cell for cell in chosen if self.applies(cell)]
+        if not cells:
+            raise ValueError(
+                "there is nothing to run: of the networks chosen, none has one of the methods and "
+                "seeds chosen; leave out --network or --method."
+            )
+        return cells
 
     def begin(self, folder: Path, selection: Selection) -> Rows:
         """The rows that are there; refuses unknown names before anything is written."""
