@@ -120,18 +120,18 @@ MODELS: dict[str, Model] = {
 _OPTIONAL = tuple(dict.fromkeys(name for model in MODELS.values() for name in model.options))
 
 
-class Scaling(NamedTuple):
+class Preset(NamedTuple):
     """A parameterization, and the learning rate of Adam that suits networks that have it."""
 
     make: Callable[[], Parameterization]
     learning_rate: float
 
 
-PARAMETERIZATIONS: dict[str, Scaling] = {
-    "mupc": Scaling(MuPC, 0.5),
-    "ntk": Scaling(NTK, 0.03),
-    "standard": Scaling(Standard, 3e-3),
-    "he": Scaling(lambda: Standard(gain=math.sqrt(2)), 3e-3),
+PARAMETERIZATIONS: dict[str, Preset] = {
+    "mupc": Preset(MuPC, 0.5),
+    "ntk": Preset(NTK, 0.03),
+    "standard": Preset(Standard, 3e-3),
+    "he": Preset(lambda: Standard(gain=math.sqrt(2)), 3e-3),
 }
 NORMALIZATIONS = ("none", "batch", "group", "layer")
 DESCENTS: dict[str, Callable[..., Solver]] = {
@@ -282,7 +282,8 @@ class Job:
     learning_rate: float | None = _option(
         None,
         "Peak learning rate of Adam, times the scales of the parameterization; it decays to 0 by a "
-        "cosine. " + _by_name({name: s.learning_rate for name, s in PARAMETERIZATIONS.items()}),
+        "cosine. "
+        + _by_name({name: each.learning_rate for name, each in PARAMETERIZATIONS.items()}),
         training=True,
     )
     strength: float | None = _option(
@@ -402,8 +403,8 @@ class Job:
         chosen = MODELS[self.model]
         names = ("depth", "width", "parameterization")
         options = {"data": chosen.reading.data, **{name: getattr(chosen, name) for name in names}}
-        scaling = PARAMETERIZATIONS[self.parameterization or chosen.parameterization]
-        options["learning_rate"] = scaling.learning_rate
+        preset = PARAMETERIZATIONS[self.parameterization or chosen.parameterization]
+        options["learning_rate"] = preset.learning_rate
         filled = {
             name: value
             for name, value in {**options, **chosen.options}.items()
