@@ -66,9 +66,9 @@ def load(name, context=None):
 def tiny(monkeypatch):
     monkeypatch.setitem(SCALES, "tiny", TINY)
     monkeypatch.setattr(fx.data, "load", load)
-    coordinate_check._loaded.cache_clear()
+    coordinate_check.loaded.cache_clear()
     yield
-    coordinate_check._loaded.cache_clear()
+    coordinate_check.loaded.cache_clear()
 
 
 def rms(values):

@@ -39,10 +39,10 @@ def vectors():
 def tiny(monkeypatch):
     monkeypatch.setitem(SCALES, "tiny", TINY)
     monkeypatch.setattr(fx.data, "load", lambda name: vectors())
-    for cached in (equilibrated_energy._images, path):
+    for cached in (equilibrated_energy.vectors, path):
         cached.cache_clear()
     yield
-    for cached in (equilibrated_energy._images, path):
+    for cached in (equilibrated_energy.vectors, path):
         cached.cache_clear()
 
 

@@ -64,10 +64,10 @@ def load(name, context=None):
 def tiny(monkeypatch):
     monkeypatch.setitem(SCALES, "tiny", TINY)
     monkeypatch.setattr(fx.data, "load", load)
-    for cached in (limits._loaded, limits._compiled):
+    for cached in (limits.loaded, limits._compiled):
         cached.cache_clear()
     yield
-    for cached in (limits._loaded, limits._compiled):
+    for cached in (limits.loaded, limits._compiled):
         cached.cache_clear()
 
 

@@ -42,9 +42,9 @@ def tiny(monkeypatch):
     monkeypatch.setitem(SCALES, "tiny", TINY)
     monkeypatch.setitem(NETWORKS, "mnist, toy", mupc.Residual("mnist", 4, width=6))
     monkeypatch.setattr(fx.data, "load", lambda name: vectors())
-    mupc._images.cache_clear()
+    mupc.vectors.cache_clear()
     yield
-    mupc._images.cache_clear()
+    mupc.vectors.cache_clear()
 
 
 def changes_by_one_step(seed):

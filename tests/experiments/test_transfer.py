@@ -43,9 +43,9 @@ def vectors():
 def tiny(monkeypatch):
     monkeypatch.setitem(SCALES, "tiny", TINY)
     monkeypatch.setattr(fx.data, "load", lambda name: vectors())
-    transfer._images.cache_clear()
+    transfer.vectors.cache_clear()
     yield
-    transfer._images.cache_clear()
+    transfer.vectors.cache_clear()
 
 
 def bowl(best):

@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import csv
 import dataclasses
-import functools
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -26,9 +25,9 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from fathomx import data as data_sets
 from fathomx.data import Dataset
 from fathomx.diagnostics import weight_change
+from fathomx.experiments.examples import loaded
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
 from fathomx.learning import Equilibrium
 from fathomx.models import residual_cnn, residual_mlp, transformer
@@ -279,12 +278,6 @@ def node_sizes(network: Network, entries: Entries) -> Array:
     return jnp.concatenate(found)
 
 
-@functools.cache
-def _loaded(name: str, context: int) -> Dataset:
-    """A data set; `context`, the length of its windows, is for texts."""
-    return data_sets.load(name, context=context) if context else data_sets.load(name)
-
-
 def _examples(data: Dataset, scale: Scale, batch: int, seed: int) -> tuple[Any, Batches]:
     """A batch of validation examples to look at, and training batches drawn with the seed."""
     count = scale.updates * batch
@@ -296,7 +289,7 @@ def _examples(data: Dataset, scale: Scale, batch: int, seed: int) -> tuple[Any, 
 
 
 def _perceptron(of: Architecture, scale: Scale, scales: Parameterization, key: Array) -> Network:
-    data = _loaded("mnist", 0).flat()
+    data = loaded("mnist").flat()
     return residual_mlp(
         data.input_shape[0],
         data.classes,
@@ -308,7 +301,7 @@ def _perceptron(of: Architecture, scale: Scale, scales: Parameterization, key: A
 
 
 def _residual_cnn(of: Architecture, scale: Scale, scales: Parameterization, key: Array) -> Network:
-    data = _loaded("mnist", 0).images()
+    data = loaded("mnist").images()
     return residual_cnn(
         scale.cnn_blocks,
         width=of.width,
@@ -321,7 +314,7 @@ def _residual_cnn(of: Architecture, scale: Scale, scales: Parameterization, key:
 
 def _transformer(of: Architecture, scale: Scale, scales: Parameterization, key: Array) -> Network:
     return transformer(
-        _loaded("tiny-shakespeare", scale.context).classes,
+        loaded("tiny-shakespeare", scale.context).classes,
         scale.context,
         width=of.width,
         depth=scale.transformer_blocks,
@@ -333,18 +326,16 @@ def _transformer(of: Architecture, scale: Scale, scales: Parameterization, key: 
 _FAMILIES: dict[str, tuple[Callable[..., Network], Callable[..., tuple[Any, Batches]]]] = {
     PERCEPTRON: (
         _perceptron,
-        lambda scale, seed: _examples(_loaded("mnist", 0).flat(), scale, scale.batch_size, seed),
+        lambda scale, seed: _examples(loaded("mnist").flat(), scale, scale.batch_size, seed),
     ),
     CNN: (
         _residual_cnn,
-        lambda scale, seed: _examples(
-            _loaded("mnist", 0).images(), scale, scale.cnn_batch_size, seed
-        ),
+        lambda scale, seed: _examples(loaded("mnist").images(), scale, scale.cnn_batch_size, seed),
     ),
     TRANSFORMER: (
         _transformer,
         lambda scale, seed: _examples(
-            _loaded("tiny-shakespeare", scale.context), scale, scale.windows, seed
+            loaded("tiny-shakespeare", scale.context), scale, scale.windows, seed
         ),
     ),
 }

@@ -23,8 +23,7 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from fathomx import data as data_sets
-from fathomx.data import Dataset
+from fathomx.experiments.examples import vectors
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
 from fathomx.inference import ErrorDescent, Exact, GaussNewton, Solver, StateDescent, infer
 from fathomx.learning import Equilibrium
@@ -132,12 +131,6 @@ def _described(solvers: dict[str, Solver]) -> dict[str, str]:
     return {name: f"{type(s).__name__}, {s.max_steps} steps" for name, s in solvers.items()}
 
 
-@functools.cache
-def _images(name: str) -> Dataset:
-    """The data set with each input a vector."""
-    return data_sets.load(name).flat()
-
-
 class Checkpoint(eqx.Module):
     """A moment of training. **Fields**: `iteration`, and what is relaxed then, in float64."""
 
@@ -157,7 +150,7 @@ def path(network: str, seed: int, scale: Scale) -> tuple[Checkpoint, ...]:
 
 
 def _train(chain: Chain, seed: int, scale: Scale) -> Iterator[Checkpoint]:
-    data = _images(chain.data)
+    data = vectors(chain.data)
     needed = scale.iterations * scale.batch_size
     if needed > len(data.train.labels):
         raise ValueError(f"{needed} images are needed, and {chain.data} has fewer.")

@@ -26,9 +26,9 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from fathomx import data as data_sets
 from fathomx.data import Dataset
 from fathomx.diagnostics import compare_to_backprop
+from fathomx.experiments.examples import loaded
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
 from fathomx.inference import Newton, Solver, StateDescent, infer
 from fathomx.models import residual_cnn, residual_mlp, transformer
@@ -265,7 +265,7 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
 def _closed_form(network: Linear, seed: int, scale: Scale) -> dict[str, Any]:
     # Under the standard parameterization the condition of S grows like 2^L, beyond float32.
     with jax.enable_x64(not network.stable):
-        images = _loaded("cifar10", 0).flat()
+        images = loaded("cifar10").flat()
         built = residual_mlp(
             images.input_shape[0],
             images.classes,
@@ -338,12 +338,6 @@ def measure(problem: Problem, solver: Solver) -> dict[str, Array]:
     }
 
 
-@functools.cache
-def _loaded(name: str, context: int) -> Dataset:
-    """A data set; `context`, the length of its windows, is for texts."""
-    return data_sets.load(name, context=context) if context else data_sets.load(name)
-
-
 def _examples(data: Dataset, count: int, seed: int) -> tuple[Any, Any]:
     """Training examples drawn with the seed."""
     chosen = np.random.default_rng(seed).choice(len(data.train.labels), count, replace=False)
@@ -358,7 +352,7 @@ def _problem(network: Nonlinear, seed: int, scale: Scale) -> Problem:
 
 
 def _tanh_mlp(width: int, scale: Scale, key: Array) -> Network:
-    images = _loaded("cifar10", 0).flat()
+    images = loaded("cifar10").flat()
     return residual_mlp(
         images.input_shape[0],
         images.classes,
@@ -371,7 +365,7 @@ def _tanh_mlp(width: int, scale: Scale, key: Array) -> Network:
 
 
 def _residual_cnn(width: int, scale: Scale, key: Array) -> Network:
-    images = _loaded("cifar10", 0).images()
+    images = loaded("cifar10").images()
     return residual_cnn(
         scale.cnn_blocks,
         width=width,
@@ -385,7 +379,7 @@ def _residual_cnn(width: int, scale: Scale, key: Array) -> Network:
 
 def _transformer(width: int, scale: Scale, key: Array) -> Network:
     return transformer(
-        _loaded("tiny-shakespeare", scale.context).classes,
+        loaded("tiny-shakespeare", scale.context).classes,
         scale.context,
         width=width,
         depth=scale.transformer_blocks,
@@ -398,16 +392,16 @@ def _transformer(width: int, scale: Scale, key: Array) -> Network:
 _FAMILIES: dict[str, tuple[Callable[..., Network], Callable[..., tuple[Any, Any]]]] = {
     "tanh MLP": (
         _tanh_mlp,
-        lambda scale, seed: _examples(_loaded("cifar10", 0).flat(), scale.images, seed),
+        lambda scale, seed: _examples(loaded("cifar10").flat(), scale.images, seed),
     ),
     "residual CNN": (
         _residual_cnn,
-        lambda scale, seed: _examples(_loaded("cifar10", 0).images(), scale.cnn_images, seed),
+        lambda scale, seed: _examples(loaded("cifar10").images(), scale.cnn_images, seed),
     ),
     "transformer": (
         _transformer,
         lambda scale, seed: _examples(
-            _loaded("tiny-shakespeare", scale.context), scale.windows, seed
+            loaded("tiny-shakespeare", scale.context), scale.windows, seed
         ),
     ),
 }

@@ -10,7 +10,6 @@ most of their layers stand still, how far the weights of every node have moved i
 from __future__ import annotations
 
 import dataclasses
-import functools
 import time
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -20,9 +19,9 @@ import jax
 import numpy as np
 import optax
 
-from fathomx import data as data_sets
 from fathomx.data import Dataset
 from fathomx.diagnostics import weight_change
+from fathomx.experiments.examples import vectors
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
 from fathomx.inference import GaussNewton
 from fathomx.learning import Backprop, Equilibrium, LearningRule
@@ -209,16 +208,10 @@ def _outcome(row: dict[str, Any]) -> str:
     )
 
 
-@functools.cache
-def _images(name: str) -> Dataset:
-    """The data set with each input a vector."""
-    return data_sets.load(name).flat()
-
-
 def run(cell: Cell, scale: Scale) -> dict[str, Any]:
     """Trains one network, scores it once, and compares its weights with those it began with."""
     setting, method = NETWORKS[cell.network], METHODS[cell.method]
-    data = _images(setting.data)
+    data = vectors(setting.data)
     if scale.examples:
         data = data.take(scale.examples)
     network = setting.network(data, method.parameterization, cell.seed)

@@ -10,7 +10,6 @@ are trained for a few updates at learning rates around their optimum, over width
 from __future__ import annotations
 
 import dataclasses
-import functools
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
@@ -24,8 +23,8 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from fathomx import data as data_sets
 from fathomx.data import Dataset
+from fathomx.experiments.examples import vectors
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
 from fathomx.inference import GaussNewton
 from fathomx.learning import Backprop, Equilibrium, LearningRule
@@ -188,12 +187,6 @@ def _outcome(row: dict[str, Any]) -> str:
     return f"best learning rate {row['best_rate']:.3g}, loss {row['best_loss']:.4f}"
 
 
-@functools.cache
-def _images(name: str) -> Dataset:
-    """The data set with each input a vector."""
-    return data_sets.load(name).flat()
-
-
 def batches(data: Dataset, scale: Scale, seed: int) -> tuple[Array, Array]:
     """Inputs `(updates, batch, size)` and labels `(updates, batch)`, no image twice."""
     needed, there = scale.updates * scale.batch_size, len(data.train.labels)
@@ -237,7 +230,7 @@ def losses(
 def run(cell: Cell, scale: Scale) -> dict[str, Any]:
     """Searches the best learning rate of one network."""
     size, method = scale.networks[cell.network], METHODS[cell.method]
-    data = _images(scale.data)
+    data = vectors(scale.data)
     examples = batches(data, scale, cell.seed)
     network = residual_mlp(
         data.train.inputs.shape[1],
