@@ -1,0 +1,75 @@
+"""Fathomx beside FabricPC, PCX and backprop in plain JAX: training steps and time to equilibrium.
+
+Run all of it with `make bench-peers`, or a part with
+
+    python benchmarks/peers --cases residual-8-width-128 --libraries fathomx fabricpc --rounds 5
+
+Every library runs in a virtual environment of its own, kept in the cache folder. Results are
+merged into `benchmarks/results/peers.json`, from which the table and the figure are made.
+"""
+
+from __future__ import annotations
+
+import argparse
+import time
+from collections.abc import Mapping, Sequence
+
+import report
+from cases import CASES, FATHOMX, LIBRARIES, RACES, skipped
+from environments import python_of
+from protocol import WorkerError
+from racing import race_to_equilibrium
+from training import training_steps
+
+
+def main() -> None:
+    """Measures what the command line asks for and reports everything measured so far."""
+    names = [case.name for case in CASES] + [race.name for race in RACES]
+    parser = argparse.ArgumentParser(prog="benchmarks/peers", description=__doc__.split("\n")[0])
+    parser.add_argument("--cases", nargs="+", choices=names, default=names, metavar="CASE")
+    parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=LIBRARIES)
+    parser.add_argument("--rounds", type=int, default=15, help="turns per contestant")
+    parser.add_argument("--list", action="store_true", help="print the names of the cases")
+    options = parser.parse_args()
+    if options.list:
+        print("\n".join(names))
+        return
+    missing = _install(options.libraries)
+    libraries = [library for library in options.libraries if library not in missing]
+    for case in CASES:
+        if case.name in options.cases:
+            print(case.name, flush=True)
+            begun = time.strftime("%Y-%m-%d %H:%M:%S")
+            rows = training_steps(case, libraries, options.rounds)
+            absent = {**skipped(case), **missing}
+            report.merge("rows", rows + _left_out(case.name, absent, options.libraries), begun)
+    for race in RACES:
+        if race.name in options.cases and FATHOMX in libraries:
+            print(race.name, flush=True)
+            begun = time.strftime("%Y-%m-%d %H:%M:%S")
+            rows = race_to_equilibrium(race, libraries)
+            report.merge("races", rows + _left_out(race.name, missing, options.libraries), begun)
+    report.show()
+
+
+def _install(libraries: Sequence[str]) -> dict[str, str]:
+    """Makes the environments; the libraries for which that failed, with the reason."""
+    failed = {}
+    for library in libraries:
+        try:
+            python_of(library)
+        except WorkerError as error:
+            failed[library] = str(error)
+    return failed
+
+
+def _left_out(case: str, reasons: Mapping[str, str], libraries: Sequence[str]) -> list[report.Row]:
+    """Rows that say why nothing of a library was measured."""
+    return [
+        {"case": case, "library": library, "method": report.ALL_METHODS, "reason": reason}
+        for library, reason in reasons.items()
+        if library in libraries
+    ]
+
+
+main()

@@ -1,0 +1,160 @@
+"""Fathomx in the benchmark against peers.
+
+Timed: `rule.update`, compiled as one function with network and optimizer state donated, the report
+of the step returned as `fx.fit` does. To equilibrium: `step` of a solver from the state that its
+`init` made, compiled; for Newton the whole of `fx.infer`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from itertools import cycle
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from cases import BACKPROP, ERROR, GAUSS_NEWTON, NEWTON, STATE
+from protocol import Files, Session, serve
+
+import fathomx as fx
+from fathomx.problem import Linearization, evaluate, predict
+from fathomx.training.run_folder import versions
+
+_MANY = 10**6
+
+
+class FathomxSession(Session):
+    timed = "rule.update in one eqx.filter_jit, network and optimizer state donated"
+
+    def __init__(self) -> None:
+        self.versions = versions()
+
+    def build(self, task: Mapping[str, Any], method: Mapping[str, Any], files: Files) -> None:
+        self.compared = f"fx.models, {task['model']}"
+        self.network = _network(task, files)
+        self.batches = [
+            (jnp.asarray(x), jnp.asarray(y))
+            for x, y in zip(files.inputs, files.targets, strict=True)
+        ]
+        self.problem = fx.Problem(self.network, *self.batches[0])
+        self.next_batch = cycle(self.batches)
+        # Steps are taken one by one when relaxing; a solver's own number is for training.
+        self.solver = _solver({**method, "steps": _MANY})
+        self.until_done = isinstance(self.solver, fx.Newton)
+        self._prepare_training(_rule(method), optax.adam(task["learning_rate"]))
+
+    def _prepare_training(
+        self, rule: fx.LearningRule, optimizer: optax.GradientTransformation
+    ) -> None:
+        # A copy, since training donates its network, but relaxing keeps the one that was built.
+        self.learner = jax.tree.map(lambda a: a.copy() if eqx.is_array(a) else a, self.network)
+        self.optimizer_state = rule.init_optimizer(optimizer, self.network)
+        key = jax.random.key(0)
+
+        # The batch comes first, because it is what must not be donated.
+        @eqx.filter_jit(donate="all-except-first")
+        def update(batch: Any, network: fx.Network, state: Any) -> Any:
+            return rule.update(fx.Problem(network, *batch), optimizer, state, key)
+
+        self.update = update
+
+    def outputs(self) -> np.ndarray:
+        return np.asarray(predict(self.learner, self.batches[0][0]))
+
+    def step(self) -> None:
+        updated = self.update(next(self.next_batch), self.learner, self.optimizer_state)
+        jax.block_until_ready(updated)
+        self.learner, self.optimizer_state, _ = updated
+
+    def begin(self) -> None:
+        if self.until_done:
+            self.relax(0)
+            return
+        self.state = _further(
+            self.problem, self.solver, _first(self.problem, self.solver), jnp.asarray(0)
+        )
+        jax.block_until_ready(self.state)
+
+    def relax(self, count: int) -> None:
+        if self.until_done:
+            self.relaxed = jax.block_until_ready(fx.infer(self.problem, self.solver))
+            return
+        # A traced count: one compilation for any number of steps.
+        self.state = _further(self.problem, self.solver, self.state, jnp.asarray(count))
+        jax.block_until_ready(self.state)
+
+    def activities(self) -> Sequence[np.ndarray]:
+        if self.until_done:
+            hidden = self.problem.hidden(self.relaxed.activities)
+        else:
+            hidden = self.solver.activities(self.problem, self.state)
+        return [np.asarray(hidden["first"]), *np.asarray(hidden["hidden"])]
+
+    def judge(self, activities: Sequence[np.ndarray]) -> float:
+        hidden = {"first": jnp.asarray(activities[0]), "hidden": jnp.stack(activities[1:])}
+        return float(_unsettled(self.problem, hidden))
+
+
+def _network(task: Mapping[str, Any], files: Files) -> fx.Network:
+    weights = list(files.weights)
+    if task["model"] == "vgg-5":
+        network = fx.models.vgg(
+            5, width=task["width"], activation=task["activation"], key=jax.random.key(0)
+        )
+    else:
+        network = fx.models.residual_mlp(
+            784,
+            10,
+            width=int(task["width"]),
+            depth=task["depth"],
+            activation=task["activation"],
+            parameterization=fx.MuPC(),
+            key=jax.random.key(0),
+        )
+        weights = [weights[0], np.stack(weights[1:-1]), weights[-1]]
+
+    learned, rest = fx.split(network)
+    given = [jnp.asarray(weight) for weight in weights]
+    return eqx.combine(jax.tree.unflatten(jax.tree.structure(learned), given), rest)
+
+
+def _rule(method: Mapping[str, Any]) -> fx.LearningRule:
+    solver = _solver(method)
+    return fx.Backprop() if solver is None else fx.Equilibrium(solver, output_precision=1.0)
+
+
+def _solver(method: Mapping[str, Any]) -> fx.Solver | None:
+    optimizer = {"sgd": optax.sgd, "adam": optax.adam}[method["optimizer"]](method["rate"])
+    solvers = {
+        STATE: lambda: fx.StateDescent(optimizer, method["steps"]),
+        ERROR: lambda: fx.ErrorDescent(optimizer, method["steps"]),
+        GAUSS_NEWTON: lambda: fx.GaussNewton(method["steps"], 2),
+        NEWTON: lambda: fx.Newton(tolerance=1e-3),
+        BACKPROP: lambda: None,
+    }
+    return solvers[method["name"]]()
+
+
+@eqx.filter_jit
+def _first(problem: fx.Problem, solver: fx.Solver) -> Any:
+    start = Linearization(problem, problem.network.zeros(problem.batch))
+    return solver.init(problem, start, start.evaluation(problem))
+
+
+@eqx.filter_jit
+def _further(problem: fx.Problem, solver: fx.Solver, state: Any, count: jax.Array) -> Any:
+    return jax.lax.fori_loop(0, count, lambda _, state: solver.step(problem, state), state)
+
+
+@eqx.filter_jit
+def _unsettled(problem: fx.Problem, hidden: Mapping[str, jax.Array]) -> jax.Array:
+    norm = problem.network.space.norm
+    there = evaluate(problem, problem.errors_of(hidden))
+    begun = evaluate(problem, problem.network.zeros(problem.batch))
+    return jnp.max(norm(there.gradient) / norm(begun.gradient))
+
+
+serve(FathomxSession())
