@@ -42,7 +42,8 @@ class Linear(ScaledWeight):
     """
 
     def __call__(self, activity: Float[Array, " in_size"]) -> Float[Array, " out_size"]:
-        return self.multiplier * (self.weight @ activity)
+        # `weight @ activity` is the same, but over a batch its result comes out transposed.
+        return self.multiplier * jnp.inner(activity, self.weight)
 
 
 class Convolution(ScaledWeight):

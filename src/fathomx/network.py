@@ -492,6 +492,37 @@ def entry_prediction(entry: Node | Stack, sources: list[Array], own: ArrayLike |
     return predicted
 
 
+def entry_pull(
+    entry: Node | Stack, sources: list[Array], own: ArrayLike | None
+) -> tuple[Array, Callable[[Array], tuple[Array, list[Array]]]]:
+    """An entry's prediction, and how a derivative goes from its last node back to its sources.
+
+    The function takes the derivative in the entry's activity (of a stack, its last block's) and
+    returns the derivative in every activity of the entry, and in the sources.
+    """
+    if isinstance(entry, Node):
+        predicted, pull = jax.vjp(jax.vmap(entry.function), *sources)
+        return predicted, lambda reached: (reached, list(pull(reached)))
+
+    def linearized(block: Callable[[Array], Array], activity: Array) -> tuple[Array, Any]:
+        result: tuple[Array, Any] = jax.vjp(lambda z: _apply_to_batch(block, z), activity)
+        return result
+
+    assert own is not None
+    chain = jnp.concatenate([sources[0][None], jnp.asarray(own)[:-1]])
+    stacked, pulls = eqx.filter_vmap(linearized)(entry.block, chain)
+    arrays, rest = eqx.partition(pulls, eqx.is_array)
+
+    def back(reached: Array, layer: Any) -> tuple[Array, Array]:
+        return eqx.combine(layer, rest)(reached)[0], reached
+
+    def pull_stack(reached: Array) -> tuple[Array, list[Array]]:
+        first, every = jax.lax.scan(back, reached, arrays, reverse=True)
+        return every, [first]
+
+    return stacked, pull_stack
+
+
 def _activity(entry: Node | Stack, sources: list[Array], error: Array | None) -> Array:
     """Prediction from the parents, plus the error: of a stack, one block after the other."""
     if isinstance(entry, Stack):

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float, Int
 
-from fathomx.network import Network, Node, Stack, split
+from fathomx.network import INPUT, Network, Node, Stack, entry_pull, split
 from fathomx.structure import has_kinks
 from fathomx.vector_space import Entries
 
@@ -178,6 +178,43 @@ def _evaluation(
     return Evaluation(
         errors=errors,
         activities=activities,
+        prediction=prediction,
+        energy=problem.hidden_energy(errors) + problem.output_energy(prediction),
+        gradient={name: weighed[name] + pulled[name] for name in errors},
+    )
+
+
+def evaluate_at(problem: Problem, activities: Entries) -> Evaluation:
+    """`evaluate` at the errors of these activities: all predictions at once, one reverse pass.
+
+    The activities are those given, not unrolled from the errors again.
+    """
+    network = problem.network
+    predicted: Entries = {}
+    pulls: dict[str, Callable[[Array], tuple[Array, list[Array]]]] = {}
+    for entry in network.nodes:
+        sources = network.sources(entry, activities, problem.input)
+        predicted[entry.name], pulls[entry.name] = entry_pull(
+            entry, sources, activities.get(entry.name)
+        )
+    output = network.output.name
+    prediction = predicted.pop(output)
+    errors = {name: activities[name] - predicted[name] for name in network.hidden}
+    reached: dict[str, Array] = {output: problem.output_gradient(prediction)}
+    pulled: Entries = {}
+    for entry in reversed(network.nodes):
+        name, parents = entry.name, network.parents[entry.name]
+        if name not in reached:
+            pulled[name] = jnp.zeros_like(activities[name])
+            continue
+        pulled[name], to_sources = pulls[name](reached[name])
+        for parent, cotangent in zip(parents, to_sources, strict=True):
+            if parent != INPUT:
+                reached[parent] = reached[parent] + cotangent if parent in reached else cotangent
+    weighed = problem.weigh(errors)
+    return Evaluation(
+        errors=errors,
+        activities={name: activities[name] for name in network.hidden},
         prediction=prediction,
         energy=problem.hidden_energy(errors) + problem.output_energy(prediction),
         gradient={name: weighed[name] + pulled[name] for name in errors},

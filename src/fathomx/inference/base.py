@@ -19,7 +19,6 @@ from fathomx.problem import (
     Problem,
     Progress,
     Relaxation,
-    evaluate,
     evaluated_energies,
     relaxation,
 )
@@ -194,11 +193,6 @@ def _drive(
 @eqx.filter_jit
 def _compiled(problem: Problem, solver: Solver, record: Any) -> tuple[Relaxation, Any]:
     return _drive(problem, solver, None, record)
-
-
-def evaluate_again(problem: Problem, activities: Entries) -> Evaluation:
-    """The evaluation at these activities under the problem's weights."""
-    return evaluate(problem, problem.errors_of(activities))
 
 
 def beginning(here: Evaluation, evaluations: int = 1) -> dict[str, Any]:

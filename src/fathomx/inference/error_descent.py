@@ -7,10 +7,10 @@ import dataclasses
 import optax
 
 from fathomx.arrival import entry_weights
-from fathomx.inference.base import beginning, evaluate_again
+from fathomx.inference.base import beginning
 from fathomx.inference.descent import Descent, DescentState
 from fathomx.precision import Precision, Uniform
-from fathomx.problem import Evaluation, Linearization, Problem, evaluate
+from fathomx.problem import Evaluation, Linearization, Problem, evaluate, evaluate_at
 from fathomx.vector_space import Entries
 
 
@@ -80,5 +80,5 @@ class ErrorDescent(Descent):
         return state.here
 
     def with_weights_changed(self, problem: Problem, state: ErrorDescentState) -> ErrorDescentState:
-        here = evaluate_again(problem, state.here.activities)
+        here = evaluate_at(problem, state.here.activities)
         return dataclasses.replace(state, coordinates=here.errors, here=here)

@@ -8,16 +8,15 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool
+from jaxtyping import Array, Bool, Float
 
 from fathomx.inference.base import (
     Solver,
     SolverState,
     beginning,
     checked_count,
-    evaluate_again,
 )
-from fathomx.problem import Evaluation, Linearization, Problem, evaluate, select
+from fathomx.problem import Evaluation, Linearization, Problem, evaluate, evaluate_at
 from fathomx.vector_space import Entries, zeros_like
 
 _HALVINGS = 12
@@ -73,23 +72,28 @@ class GaussNewton(Solver):
 
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> GaussNewtonState:
         state = GaussNewtonState(**beginning(here), here=here)
-        return self._iterate(problem, state, start) if self.iterations else state
+        if self.iterations == 0:
+            return state
+        # `start` is taken at e = 0.
+        return self._iterate(problem, state, start, jnp.zeros_like(start.prediction))
 
     def step(self, problem: Problem, state: GaussNewtonState) -> GaussNewtonState:
-        return self._iterate(problem, state, Linearization(problem, state.here.errors))
+        linearized = Linearization(problem, state.here.errors)
+        return self._iterate(problem, state, linearized, linearized.push(state.here.errors))
 
     def evaluation(self, problem: Problem, state: GaussNewtonState) -> Evaluation:
         return state.here
 
     def with_weights_changed(self, problem: Problem, state: GaussNewtonState) -> GaussNewtonState:
-        here = evaluate_again(problem, state.here.activities)
+        here = evaluate_at(problem, state.here.activities)
         return dataclasses.replace(state, here=here)
 
     def _iterate(
-        self, problem: Problem, state: GaussNewtonState, linearized: Linearization
+        self, problem: Problem, state: GaussNewtonState, linearized: Linearization, image: Array
     ) -> GaussNewtonState:
+        """One iteration; `image` is `J e`."""
         here = state.here
-        direction = self._solve(problem, here, linearized)
+        direction = self._solve(problem, here, linearized, image)
         ones = jnp.ones_like(here.energy)
         errors = problem.network.space.add(here.errors, ones, direction)
         there, tries = backtrack(problem, here, direction, evaluate(problem, errors))
@@ -101,42 +105,84 @@ class GaussNewton(Solver):
             here=there,
         )
 
-    def _solve(self, problem: Problem, here: Evaluation, linearized: Linearization) -> Entries:
-        """Preconditioned conjugate gradients on the Gauss-Newton system, from zero."""
+    def _solve(
+        self, problem: Problem, here: Evaluation, linearized: Linearization, image: Array
+    ) -> Entries:
+        """Preconditioned conjugate gradients on the Gauss-Newton system, from zero.
+
+        All vectors have the form `a e + Pi^-1 J^T s` with a number `a` and an `s` of the output's
+        size. Their inner products follow from `a`, `s` and their images under `J`, so that only
+        the direction and the solution are ever formed in the space of errors.
+        """
         space = problem.network.space
+        inner = _Inner(space.dot(problem.weigh(here.errors), here.errors), image)
 
         def curvature(pushed: Array) -> Array:
-            hessian_product: Array = jax.jvp(
-                problem.output_gradient, (here.prediction,), (pushed,)
-            )[1]
-            return hessian_product
+            product: Array = jax.jvp(problem.output_gradient, (here.prediction,), (pushed,))[1]
+            return product
 
-        def apply(search: Entries) -> Entries:
-            pulled = linearized.pull(curvature(linearized.push(search)))
-            weighed = problem.weigh(search)
-            return {name: weighed[name] + pulled[name] for name in search}
+        def after(search: _Vector, product: Array, residual: _Vector) -> tuple[Array, _Vector]:
+            """The step length along a direction, and the residual after the step."""
+            applied = _Vector(search.along, search.output + curvature(search.image), search.image)
+            length = _ratio(product, inner(applied, search))
+            return length, residual.plus(-length, applied)
 
-        residual = space.scale(-jnp.ones_like(here.energy), here.gradient)
-        scaled = problem.unweigh(residual)
+        def iterate(_: Any, carry: tuple[Entries, Entries, _Vector, _Vector, Array]) -> Any:
+            solution, direction, search, residual, product = carry
+            length, residual = after(search, product, residual)
+            solution = space.add(solution, length, direction)
+            pulled = problem.unweigh(linearized.pull(residual.output))
+            scaled = space.add(pulled, residual.along, here.errors)
+            residual = dataclasses.replace(residual, image=linearized.push(scaled))
+            renewed = inner(residual, residual)
+            again = _ratio(renewed, product)
+            direction = space.add(scaled, again, direction)
+            return solution, direction, residual.plus(again, search), residual, renewed
 
-        def iterate(_: Any, carry: tuple[Entries, Entries, Entries, Array]) -> Any:
-            solution, residual, search, product = carry
-            applied = apply(search)
-            length = _ratio(product, space.dot(search, applied))
-            solution = space.add(solution, length, search)
-            residual = space.add(residual, -length, applied)
-            scaled = problem.unweigh(residual)
-            renewed = space.dot(residual, scaled)
-            search = space.add(scaled, _ratio(renewed, product), search)
-            return solution, residual, search, renewed
+        downhill = space.scale(-jnp.ones_like(here.energy), problem.unweigh(here.gradient))
+        residual = _Vector(
+            -jnp.ones_like(here.energy),
+            -problem.output_gradient(here.prediction),
+            linearized.push(downhill),
+        )
+        begun = (zeros_like(downhill), downhill, residual, residual, inner(residual, residual))
+        solution, direction, search, residual, product = jax.lax.fori_loop(
+            0, self.cg_iterations - 1, iterate, begun
+        )
+        length, _ = after(search, product, residual)
+        return space.add(solution, length, direction)
 
-        begun = (zeros_like(residual), residual, scaled, space.dot(residual, scaled))
-        solution, _, search, product = jax.lax.fori_loop(0, self.cg_iterations - 1, iterate, begun)
-        # The last step length needs no pull: p^T A p = p^T Pi p + (J p)^T G (J p).
-        pushed = linearized.push(search)
-        bent = space.dot(problem.weigh(search), search)
-        bent = bent + jnp.sum(pushed * curvature(pushed), axis=tuple(range(1, pushed.ndim)))
-        return space.add(solution, _ratio(product, bent), search)
+
+class _Vector(eqx.Module):
+    """The vector `a e + Pi^-1 J^T s`: `along` is `a`, `output` is `s`, `image` is `J` times it."""
+
+    along: Float[Array, " batch"]
+    output: Float[Array, "batch ..."]
+    image: Float[Array, "batch ..."]
+
+    def plus(self, scale: Array, other: _Vector) -> _Vector:
+        """`self + scale * other`."""
+        spread = scale.reshape(-1, *[1] * (self.output.ndim - 1))
+        return _Vector(
+            self.along + scale * other.along,
+            self.output + spread * other.output,
+            self.image + spread * other.image,
+        )
+
+
+class _Inner(eqx.Module):
+    """The inner product `u^T Pi v` of two vectors, from `e^T Pi e` and `J e`."""
+
+    size: Float[Array, " batch"]
+    image: Float[Array, "batch ..."]
+
+    def __call__(self, u: _Vector, v: _Vector) -> Float[Array, " batch"]:
+        along_v = v.along * self.size + _dot(self.image, v.output)
+        return u.along * along_v + _dot(u.output, v.image)
+
+
+def _dot(a: Array, b: Array) -> Array:
+    return jnp.sum(a * b, axis=tuple(range(1, a.ndim)))
 
 
 def _ratio(above: Array, below: Array) -> Array:
@@ -160,16 +206,18 @@ def backtrack(
 
     def going(carry: tuple[Array, Evaluation, Array, Array]) -> Any:
         _, there, _, halvings = carry
-        return jnp.any(rises(there)) & (halvings < _HALVINGS)
+        return jnp.any(rises(there)) & (halvings <= _HALVINGS)
 
     def halve(carry: tuple[Array, Evaluation, Array, Array]) -> Any:
         length, there, tries, halvings = carry
         bad = rises(there)
-        length = jnp.where(bad, length / 2, length)
-        there = evaluate(problem, space.add(here.errors, length, direction))
+        length = jnp.where(bad, jnp.where(halvings < _HALVINGS, length / 2, 0), length)
+        moved = space.add(here.errors, length, direction)
+        # A direction that is not finite must not spoil the point to go back to.
+        there = evaluate(problem, space.where(length > 0, moved, here.errors))
         return length, there, tries + bad, halvings + 1
 
     ones = jnp.ones_like(here.energy)
     carry = (ones, full, jnp.ones(here.energy.shape, int), jnp.asarray(0))
     _, there, tries, _ = jax.lax.while_loop(going, halve, carry)
-    return select(problem, rises(there), here, there), tries
+    return there, tries

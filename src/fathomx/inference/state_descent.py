@@ -6,12 +6,12 @@ import jax.numpy as jnp
 import optax
 
 from fathomx.arrival import arrivals, entry_weights, first_moves
-from fathomx.inference.base import beginning, evaluate_again
+from fathomx.inference.base import beginning
 from fathomx.inference.descent import Descent, DescentState
 from fathomx.local_energy import activity_gradient
 from fathomx.network import Network
 from fathomx.precision import Precision
-from fathomx.problem import Evaluation, Linearization, Problem
+from fathomx.problem import Evaluation, Linearization, Problem, evaluate_at
 from fathomx.vector_space import Entries
 
 
@@ -77,7 +77,7 @@ class StateDescent(Descent):
         )
 
     def evaluation(self, problem: Problem, state: DescentState) -> Evaluation:
-        return evaluate_again(problem, state.coordinates)
+        return evaluate_at(problem, state.coordinates)
 
     def activities(self, problem: Problem, state: DescentState) -> Entries:
         return state.coordinates
