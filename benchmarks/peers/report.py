@@ -67,7 +67,7 @@ def comparisons(rows: Sequence[Row]) -> list[Row]:
             if own is None or other is None or own["run"] != other["run"]:
                 continue
             ratios = [b / a for a, b in zip(own["turns, ms"], other["turns, ms"], strict=True)]
-            low, middle, high = statistics.quantiles(ratios, n=4) if len(ratios) > 1 else ratios * 3
+            low, middle, high = _quartiles(ratios)
             found.append(
                 {
                     "case": case.name,

@@ -485,8 +485,7 @@ def entry_prediction(entry: Node | Stack, sources: list[Array], own: ArrayLike |
     """Prediction of an entry from its parents' activities and, of a stack, from its own."""
     if isinstance(entry, Stack):
         assert own is not None
-        chain = jnp.concatenate([sources[0][None], jnp.asarray(own)[:-1]])
-        stacked: Array = eqx.filter_vmap(_apply_to_batch)(entry.block, chain)
+        stacked: Array = eqx.filter_vmap(_apply_to_batch)(entry.block, _chain(sources[0], own))
         return stacked
     predicted: Array = jax.vmap(entry.function)(*sources)
     return predicted
@@ -509,8 +508,7 @@ def entry_pull(
         return result
 
     assert own is not None
-    chain = jnp.concatenate([sources[0][None], jnp.asarray(own)[:-1]])
-    stacked, pulls = eqx.filter_vmap(linearized)(entry.block, chain)
+    stacked, pulls = eqx.filter_vmap(linearized)(entry.block, _chain(sources[0], own))
     arrays, rest = eqx.partition(pulls, eqx.is_array)
 
     def back(reached: Array, layer: Any) -> tuple[Array, Array]:
@@ -521,6 +519,11 @@ def entry_pull(
         return every, [first]
 
     return stacked, pull_stack
+
+
+def _chain(source: Array, own: ArrayLike) -> Array:
+    """What the blocks of a stack see: its source, then the activity of each block before."""
+    return jnp.concatenate([source[None], jnp.asarray(own)[:-1]])
 
 
 def _activity(entry: Node | Stack, sources: list[Array], error: Array | None) -> Array:

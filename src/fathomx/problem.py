@@ -199,26 +199,22 @@ def evaluate_at(problem: Problem, activities: Entries) -> Evaluation:
         )
     output = network.output.name
     prediction = predicted.pop(output)
+
+    def pull(cotangent: Array) -> Entries:
+        reached, pulled = {output: cotangent}, {}
+        for entry in reversed(network.nodes):
+            name = entry.name
+            if name not in reached:
+                pulled[name] = jnp.zeros_like(activities[name])
+                continue
+            pulled[name], to_sources = pulls[name](reached[name])
+            for parent, add in zip(network.parents[name], to_sources, strict=True):
+                if parent != INPUT:
+                    reached[parent] = reached[parent] + add if parent in reached else add
+        return pulled
+
     errors = {name: activities[name] - predicted[name] for name in network.hidden}
-    reached: dict[str, Array] = {output: problem.output_gradient(prediction)}
-    pulled: Entries = {}
-    for entry in reversed(network.nodes):
-        name, parents = entry.name, network.parents[entry.name]
-        if name not in reached:
-            pulled[name] = jnp.zeros_like(activities[name])
-            continue
-        pulled[name], to_sources = pulls[name](reached[name])
-        for parent, cotangent in zip(parents, to_sources, strict=True):
-            if parent != INPUT:
-                reached[parent] = reached[parent] + cotangent if parent in reached else cotangent
-    weighed = problem.weigh(errors)
-    return Evaluation(
-        errors=errors,
-        activities={name: activities[name] for name in network.hidden},
-        prediction=prediction,
-        energy=problem.hidden_energy(errors) + problem.output_energy(prediction),
-        gradient={name: weighed[name] + pulled[name] for name in errors},
-    )
+    return _evaluation(problem, errors, prediction, problem.hidden(activities), pull)
 
 
 def select(
