@@ -12,6 +12,9 @@ SOURCE = Path(__file__).parents[1] / "src" / "fathomx"
 MODULES = sorted({path.stem for path in SOURCE.iterdir()} - {"__init__", "__pycache__", "data"})
 install_import_hook([f"fathomx.{name}" for name in MODULES], "beartype.beartype")
 
+# Two devices on any processor, so that batches large enough are divided, as the command line does.
+jax.config.update("jax_num_cpu_devices", 2)
+
 
 @pytest.fixture(autouse=True, scope="module")
 def compiled_programs():

@@ -41,6 +41,7 @@ from fathomx.report import (
     write_page,
 )
 from fathomx.report.diagnosis import COLUMNS, caption, findings, rows
+from fathomx.runtime import prepare
 from fathomx.training import (
     CheckpointError,
     DivergenceError,
@@ -75,6 +76,7 @@ _SAMPLE_TEMPERATURE = 0.8
 
 def main() -> None:
     """Runs the command line; whatever goes wrong is one line, without a traceback."""
+    prepare()
     try:
         code = commands.main(standalone_mode=False)
     except click.ClickException as error:

@@ -11,7 +11,8 @@ import optax
 import pytest
 
 import fathomx as fx
-from fathomx.arrival import NEVER, first_moves
+from fathomx.arrival import NEVER, arrivals, by_entry, first_moves
+from fathomx.local_energy import _Part
 from fathomx.problem import Linearization, evaluated_energies
 
 infer = eqx.filter_jit(fx.infer)
@@ -602,16 +603,14 @@ def test_nodes_that_are_not_reached_are_not_computed():
         [fx.Node(n, Counting(jnp.asarray(normal(i, 2, 2)), n)) for i, n in enumerate(names)], (2,)
     )
     counts = calls_per_step(network, 6)
-    expected = [names[-1 - t :] if t < 5 else names for t in range(6)]
+    # The first node sees the input alone: its prediction is known from the start.
+    expected = [names[max(-1 - t, -4) :] for t in range(6)]
     assert counts == [dict.fromkeys(reached, 1) for reached in expected]
 
 
 @pytest.mark.parametrize("depth", [20, 4])
 def test_of_a_stack_the_part_that_is_reached_is_computed(depth):
-    """Rounded up to quarters of its depth: at most that much more, and nothing before the arrival.
-
-    The last block is reached in step 1, and one more in every step.
-    """
+    """The last block is reached in step 1, and one more in every step."""
     network = fx.Network(
         [
             fx.Node("first", Counting(jnp.asarray(normal(0, 2, 2)), "first")),
@@ -621,15 +620,41 @@ def test_of_a_stack_the_part_that_is_reached_is_computed(depth):
         (2,),
     )
     for step, counts in enumerate(calls_per_step(network, depth + 3)):
-        computed = counts.get("stack", 0)
-        reached = min(step, depth)
-        if reached == 0:
-            assert computed == 0
-        assert reached <= computed <= min(reached + -(-depth // 4), depth)
-        # A quarter of four blocks is one: nothing to round.
-        assert depth != 4 or computed == reached
+        assert counts.get("stack", 0) == min(step, depth)
         assert counts["out"] == 1
-        assert counts.get("first", 0) == (1 if step >= depth + 1 else 0)
+        assert "first" not in counts
+
+
+@pytest.mark.parametrize("step", [0, 1, 3, 7, 8, 9, 12])
+@pytest.mark.parametrize("first", [True, False], ids=["behind a node", "behind the input"])
+def test_a_stack_block_by_block_is_a_stack_at_once(step, first):
+    """The form for processors against the one for accelerators, which no other test reaches."""
+    depth = 8
+    entries = [fx.Node("first", Map(jnp.asarray(normal(0, 3, 3))))] if first else []
+    network = fx.Network(
+        [
+            *entries,
+            fx.Stack("stack", Map(jnp.asarray(normal(1, depth, 3, 3))), energy=fx.Gaussian(0.7)),
+            fx.Node("out", Map(jnp.asarray(normal(2, 2, 3)))),
+        ],
+        (3,),
+    )
+    problem = some_problem(network, batch=4)
+    stack, when = network.nodes[-2], by_entry(network, arrivals(network))["stack"]
+    part = _Part(
+        problem,
+        stack,
+        network.parents["stack"],
+        when,
+        jnp.asarray(np.linspace(0.5, 2, depth)),
+        jnp.asarray(step),
+        None,
+    )
+    sources, own = [jnp.asarray(normal(3, 4, 3))], jnp.asarray(normal(4, depth, 4, 3))
+    by_block, at_once = part._by_block(sources, own), part._at_once(sources, own)
+    jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6), by_block, at_once)
+    # Something is computed from the step in which the last block is reached.
+    assert (np.abs(np.asarray(by_block[1])).max() > 0) == (step > 0)
 
 
 # Mistakes

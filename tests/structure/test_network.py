@@ -506,7 +506,7 @@ def test_an_embedding_of_tokens_is_linear_in_the_activities():
 
 PACKAGE = Path(fx.__file__).parent
 LEVELS = (
-    ("vector_space", "energy", "precision", "convolution", "data"),
+    ("vector_space", "energy", "precision", "convolution", "data", "devices", "runtime"),
     ("network",),
     ("structure", "layers", "problem", "arrival", "rescaling"),
     ("local_energy",),

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import dataclasses
+
 import jax.numpy as jnp
 import optax
 
 from fathomx.arrival import arrivals, entry_weights, first_moves
 from fathomx.inference.base import beginning
 from fathomx.inference.descent import Descent, DescentState
-from fathomx.local_energy import activity_gradient
+from fathomx.local_energy import activity_gradient, constant_predictions
 from fathomx.network import Network
 from fathomx.precision import Precision
 from fathomx.problem import Evaluation, Linearization, Problem, evaluate_at
 from fathomx.vector_space import Entries
+
+
+class StateDescentState(DescentState):
+    """A descent state, with the predictions that inference cannot change."""
+
+    constant: Entries
 
 
 class StateDescent(Descent):
@@ -52,14 +60,18 @@ class StateDescent(Descent):
     def arrivals(self, network: Network) -> tuple[int, ...]:
         return arrivals(network)
 
-    def init(self, problem: Problem, start: Linearization, here: Evaluation) -> DescentState:
-        return DescentState(
-            **beginning(here, evaluations=0), **self.begin(problem, here.activities)
+    def init(self, problem: Problem, start: Linearization, here: Evaluation) -> StateDescentState:
+        return StateDescentState(
+            **beginning(here, evaluations=0),
+            **self.begin(problem, here.activities),
+            constant=constant_predictions(problem),
         )
 
-    def step(self, problem: Problem, state: DescentState) -> DescentState:
+    def step(self, problem: Problem, state: StateDescentState) -> StateDescentState:
         weights = self.weights(problem, state.count)
-        gradient, energy = activity_gradient(problem, state.coordinates, weights, state.count)
+        gradient, energy = activity_gradient(
+            problem, state.coordinates, state.constant, weights, state.count
+        )
         moved, optimizer = self.descend(problem, state, gradient)
         first = jnp.asarray(first_moves(problem.network))
         reached = entry_weights(problem.network, first <= state.count)
@@ -67,20 +79,21 @@ class StateDescent(Descent):
             name: jnp.where(reached[name], moved[name], old)
             for name, old in state.coordinates.items()
         }
-        return DescentState(
+        return StateDescentState(
             previous_energy=energy,
             steps=state.steps + 1,
             evaluations=state.evaluations + 1,
             coordinates=coordinates,
             optimizer=optimizer,
             count=state.count + 1,
+            constant=state.constant,
         )
 
-    def evaluation(self, problem: Problem, state: DescentState) -> Evaluation:
+    def evaluation(self, problem: Problem, state: StateDescentState) -> Evaluation:
         return evaluate_at(problem, state.coordinates)
 
-    def activities(self, problem: Problem, state: DescentState) -> Entries:
+    def activities(self, problem: Problem, state: StateDescentState) -> Entries:
         return state.coordinates
 
-    def with_weights_changed(self, problem: Problem, state: DescentState) -> DescentState:
-        return state
+    def with_weights_changed(self, problem: Problem, state: StateDescentState) -> StateDescentState:
+        return dataclasses.replace(state, constant=constant_predictions(problem))

@@ -15,8 +15,9 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.data import Dataset, Part
+from fathomx.devices import Division
 from fathomx.diagnostics import compare_to_backprop, energy_balance, node_dot
-from fathomx.learning import Equilibrium, LearningRule, StepReport
+from fathomx.learning import Backprop, Equilibrium, LearningRule, StepReport
 from fathomx.network import Network, holds_statistics, weights
 from fathomx.problem import Problem
 from fathomx.strength import strength
@@ -28,6 +29,8 @@ _MOST_STEPS = 128
 _SECONDS_PER_DISPATCH = 0.5
 _SCORED_AT_ONCE = 500
 _STRENGTH_PROBES = 8
+# Every device updates all weights; with more of them the cores of a processor gain nothing.
+_MOST_PARAMETERS_DIVIDED = 4_000_000
 
 Augmentation = Callable[[Array, PRNGKeyArray], Array]
 
@@ -75,6 +78,11 @@ def fit(
     * `data.augmentation`, if there is one, is applied to every training batch, on the device.
     * `seed`: the same seed gives the same run, bit for bit, on the same machine.
     * `observers`: who is told about the run (`fathomx.training.Observer`): run folders, progress.
+
+    Each batch is divided among the devices of JAX's default backend (`fx.Division`). The cores of a
+    processor count as devices if JAX is told so before anything is computed, as the command line
+    does; they are used where it was measured to pay: for rules that infer, with at most four
+    million weights. The weights that are returned are on one device.
 
     What the numbers mean: a loss is the output energy at precision 1, the mean over examples and,
     where there is a label at each of several positions (tokens), over these, so that a
@@ -159,10 +167,12 @@ class _Run:
     ) -> None:
         self.data, self.rule, self.plan, self.observers = data, rule, plan, observers
         self.seed = seed
-        self.inputs = jnp.asarray(data.train.inputs, network.input_dtype)
-        self.labels = jnp.asarray(data.train.labels)
+        self.division = _division(network, rule, plan.batch_size)
+        self.inputs, self.labels = self.division.whole(
+            (jnp.asarray(data.train.inputs, network.input_dtype), jnp.asarray(data.train.labels))
+        )
         probe = slice(0, min(plan.batch_size, len(data.train.labels)))
-        self.probe = (self.inputs[probe], self.labels[probe])
+        self.probe = self.division.parts((self.inputs[probe], self.labels[probe]))
         fresh = TrainingState(
             network=network,
             optimizer=rule.init_optimizer(optimizer, network),
@@ -180,7 +190,8 @@ class _Run:
                 self.state = restored.state
                 self.history, self.records = restored.history, restored.records
                 self.earlier_seconds = restored.seconds
-        self._advance = _Advance(rule, optimizer, plan, data.augmentation)
+        self.state = self.division.whole(self.state)
+        self._advance = _Advance(rule, optimizer, plan, data.augmentation, self.division)
         self._compiled: Any = None
         self.memory: int | None = None
         self.step_seconds: list[float] = []
@@ -193,6 +204,7 @@ class _Run:
         while int(self.state.epoch) < self.plan.epochs:
             self._epoch()
         train_seconds = self.earlier_seconds + time.perf_counter() - begun
+        self.state = self.division.gathered(self.state)
         test_loss, test_accuracy = score(self.state.network, self.data.test)
         summary = plain(
             {
@@ -228,7 +240,8 @@ class _Run:
             if self._compiled is None:
                 jitted: Any = eqx.filter_jit(self._advance)
                 self._compiled = jitted.lower(*arguments).compile()
-                self.memory = _memory(self._compiled, (self.inputs, self.labels))
+                per_device = _memory(self._compiled, (self.inputs, self.labels))
+                self.memory = per_device and per_device * len(self.division.devices)
             state, reports = self._compiled(*arguments)
             reports = jax.tree.map(lambda a, n=count: np.asarray(a)[:n], reports)
             seconds = time.perf_counter() - begun
@@ -341,6 +354,7 @@ class _Advance(eqx.Module):
     optimizer: optax.GradientTransformation = eqx.field(static=True)
     plan: Plan = eqx.field(static=True)
     augmentation: Augmentation | None = eqx.field(static=True)
+    division: Division = eqx.field(static=True)
 
     def __call__(
         self, state: TrainingState, inputs: Array, labels: Array, order: Array, count: Array
@@ -352,15 +366,15 @@ class _Advance(eqx.Module):
             chosen = order[step]
             whole = now.epoch * self.plan.steps_per_epoch + step
             key = jax.random.fold_in(jax.random.fold_in(now.key, 1), whole)
-            images = inputs[chosen]
+            images, targets = self.division.parts((inputs[chosen], labels[chosen]))
             if self.augmentation is not None:
                 images = self.augmentation(images, jax.random.fold_in(key, 1))
-            problem = Problem(now.network, images, labels[chosen])
+            problem = Problem(now.network, images, targets)
             network, optimizer, report = self.rule.update(
                 problem, self.optimizer, now.optimizer, key
             )
             after = TrainingState(network, optimizer, now.key, now.epoch, step + 1)
-            return eqx.filter(after, eqx.is_array), report
+            return self.division.whole((eqx.filter(after, eqx.is_array), report))
 
         shapes = jax.eval_shape(lambda a: one(a, jnp.zeros((), jnp.int32))[1], arrays)
         reports = jax.tree.map(lambda s: jnp.zeros((_MOST_STEPS, *s.shape), s.dtype), shapes)
@@ -374,6 +388,15 @@ class _Advance(eqx.Module):
             jnp.zeros((), jnp.int32), count.astype(jnp.int32), body, (arrays, reports)
         )
         return eqx.combine(arrays, rest), reports
+
+
+def _division(network: Network, rule: LearningRule, batch_size: int) -> Division:
+    devices = jax.devices()
+    if devices[0].platform == "cpu" and (
+        isinstance(rule, Backprop) or parameter_count(network) > _MOST_PARAMETERS_DIVIDED
+    ):
+        devices = devices[:1]
+    return Division.of(batch_size, devices)
 
 
 def _memory(compiled: Any, data: tuple[Array, ...]) -> int | None:

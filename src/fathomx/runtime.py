@@ -1,0 +1,54 @@
+"""What the command line asks of JAX before anything is computed."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from pathlib import Path
+from typing import Any
+
+import jax
+import pooch
+
+_SECONDS_WORTH_KEEPING = 0.2
+_LARGEST_CACHE = 2**30
+
+
+def prepare() -> None:
+    """Every core of the processor becomes a device, and compiled programs are kept on disk.
+
+    The programs stay in the folder `compiled` of the user's cache, at most 1 GiB of them, so that
+    the same command starts at once the next time. JAX's own settings come first where they are
+    given: `JAX_NUM_CPU_DEVICES`, `XLA_FLAGS`, `JAX_COMPILATION_CACHE_DIR` and
+    `JAX_ENABLE_COMPILATION_CACHE=false`. A cache that cannot be written is not used.
+    """
+    forced = "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
+    if not forced and _setting("jax_num_cpu_devices") < 1:
+        # Too late in a program that has computed something before it calls the command line.
+        with contextlib.suppress(RuntimeError):
+            jax.config.update("jax_num_cpu_devices", _cores())
+    if _setting("jax_compilation_cache_dir") is None:
+        folder = Path(pooch.os_cache("fathomx")) / "compiled"
+        if _writable(folder):
+            jax.config.update("jax_compilation_cache_dir", str(folder))
+            jax.config.update("jax_compilation_cache_max_size", _LARGEST_CACHE)
+            jax.config.update("jax_persistent_cache_min_compile_time_secs", _SECONDS_WORTH_KEEPING)
+
+
+def _setting(name: str) -> Any:
+    return getattr(jax.config, name)
+
+
+def _cores() -> int:
+    """Cores that this process may use, where the system tells."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def _writable(folder: Path) -> bool:
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError:
+        return False
+    return os.access(folder, os.W_OK)
