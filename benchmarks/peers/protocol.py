@@ -43,8 +43,11 @@ class Session:
         """The feedforward outputs for the first batch, by the library's own means."""
         raise NotImplementedError
 
-    def step(self) -> None:
-        """One training step on the next batch; returns when its results are there."""
+    def steps(self, count: int) -> None:
+        """So many training steps, dispatched as the library's own training loop does.
+
+        Returns when the results of the last are there.
+        """
         raise NotImplementedError
 
     def begin(self) -> None:
@@ -119,7 +122,8 @@ def _answer(session: Session, request: Mapping[str, Any]) -> Mapping[str, Any]:
         case "outputs":
             return {"outputs": np.asarray(session.outputs(), float).tolist()}
         case "step":
-            return {"seconds": [_seconds(session.step) for _ in range(request["count"])]}
+            count = request["count"]
+            return {"seconds": _seconds(lambda: session.steps(count)) / count}
         case "memory":
             return {"peak_mib": peak_memory()}
         case "begin":

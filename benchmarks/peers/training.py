@@ -23,7 +23,7 @@ def training_steps(case: Case, libraries: Sequence[str], rounds: int) -> list[Ro
 
     All processes stay alive, but only one computes at a time. Who does not compute the same
     function as the first contestant from the same weights is not timed. A turn counts with its
-    median step, a row with the median of its turns.
+    mean step, a row with the median of its turns.
     """
     files = written(case.task)
     with contextlib.ExitStack() as stack:
@@ -52,19 +52,21 @@ def training_steps(case: Case, libraries: Sequence[str], rounds: int) -> list[Ro
 def _first_steps(competitor: Competitor, learned: dict[str, np.ndarray]) -> None:
     """The first step, what it learned beside who came before with the algorithm, and warming up."""
     ask, row = competitor.worker.ask, competitor.row
-    (row["first step, s"],) = ask("step", timeout=COMPILE_LIMIT, count=1)["seconds"]
+    row["first step, s"] = ask("step", timeout=COMPILE_LIMIT, count=1)["seconds"]
     algorithm = BACKPROP if row["algorithm"].startswith(BACKPROP) else row["algorithm"]
     outputs = competitor.outputs()
     differ = difference(outputs, learned.setdefault(algorithm, outputs))
     row["after an update"] = differ if math.isfinite(differ) else None
-    later = ask("step", timeout=COMPILE_LIMIT, count=_WARM_UP)["seconds"]
+    later = [ask("step", timeout=COMPILE_LIMIT, count=1)["seconds"] for _ in range(_WARM_UP)]
     row["warm-up steps, s"] = later
     row["steps per turn"] = max(1, min(_MOST_STEPS, math.ceil(_TURN_SECONDS / min(later))))
 
 
 def _turn(competitor: Competitor) -> float:
-    count = competitor.row["steps per turn"]
-    return statistics.median(competitor.worker.ask("step", count=count)["seconds"])
+    seconds: float = competitor.worker.ask("step", count=competitor.row["steps per turn"])[
+        "seconds"
+    ]
+    return seconds
 
 
 def _summarize(competitor: Competitor, seconds: Sequence[float]) -> None:

@@ -116,9 +116,12 @@ class FabricSession(Session):
         state = _initial(self.structure, self.params, clamps, self.key)
         return np.asarray(state.nodes[self.structure.node_order[-1]].z_mu)
 
-    def step(self) -> None:
-        updated = self.update(self.params, self.optimizer_state, next(self.next_batch), self.key)
-        self.params, self.optimizer_state, _ = jax.block_until_ready(updated)
+    def steps(self, count: int) -> None:
+        for _ in range(count):
+            self.params, self.optimizer_state, energy = self.update(
+                self.params, self.optimizer_state, next(self.next_batch), self.key
+            )
+        jax.block_until_ready((self.params, self.optimizer_state, energy))
 
     def begin(self) -> None:
         self.clamps = build_clamps(self.batches[0], self.structure, clamp_target=True)

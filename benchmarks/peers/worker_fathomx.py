@@ -1,14 +1,14 @@
 """Fathomx in the benchmark against peers.
 
-Timed: `rule.update`, compiled as one function with network and optimizer state donated, the report
-of the step returned as `fx.fit` does. To equilibrium: `step` of a solver from the state that its
+Timed: `rule.update`, any number of times in one dispatch, with network and optimizer state donated,
+the batch divided among the cores and the report of the step computed, all as `fx.fit` does in the
+command line. To equilibrium: `step` of a solver from the state that its
 `init` made, compiled; for Newton the whole of `fx.infer`.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from itertools import cycle
 from typing import Any
 
 import equinox as eqx
@@ -21,15 +21,16 @@ from protocol import Files, Session, serve
 
 import fathomx as fx
 from fathomx.problem import Linearization, evaluate, predict
+from fathomx.runtime import prepare
+from fathomx.training.fit import division_for
 from fathomx.training.run_folder import versions
 
 _MANY = 10**6
 
 
 class FathomxSession(Session):
-    timed = "rule.update in one eqx.filter_jit, network and optimizer state donated"
-
     def __init__(self) -> None:
+        prepare()
         self.versions = versions()
 
     def build(self, task: Mapping[str, Any], method: Mapping[str, Any], files: Files) -> None:
@@ -40,7 +41,6 @@ class FathomxSession(Session):
             for x, y in zip(files.inputs, files.targets, strict=True)
         ]
         self.problem = fx.Problem(self.network, *self.batches[0])
-        self.next_batch = cycle(self.batches)
         # Steps are taken one by one when relaxing; a solver's own number is for training.
         self.solver = _solver({**method, "steps": _MANY})
         self.until_done = isinstance(self.solver, fx.Newton)
@@ -49,25 +49,48 @@ class FathomxSession(Session):
     def _prepare_training(
         self, rule: fx.LearningRule, optimizer: optax.GradientTransformation
     ) -> None:
+        batches = [jnp.stack(arrays) for arrays in zip(*self.batches, strict=True)]
+        division = division_for(self.network, rule, batches[0].shape[1])
+        self.timed = (
+            "rule.update, a turn's steps in one dispatch as in fx.fit, donated, the batch divided "
+            f"among {len(division.devices)} devices"
+        )
         # A copy, since training donates its network, but relaxing keeps the one that was built.
-        self.learner = jax.tree.map(lambda a: a.copy() if eqx.is_array(a) else a, self.network)
-        self.optimizer_state = rule.init_optimizer(optimizer, self.network)
-        key = jax.random.key(0)
+        learner = jax.tree.map(lambda a: a.copy() if eqx.is_array(a) else a, self.network)
+        state = rule.init_optimizer(optimizer, learner)
+        self.learner, self.state_of_optimizer = division.whole((learner, state))
+        self.batches_taken, key = 0, jax.random.key(0)
 
-        # The batch comes first, because it is what must not be donated.
+        def one(number: Any, learner: Any, state: Any) -> Any:
+            batch = division.parts([array[number % len(array)] for array in batches])
+            updated = rule.update(fx.Problem(learner, *batch), optimizer, state, key)
+            return division.whole(updated)
+
+        # What comes first is not donated.
         @eqx.filter_jit(donate="all-except-first")
-        def update(batch: Any, network: fx.Network, state: Any) -> Any:
-            return rule.update(fx.Problem(network, *batch), optimizer, state, key)
+        def advance(numbers: Any, learner: Any, state: Any) -> Any:
+            arrays, rest = eqx.partition((learner, state), eqx.is_array)
+            shapes = jax.eval_shape(lambda: one(0, learner, state)[2])
+            report = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
 
-        self.update = update
+            def body(number: Any, carry: Any) -> Any:
+                *updated, report = one(number, *eqx.combine(carry[0], rest))
+                return eqx.filter(tuple(updated), eqx.is_array), report
+
+            arrays, report = jax.lax.fori_loop(*numbers, body, (arrays, report))
+            return *eqx.combine(arrays, rest), report
+
+        self.advance = advance
 
     def outputs(self) -> np.ndarray:
         return np.asarray(predict(self.learner, self.batches[0][0]))
 
-    def step(self) -> None:
-        updated = self.update(next(self.next_batch), self.learner, self.optimizer_state)
-        jax.block_until_ready(updated)
-        self.learner, self.optimizer_state, _ = updated
+    def steps(self, count: int) -> None:
+        first = self.batches_taken
+        self.batches_taken += count
+        numbers = (jnp.asarray(first), jnp.asarray(self.batches_taken))
+        updated = self.advance(numbers, self.learner, self.state_of_optimizer)
+        self.learner, self.state_of_optimizer, _ = jax.block_until_ready(updated)
 
     def begin(self) -> None:
         if self.until_done:

@@ -75,9 +75,12 @@ class JaxSession(Session):
     def outputs(self) -> np.ndarray:
         return np.asarray(self.predict(self.weights, self.batches[0][0]))
 
-    def step(self) -> None:
-        updated = self.update(self.weights, self.optimizer_state, next(self.next_batch))
-        self.weights, self.optimizer_state, _ = jax.block_until_ready(updated)
+    def steps(self, count: int) -> None:
+        for _ in range(count):
+            self.weights, self.optimizer_state, value = self.update(
+                self.weights, self.optimizer_state, next(self.next_batch)
+            )
+        jax.block_until_ready((self.weights, self.optimizer_state, value))
 
 
 serve(JaxSession())

@@ -105,7 +105,7 @@ class PcxSession(Session):
         self.versions = {name: version(name) for name in ("pcx", "jax", "jaxlib", "optax")}
 
     def build(self, task: Mapping[str, Any], method: Mapping[str, Any], files: Files) -> None:
-        self.steps, rate = method["steps"], method["rate"]
+        self.inference_steps, rate = method["steps"], method["rate"]
         self.model = ResidualPerceptron(_ACTIVATIONS[task["activation"]], files)
         self.batches = [
             (jnp.asarray(x), jnp.asarray(y))
@@ -122,14 +122,15 @@ class PcxSession(Session):
     def outputs(self) -> np.ndarray:
         return np.asarray(feedforward(self.batches[0][0], model=self.model))
 
-    def step(self) -> None:
-        train_on_batch(
-            self.steps,
-            *next(self.next_batch),
-            model=self.model,
-            weight_optimizer=self.weight_optimizer,
-            optimizer=self.optimizer,
-        )
+    def steps(self, count: int) -> None:
+        for _ in range(count):
+            train_on_batch(
+                self.inference_steps,
+                *next(self.next_batch),
+                model=self.model,
+                weight_optimizer=self.weight_optimizer,
+                optimizer=self.optimizer,
+            )
         jax.block_until_ready([layer.nn.weight.get() for layer in self.model.layers])
 
 

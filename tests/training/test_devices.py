@@ -49,7 +49,7 @@ def test_two_devices_train_the_network_of_one(blobs, monkeypatch, rule):
         divided = train()
         assert set(used) == {2}
         one = fx.Division(jax.devices()[:1])
-        monkeypatch.setattr(LOOP, "_division", lambda *_: one)
+        monkeypatch.setattr(LOOP, "division_for", lambda *_: one)
         alone = train()
     assert places(divided.network) == {(0,)}
     for ours, theirs in zip(
@@ -69,10 +69,10 @@ def test_two_devices_train_the_network_of_one(blobs, monkeypatch, rule):
 
 def test_backprop_and_many_weights_stay_on_one_device_of_a_processor(network, monkeypatch):
     rule = fx.Equilibrium()
-    assert len(LOOP._division(network, rule, 32).devices) == 2
-    assert len(LOOP._division(network, fx.Backprop(), 32).devices) == 1
+    assert len(LOOP.division_for(network, rule, 32).devices) == 2
+    assert len(LOOP.division_for(network, fx.Backprop(), 32).devices) == 1
     monkeypatch.setattr(LOOP, "_MOST_PARAMETERS_DIVIDED", 10)
-    assert len(LOOP._division(network, rule, 32).devices) == 1
+    assert len(LOOP.division_for(network, rule, 32).devices) == 1
 
 
 @pytest.mark.parametrize(

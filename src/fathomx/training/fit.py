@@ -167,7 +167,7 @@ class _Run:
     ) -> None:
         self.data, self.rule, self.plan, self.observers = data, rule, plan, observers
         self.seed = seed
-        self.division = _division(network, rule, plan.batch_size)
+        self.division = division_for(network, rule, plan.batch_size)
         self.inputs, self.labels = self.division.whole(
             (jnp.asarray(data.train.inputs, network.input_dtype), jnp.asarray(data.train.labels))
         )
@@ -390,7 +390,8 @@ class _Advance(eqx.Module):
         return eqx.combine(arrays, rest), reports
 
 
-def _division(network: Network, rule: LearningRule, batch_size: int) -> Division:
+def division_for(network: Network, rule: LearningRule, batch_size: int) -> Division:
+    """How `fit` divides a batch: among all devices; among cores only where it pays."""
     devices = jax.devices()
     if devices[0].platform == "cpu" and (
         isinstance(rule, Backprop) or parameter_count(network) > _MOST_PARAMETERS_DIVIDED
