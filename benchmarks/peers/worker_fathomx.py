@@ -61,23 +61,23 @@ class FathomxSession(Session):
         self.learner, self.state_of_optimizer = division.whole((learner, state))
         self.batches_taken, key = 0, jax.random.key(0)
 
-        def one(number: Any, learner: Any, state: Any) -> Any:
-            batch = division.parts([array[number % len(array)] for array in batches])
-            updated = rule.update(fx.Problem(learner, *batch), optimizer, state, key)
-            return division.whole(updated)
-
         # What comes first is not donated.
-        @eqx.filter_jit(donate="all-except-first")
+        @eqx.filter_jit(donate="all-except-first", compiler_options=division.compiler_options)
         def advance(numbers: Any, learner: Any, state: Any) -> Any:
             arrays, rest = eqx.partition((learner, state), eqx.is_array)
-            shapes = jax.eval_shape(lambda: one(0, learner, state)[2])
+
+            @jax.jit
+            def one(number: Any, arrays: Any) -> Any:
+                learner, state = eqx.combine(arrays, rest)
+                batch = division.parts([array[number % len(array)] for array in batches])
+                *updated, report = rule.update(fx.Problem(learner, *batch), optimizer, state, key)
+                return division.whole((eqx.filter(tuple(updated), eqx.is_array), report))
+
+            shapes = jax.eval_shape(one, numbers[0], arrays)[1]
             report = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
-
-            def body(number: Any, carry: Any) -> Any:
-                *updated, report = one(number, *eqx.combine(carry[0], rest))
-                return eqx.filter(tuple(updated), eqx.is_array), report
-
-            arrays, report = jax.lax.fori_loop(*numbers, body, (arrays, report))
+            arrays, report = jax.lax.fori_loop(
+                *numbers, lambda number, carry: one(number, carry[0]), (arrays, report)
+            )
             return *eqx.combine(arrays, rest), report
 
         self.advance = advance

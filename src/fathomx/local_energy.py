@@ -125,6 +125,8 @@ class _Part(NamedTuple):
         """The derivatives, computed only where the signal has arrived."""
         if isinstance(self.entry, Node):
             return self._at_once(sources, own)
+        if jax.default_backend() == "cpu":
+            return self._by_block(sources, own)
         found: _Local = jax.lax.platform_dependent(
             sources, own, cpu=self._by_block, default=self._at_once
         )

@@ -322,10 +322,13 @@ class Network(eqx.Module):
         The output entry holds its prediction. `errors=None` is the feedforward pass.
         """
         activities: Entries = {}
+        # A child reads the end of a stack's scan, not a slice of all its activities, whose
+        # derivative would be zeros of the size of the stack.
+        ends = {INPUT: input}
         for entry in self.nodes:
-            sources = self.sources(entry, activities, input)
+            sources = [ends[parent] for parent in self.parents[entry.name]]
             error = None if errors is None else errors.get(entry.name)
-            activities[entry.name] = _activity(entry, sources, error)
+            ends[entry.name], activities[entry.name] = _activity(entry, sources, error)
         return activities
 
     def with_batch_statistics(self, input: Array) -> Network:
@@ -363,7 +366,7 @@ class Network(eqx.Module):
                 taken = with_batch_statistics(entry.function, *sources)
                 entry = Node(entry.name, taken, entry.parents, entry.energy)
             nodes.append(entry)
-            activities[entry.name] = _activity(entry, sources, None)
+            activities[entry.name] = _activity(entry, sources, None)[1]
         return self._with_nodes(tuple(nodes))
 
     def moved_statistics(self, batch: Network, momentum: float = 0.1) -> Network:
@@ -526,12 +529,19 @@ def _chain(source: Array, own: ArrayLike) -> Array:
     return jnp.concatenate([source[None], jnp.asarray(own)[:-1]])
 
 
-def _activity(entry: Node | Stack, sources: list[Array], error: Array | None) -> Array:
-    """Prediction from the parents, plus the error: of a stack, one block after the other."""
+def _activity(
+    entry: Node | Stack, sources: list[Array], error: Array | None
+) -> tuple[Array, Array]:
+    """Prediction from the parents, plus the error: of a stack, one block after the other.
+
+    The activity that the children see (of a stack, the last block's), and the whole entry's.
+    """
     if isinstance(entry, Stack):
         return _scan_blocks(entry.block, sources[0], error)
-    prediction: Array = jax.vmap(entry.function)(*sources)
-    return prediction if error is None else prediction + error
+    activity: Array = jax.vmap(entry.function)(*sources)
+    if error is not None:
+        activity = activity + error
+    return activity, activity
 
 
 def _apply_to_batch(block: Callable[[Array], Array], activity: Array) -> Array:
@@ -542,7 +552,7 @@ def _first_block(block: Any) -> Any:
     return jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, block)
 
 
-def _scan_blocks(block: Any, source: Array, errors: Array | None) -> Array:
+def _scan_blocks(block: Any, source: Array, errors: Array | None) -> tuple[Array, Array]:
     arrays, rest = eqx.partition(block, eqx.is_array)
 
     def one(activity: Array, layer: tuple[Any, Array | None]) -> tuple[Array, Array]:
@@ -552,4 +562,5 @@ def _scan_blocks(block: Any, source: Array, errors: Array | None) -> Array:
             activity = activity + error
         return activity, activity
 
-    return jax.lax.scan(one, source, (arrays, errors))[1]
+    last, every = jax.lax.scan(one, source, (arrays, errors))
+    return last, every

@@ -238,7 +238,8 @@ class _Run:
             begun = time.perf_counter()
             arguments = (self.state, self.inputs, self.labels, order, jnp.asarray(count))
             if self._compiled is None:
-                jitted: Any = eqx.filter_jit(self._advance)
+                filter_jit: Any = eqx.filter_jit
+                jitted = filter_jit(self._advance, compiler_options=self.division.compiler_options)
                 self._compiled = jitted.lower(*arguments).compile()
                 per_device = _memory(self._compiled, (self.inputs, self.labels))
                 self.memory = per_device and per_device * len(self.division.devices)
@@ -361,6 +362,8 @@ class _Advance(eqx.Module):
     ) -> tuple[TrainingState, StepReport]:
         arrays, rest = eqx.partition(state, eqx.is_array)
 
+        # Compiled by itself only so that it is traced once, for its shapes and for the loop.
+        @jax.jit
         def one(arrays: Any, step: Array) -> tuple[Any, StepReport]:
             now: TrainingState = eqx.combine(arrays, rest)
             chosen = order[step]
@@ -376,7 +379,7 @@ class _Advance(eqx.Module):
             after = TrainingState(network, optimizer, now.key, now.epoch, step + 1)
             return self.division.whole((eqx.filter(after, eqx.is_array), report))
 
-        shapes = jax.eval_shape(lambda a: one(a, jnp.zeros((), jnp.int32))[1], arrays)
+        shapes = jax.eval_shape(one, arrays, state.step)[1]
         reports = jax.tree.map(lambda s: jnp.zeros((_MOST_STEPS, *s.shape), s.dtype), shapes)
 
         def body(index: Array, carry: tuple[Any, StepReport]) -> tuple[Any, StepReport]:
