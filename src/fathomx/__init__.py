@@ -6,6 +6,8 @@ from fathomx import data as data
 from fathomx import models as models
 from fathomx import theory as theory
 from fathomx.arrival import arrivals as arrivals
+from fathomx.computation import mixed_precision as mixed_precision
+from fathomx.computation import rematerialized as rematerialized
 from fathomx.devices import Division as Division
 from fathomx.diagnostics import Alignment as Alignment
 from fathomx.diagnostics import Diagnosis as Diagnosis

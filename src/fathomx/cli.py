@@ -120,7 +120,7 @@ _KINDS: dict[frozenset[str], Any] = {
 
 
 def _option_of(field: dataclasses.Field[Any]) -> Callable[..., Any]:
-    """The option for a field of `Job`: of its type, or a pair of flags for a choice of two."""
+    """The option for a field of `Job`: of its type, or flags for a choice of two."""
     types = frozenset(str(field.type).split(" | ")) - {"None"}
     choices, name = field.metadata["choices"], field.name.replace("_", "-")
     text = field.metadata["help"]
@@ -130,6 +130,8 @@ def _option_of(field: dataclasses.Field[Any]) -> Callable[..., Any]:
         text = f"{begun.strip()} {listed} {bracket}{default}".strip()
     if field.default is not None:
         text += f" [default: {field.default}]"
+    if field.default is False:
+        return click.option(f"--{name}", field.name, is_flag=True, default=None, help=text)
     if types == {"bool"}:
         return click.option(f"--{name}/--no-{name}", field.name, default=None, help=text)
     kind = _KINDS.get(types, click.STRING)
@@ -550,9 +552,11 @@ def _as_options(job: Job) -> list[str]:
     options = []
     for name, value in job.config().items():
         option = name.replace("_", "-")
+        if value is None or value == getattr(Job(model=job.model), name):
+            continue
         if isinstance(value, bool):
             options.append(f"--{option}" if value else f"--no-{option}")
-        elif value is not None and value != getattr(Job(model=job.model), name):
+        else:
             options.append(f"--{option} {value}")
     return options
 

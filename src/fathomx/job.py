@@ -12,6 +12,7 @@ import jax
 import optax
 
 from fathomx import data as data_sets
+from fathomx.computation import mixed_precision, rematerialized
 from fathomx.data import Dataset
 from fathomx.inference import (
     Descent,
@@ -149,12 +150,16 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
 # Which options of inference each algorithm has.
 _OPTIONS_OF: dict[str, tuple[str, ...]] = {
     "gauss-newton": ("steps",),
-    **dict.fromkeys(DESCENTS, ("precision", "steps", "activity_rate")),
+    **dict.fromkeys(DESCENTS, ("schedule", "steps", "activity_rate")),
 }
-PRECISIONS: dict[str, Callable[[], Precision]] = {
+SCHEDULES: dict[str, Callable[[], Precision]] = {
     "uniform": Uniform,
     "spiking": Spiking,
     "decaying": Decaying,
+}
+NUMBERS: dict[str, Callable[[Network], Network]] = {
+    "float32": lambda network: network,
+    "bfloat16": mixed_precision,
 }
 RULES: dict[str, Callable[[Solver, HoldStrength | float], PredictiveCoding]] = {
     "equilibrium": Equilibrium,
@@ -171,7 +176,9 @@ _ADDED = (
     "auxiliary",
     "heads",
     "context",
+    "schedule",
     "precision",
+    "rematerialize",
     "steps",
     "activity_rate",
 )
@@ -259,8 +266,8 @@ class Job:
         None, "Tokens in a window of text; transformer only. [default: 64]"
     )
     inference: str = _option("gauss-newton", "How activities relax.", SOLVERS)
-    precision: str = _option(
-        "uniform", "How errors are weighed from step to step of a descent.", PRECISIONS
+    schedule: str = _option(
+        "uniform", "How errors are weighed from step to step of a descent.", SCHEDULES
     )
     steps: int | None = _option(
         None,
@@ -276,6 +283,15 @@ class Job:
     )
     output_precision: float | None = _option(
         None, "Fixed output precision (or nudge), instead of --strength."
+    )
+    precision: str = _option(
+        "float32",
+        "Numbers in which activities and products are computed; weights, errors and energies are "
+        "in float32.",
+        NUMBERS,
+    )
+    rematerialize: bool = _option(
+        False, "Compute a node's inner results again for derivatives, to need less memory."
     )
     epochs: int = _option(15, "Passes over the training data.", training=True)
     batch_size: int = _option(64, "Examples in a step.")
@@ -393,7 +409,7 @@ class Job:
     def _inference_options(self) -> list[str]:
         """Names of the given options that only some algorithms have."""
         given = {
-            "precision": self.precision != "uniform",
+            "schedule": self.schedule != "uniform",
             "steps": self.steps is not None,
             "activity_rate": self.activity_rate is not None,
         }
@@ -448,7 +464,7 @@ class Job:
         if self.heads is not None:
             options["heads"] = self.heads
         assert self.parameterization is not None
-        return chosen.make(
+        network = chosen.make(
             **chosen.reading.sizes(data),
             depth=self.depth,
             width=self.width,
@@ -457,6 +473,8 @@ class Job:
             key=jax.random.key(self.seed),
             **options,
         )
+        network = NUMBERS[self.precision](network)
+        return rematerialized(network) if self.rematerialize else network
 
     def rule(self) -> LearningRule:
         """The learning rule with its solver."""
@@ -474,7 +492,7 @@ class Job:
             return GaussNewton(iterations=self.steps or MODELS[self.model].steps)
         if self.inference not in DESCENTS:
             return SOLVERS[self.inference]()
-        given: dict[str, Any] = {"precision": PRECISIONS[self.precision]()}
+        given: dict[str, Any] = {"precision": SCHEDULES[self.schedule]()}
         if self.activity_rate is not None:
             given["optimizer"] = optax.sgd(self.activity_rate)
         if self.steps is not None:
@@ -500,7 +518,7 @@ class Job:
             learning="backprop",
             strength=None,
             output_precision=None,
-            precision="uniform",
+            schedule="uniform",
             steps=None,
             activity_rate=None,
         )
@@ -513,7 +531,7 @@ class Job:
         """
         config = {**self.config(), "learning": "equilibrium"}
         if "inference" in changes:
-            config |= {"precision": "uniform", "steps": None, "activity_rate": None}
+            config |= {"schedule": "uniform", "steps": None, "activity_rate": None}
         if "strength" in changes or "output_precision" in changes:
             config |= {"strength": None, "output_precision": None}
         return Job(**{**config, **changes})
@@ -541,6 +559,9 @@ class Job:
         Raises `ValueError` for missing values and for those of a wrong type. Fields that an older
         version did not have take their defaults, and where a float is expected, an integer will do.
         """
+        if config.get("precision") in SCHEDULES:
+            # Before numbers had a choice, this was the schedule's name.
+            config = {**config, "schedule": config["precision"], "precision": "float32"}
         known = {field.name: str(field.type) for field in dataclasses.fields(cls)}
         given = {name: value for name, value in config.items() if name in known}
         for name, value in given.items():

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +33,8 @@ def prepare() -> None:
         if _writable(folder):
             jax.config.update("jax_compilation_cache_dir", str(folder))
             jax.config.update("jax_compilation_cache_max_size", _LARGEST_CACHE)
+            # On a full disk it is the run that has to say so, once.
+            warnings.filterwarnings("ignore", "Error .* persistent compilation cache")
             jax.config.update("jax_persistent_cache_min_compile_time_secs", _SECONDS_WORTH_KEEPING)
 
 

@@ -293,13 +293,13 @@ def test_help_tells_every_option_and_default(run):
         (["--data", "tiny-shakespeare"], ["is text", "'residual-mlp'", "'transformer'"]),
         (["--data", "novel.txt"], ["novel.txt", "no file", "tiny-shakespeare"]),
         (["--model", "transformer", "--context", "0"], ["context", "at least 1"]),
-        (["--precision", "spiking"], ["gauss-newton", "precision", "'state-descent'"]),
+        (["--schedule", "spiking"], ["gauss-newton", "schedule", "'state-descent'"]),
         (["--inference", "newton", "--steps", "3"], ["newton", "steps", "'state-descent'"]),
         (["--activity-rate", "0.1"], ["gauss-newton", "activity_rate"]),
         (["--inference", "state-descent", "--steps", "0"], ["steps", "at least 1"]),
         (["--inference", "state-descent", "--activity-rate", "-1"], ["activity_rate", "-1"]),
         (
-            ["--inference", "state-descent", "--precision", "spiking", "--steps", "63"],
+            ["--inference", "state-descent", "--schedule", "spiking", "--steps", "63"],
             ["64 inference steps", "63"],
         ),
         (

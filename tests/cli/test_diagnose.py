@@ -181,11 +181,11 @@ def test_without_matplotlib_the_numbers_are_there(run, tmp_path, monkeypatch):
         (["--epochs", "3"], ["--epochs"]),
         (["--learning", "backprop"], ["--learning"]),
         (["--batch-size", "2000"], ["2000", "1257"]),
-        (["--precision", "spiking"], ["precision", "gauss-newton"]),
+        (["--schedule", "spiking"], ["schedule", "gauss-newton"]),
         (["--run", "nowhere"], ["nowhere"]),
         (["--run", "nowhere", "--depth", "3"], ["--depth", "--run"]),
         (
-            ["--inference", "state-descent", "--precision", "spiking", "--steps", "5"],
+            ["--inference", "state-descent", "--schedule", "spiking", "--steps", "5"],
             ["64 inference steps", "5"],
         ),
     ],

@@ -133,14 +133,14 @@ def test_he_is_the_standard_with_its_gain():
 
 
 @pytest.mark.parametrize(
-    ("precision", "kind"), [("uniform", Uniform), ("spiking", Spiking), ("decaying", Decaying)]
+    ("schedule", "kind"), [("uniform", Uniform), ("spiking", Spiking), ("decaying", Decaying)]
 )
-def test_descents_take_their_options(precision, kind):
-    solver = Job(inference="state-descent", precision=precision, steps=70).solver()
+def test_descents_take_their_options(schedule, kind):
+    solver = Job(inference="state-descent", schedule=schedule, steps=70).solver()
     assert isinstance(solver, fx.StateDescent)
     assert solver.steps == 70
     assert isinstance(solver.precision, kind)
-    default = Job(inference="error-descent", precision=precision).solver()
+    default = Job(inference="error-descent", schedule=schedule).solver()
     assert isinstance(default, fx.ErrorDescent)
     assert default.steps == fx.ErrorDescent().steps
 
@@ -177,7 +177,7 @@ def test_rules_by_name(name, kind):
 
 
 def test_by_backprop_leaves_out_what_belongs_to_inference():
-    job = Job(inference="state-descent", precision="decaying", steps=70, strength=0.3)
+    job = Job(inference="state-descent", schedule="decaying", steps=70, strength=0.3)
     other = job.by_backprop()
     assert isinstance(other.rule(), fx.Backprop)
     assert (other.depth, other.width, other.seed) == (job.depth, job.width, job.seed)
@@ -190,22 +190,22 @@ def test_by_backprop_leaves_out_what_belongs_to_inference():
 )
 def test_a_diagnosis_may_change_inference(changes):
     """Options that would contradict what replaces them go with it."""
-    job = Job(inference="state-descent", precision="spiking", steps=70, epochs=3)
+    job = Job(inference="state-descent", schedule="spiking", steps=70, epochs=3)
     for trained in (job, job.by_backprop()):
         changed = trained.for_diagnosis(**changes)
         assert changed.learning == "equilibrium"
         assert {name: getattr(changed, name) for name in changes} == changes
-    assert job.for_diagnosis(**changes).precision == (
+    assert job.for_diagnosis(**changes).schedule == (
         "uniform" if "inference" in changes else "spiking"
     )
 
 
 def test_schedules_are_checked_before_a_run():
-    job = Job(inference="state-descent", precision="spiking", steps=7, depth=8, width=4)
+    job = Job(inference="state-descent", schedule="spiking", steps=7, depth=8, width=4)
     data = job.load()
     with pytest.raises(ValueError, match="at least 8 inference steps"):
         job.check(data, job.network(data))
-    enough = Job(inference="state-descent", precision="spiking", steps=8, depth=8, width=4)
+    enough = Job(inference="state-descent", schedule="spiking", steps=8, depth=8, width=4)
     enough.check(data, enough.network(data))
 
 
@@ -215,7 +215,7 @@ def test_configurations_of_the_first_version_still_load():
         name: value for name, value in OLD.items() if hasattr(job, name)
     }
     assert type(job.learning_rate) is float
-    assert (job.precision, job.steps, job.take, job.normalization) == ("uniform", 1, None, None)
+    assert (job.schedule, job.steps, job.take, job.normalization) == ("uniform", 1, None, None)
     data = job.load()
     expected = fx.models.mlp(
         64, 10, width=8, depth=4, parameterization=fx.MuPC(), key=jax.random.key(0)
@@ -230,7 +230,7 @@ def test_configurations_of_the_first_version_still_load():
     [
         Job(),
         Job(model="vgg", width=0.5, normalization="batch"),
-        Job(model="resnet", auxiliary=False, inference="state-descent", precision="spiking"),
+        Job(model="resnet", auxiliary=False, inference="state-descent", schedule="spiking"),
         Job(learning="backprop"),
         Job(model="transformer", heads=2, context=32),
         Job(output_precision=1.0, take=100),
@@ -239,6 +239,13 @@ def test_configurations_of_the_first_version_still_load():
 )
 def test_a_configuration_leads_back_to_the_job(job):
     assert Job.from_config(json.loads(json.dumps(job.config()))) == job
+
+
+def test_a_schedule_stored_under_its_earlier_name_is_read():
+    config = Job(inference="state-descent", schedule="spiking", steps=70).config()
+    earlier = {**config, "precision": config.pop("schedule")}
+    earlier.pop("rematerialize")
+    assert Job.from_config(earlier) == Job(inference="state-descent", schedule="spiking", steps=70)
 
 
 @pytest.mark.parametrize(

@@ -508,7 +508,7 @@ PACKAGE = Path(fx.__file__).parent
 LEVELS = (
     ("vector_space", "energy", "precision", "convolution", "data", "devices", "runtime"),
     ("network",),
-    ("structure", "layers", "problem", "arrival", "rescaling"),
+    ("structure", "layers", "problem", "arrival", "rescaling", "computation"),
     ("local_energy",),
     ("parameterization", "inference", "learning", "strength"),
     ("models", "diagnostics", "generation"),

@@ -349,5 +349,5 @@ def _factor(content: Mapping[str, Any]) -> str:
 
 def _inference(content: Mapping[str, Any]) -> str:
     name = str(content.get("inference", "inference")).replace("-", " ")
-    precision = content.get("precision") or "uniform"
-    return name if precision == "uniform" else f"{name} with {precision} precision"
+    schedule = content.get("schedule") or "uniform"
+    return name if schedule == "uniform" else f"{name} with {schedule} precision"
