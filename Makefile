@@ -29,6 +29,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/training_step.py
 	$(BIN)/python benchmarks/convolution.py
 	$(BIN)/python benchmarks/rescaling.py
+	$(BIN)/python benchmarks/floor.py
 
 bench-peers: $(INSTALLED)
 	$(BIN)/python benchmarks/peers

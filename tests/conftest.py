@@ -1,5 +1,6 @@
 """For all tests: shapes and types of the package are checked at run time; float64 on request."""
 
+import os
 from pathlib import Path
 
 import jax
@@ -12,6 +13,8 @@ SOURCE = Path(__file__).parents[1] / "src" / "fathomx"
 MODULES = sorted({path.stem for path in SOURCE.iterdir()} - {"__init__", "__pycache__", "data"})
 install_import_hook([f"fathomx.{name}" for name in MODULES], "beartype.beartype")
 
+# Tests compile far more than they compute: with LLVM's optimizations they took twice as long.
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
 # Two devices on any processor, so that batches large enough are divided, as the command line does.
 jax.config.update("jax_num_cpu_devices", 2)
 
