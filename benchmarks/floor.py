@@ -2,10 +2,11 @@
 
     python benchmarks/floor.py
 
-For residual ReLU networks of two widths, the rate of products `(64, width) x (width, width)` alone, one
-after the other, and the rate at which as many steps of `fx.StateDescent` as there are nodes compute
-theirs: two for every block that is reached, in every step. Both with the batch divided among the
-cores as `fx.fit` divides it. Only products count, so the fraction says what all else costs.
+For residual ReLU networks of two widths, the rate of products `(64, width) x (width, width)` alone,
+one after the other, and the rate at which as many steps of `fx.StateDescent` as there are nodes
+compute theirs: two for every block that is reached, in every step. Both with the batch divided
+among the cores as `fx.fit` divides it. Only products count, so the fraction says what all else
+costs.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@ from pathlib import Path
 
 import jax
 import pytest
+from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from jaxtyping import install_import_hook
 
 # Before anything imports the package: every annotation in it becomes a check, but for the data
@@ -24,6 +25,26 @@ def compiled_programs():
     """Frees what a file of tests compiled; a process cannot hold the programs of them all."""
     yield
     jax.clear_caches()
+
+
+@pytest.fixture(scope="module")
+def compiled_once(tmp_path_factory):
+    """A cache of compiled programs, of a file of tests alone; another for processes it starts."""
+    folder = tmp_path_factory.mktemp("compiled")
+    options = {
+        "jax_compilation_cache_dir": str(folder / "here"),
+        "jax_persistent_cache_min_compile_time_secs": 0.2,
+    }
+    before = {name: getattr(jax.config, name) for name in options}
+    for name, value in options.items():
+        jax.config.update(name, value)
+    reset_cache()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "processes"))
+        yield
+    for name, value in before.items():
+        jax.config.update(name, value)
+    reset_cache()
 
 
 @pytest.fixture

@@ -18,9 +18,9 @@ _LARGEST_CACHE = 2**30
 def prepare() -> None:
     """Every core of the processor becomes a device, and compiled programs are kept on disk.
 
-    The programs stay in the folder `compiled` of the user's cache, at most 1 GiB of them, so that
-    the same command starts at once the next time. JAX's own settings come first where they are
-    given: `JAX_NUM_CPU_DEVICES`, `XLA_FLAGS`, `JAX_COMPILATION_CACHE_DIR` and
+    The programs stay in the folder `compiled` of the user's cache, so that the same command starts
+    sooner the next time; what goes beyond 1 GiB is deleted, oldest first. JAX's own settings come
+    first where they are given: `JAX_NUM_CPU_DEVICES`, `XLA_FLAGS`, `JAX_COMPILATION_CACHE_DIR` and
     `JAX_ENABLE_COMPILATION_CACHE=false`. A cache that cannot be written is not used.
     """
     forced = "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
@@ -28,14 +28,30 @@ def prepare() -> None:
         # Too late in a program that has computed something before it calls the command line.
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", _cores())
+    # On a full disk it is the run that has to say so, once; a damaged program is compiled again.
+    warnings.filterwarnings("ignore", "Error .* persistent compilation cache")
     if _setting("jax_compilation_cache_dir") is None:
         folder = Path(pooch.os_cache("fathomx")) / "compiled"
-        if _writable(folder):
-            jax.config.update("jax_compilation_cache_dir", str(folder))
-            jax.config.update("jax_compilation_cache_max_size", _LARGEST_CACHE)
-            # On a full disk it is the run that has to say so, once.
-            warnings.filterwarnings("ignore", "Error .* persistent compilation cache")
-            jax.config.update("jax_persistent_cache_min_compile_time_secs", _SECONDS_WORTH_KEEPING)
+        # JAX could limit the size itself, but stops writing for good once a process died at it.
+        with contextlib.suppress(OSError):
+            folder.mkdir(parents=True, exist_ok=True)
+            trim(folder, _LARGEST_CACHE)
+            if os.access(folder, os.W_OK):
+                jax.config.update("jax_compilation_cache_dir", str(folder))
+                jax.config.update(
+                    "jax_persistent_cache_min_compile_time_secs", _SECONDS_WORTH_KEEPING
+                )
+
+
+def trim(folder: Path, largest: int) -> None:
+    """Deletes the files of a folder that were written first until the rest has `largest` bytes."""
+    files = [(path, path.stat()) for path in folder.iterdir() if path.is_file()]
+    total = sum(found.st_size for _, found in files)
+    for path, found in sorted(files, key=lambda item: item[1].st_mtime):
+        if total <= largest:
+            return
+        path.unlink(missing_ok=True)
+        total -= found.st_size
 
 
 def _setting(name: str) -> Any:
@@ -47,11 +63,3 @@ def _cores() -> int:
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
-
-
-def _writable(folder: Path) -> bool:
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-    except OSError:
-        return False
-    return os.access(folder, os.W_OK)

@@ -6,6 +6,8 @@ import sys
 
 import pytest
 
+from fathomx.runtime import trim
+
 SHOW = """
 import jax
 from fathomx.runtime import prepare
@@ -46,3 +48,14 @@ def test_every_core_is_a_device_and_programs_are_kept(tmp_path):
 def test_settings_of_jax_come_first(tmp_path, variable, value, expected):
     found = settings(tmp_path, **{variable: value})
     assert all(want in (None, got) for want, got in zip(expected, found, strict=True))
+
+
+def test_the_oldest_programs_go_first(tmp_path):
+    for age, name in enumerate("dcba"):
+        (tmp_path / name).write_bytes(bytes(100))
+        os.utime(tmp_path / name, (0, 1000 - age))
+    (tmp_path / "folder").mkdir()
+    trim(tmp_path, 250)
+    assert {path.name for path in tmp_path.iterdir()} == {"d", "c", "folder"}
+    trim(tmp_path, 250)
+    assert len(list(tmp_path.iterdir())) == 3

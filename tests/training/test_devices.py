@@ -16,6 +16,8 @@ RULES = {
     "gauss-newton": fx.Equilibrium(),
     "error descent": fx.Equilibrium(fx.ErrorDescent(), output_precision=1.0),
     "state descent": fx.Equilibrium(fx.StateDescent(optax.adam(0.1), 7), output_precision=1.0),
+}
+MORE = {
     "incremental": fx.Incremental(fx.StateDescent(steps=3), output_precision=1.0),
     "equilibrium propagation": fx.EquilibriumPropagation(),
 }
@@ -29,7 +31,13 @@ def places(tree):
     }
 
 
-@pytest.mark.parametrize("rule", RULES.values(), ids=RULES)
+@pytest.mark.parametrize(
+    "rule",
+    [
+        *(pytest.param(rule, id=name) for name, rule in RULES.items()),
+        *(pytest.param(rule, id=name, marks=pytest.mark.slow) for name, rule in MORE.items()),
+    ],
+)
 def test_two_devices_train_the_network_of_one(blobs, monkeypatch, rule):
     with jax.enable_x64(True):
         network = fx.models.residual_mlp(
