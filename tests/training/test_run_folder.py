@@ -11,6 +11,7 @@ import subprocess
 import sys
 import textwrap
 from pathlib import Path
+from types import SimpleNamespace
 
 import equinox as eqx
 import jax
@@ -19,7 +20,7 @@ import optax
 import pytest
 
 import fathomx as fx
-from fathomx.training import CheckpointError, Observer, RunFolder, RunFolderError
+from fathomx.training import CheckpointError, Observer, RunFolder, RunFolderError, checkpoints
 from fathomx.training.checkpoints import Checkpoints
 from fathomx.training.run_folder import read_metrics, write_json
 
@@ -675,3 +676,21 @@ def test_steps_are_numbered_without_gaps_over_sessions(blobs, network, tmp_path)
                 train(network, blobs, run, InterruptAt(*stop))
     steps = [entry[:2] for entry in per_step(folder)]
     assert steps == list(itertools.product((1, 2, 3), (1, 2, 3, 4)))
+
+
+def test_a_failed_write_has_the_last_word(monkeypatch):
+    """What its unfinished files report to a closed event loop is not shown; anything else is."""
+    shown = []
+    monkeypatch.setattr(
+        sys, "unraisablehook", lambda unraisable: shown.append(unraisable.exc_value)
+    )
+    with pytest.raises(OSError, match="full"), checkpoints._quiet():
+        raise OSError("full")
+    late, other = RuntimeError("Event loop is closed"), RuntimeError("anything else")
+    for error in (late, other):
+        sys.unraisablehook(SimpleNamespace(exc_value=error))
+    assert shown == [other]
+    with checkpoints._quiet():
+        pass
+    sys.unraisablehook(SimpleNamespace(exc_value=other))
+    assert shown == [other, other]

@@ -12,7 +12,7 @@ import signal
 import sys
 import threading
 import traceback
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -141,13 +141,23 @@ def _quiet() -> Iterator[None]:
     try:
         yield
     finally:
-        if sys.exc_info()[0] is not None:
+        failed = sys.exc_info()[0] is not None
+        if failed:
             # Tasks of a failed write complain when they are collected: let them do it now.
             traceback.clear_frames(sys.exc_info()[2])
             gc.collect()
-        sys.unraisablehook = hook
+        # Files that were still being written report later, to an event loop that is gone.
+        sys.unraisablehook = _but_late_reports(hook) if failed else hook
         for logger, level in zip(loggers, levels, strict=True):
             logger.setLevel(level)
+
+
+def _but_late_reports(hook: Callable[[Any], object]) -> Callable[[Any], object]:
+    def said(unraisable: Any) -> None:
+        if str(unraisable.exc_value) != "Event loop is closed":
+            hook(unraisable)
+
+    return said
 
 
 @contextlib.contextmanager
