@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import platform
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import equinox as eqx
 import jax
 from rich.console import Console
 from rich.table import Table
 
 import fathomx as fx
+from fathomx.runtime import cores
 from fathomx.training.run_folder import versions
 
 RESULTS = Path(__file__).parent / "results"
@@ -23,6 +26,13 @@ def random_problem(network: fx.Network, batch: int, seed: int = 1) -> fx.Problem
     input = jax.random.normal(jax.random.key(seed), (batch, *network.input_shape), network.dtype)
     labels = jax.numpy.arange(batch) % network.output_shape[0]
     return fx.Problem(network, input=input, target=labels)
+
+
+def seconds(function: Callable[..., Any], *arguments: Any) -> float:
+    """How long a call takes until its arrays are there."""
+    begun = time.perf_counter()
+    jax.block_until_ready(eqx.filter(function(*arguments), eqx.is_array))
+    return time.perf_counter() - begun
 
 
 def publish(name: str, title: str, rows: list[dict[str, Any]]) -> None:
@@ -38,7 +48,7 @@ def publish(name: str, title: str, rows: list[dict[str, Any]]) -> None:
     record = {
         "title": title,
         "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {jax.devices()[0].device_kind}, {_cores()} cores",
+        "machine": f"{platform.machine()}, {jax.devices()[0].device_kind}, {cores()} cores",
         "versions": versions(),
         "rows": rows,
     }
@@ -47,9 +57,3 @@ def publish(name: str, title: str, rows: list[dict[str, Any]]) -> None:
 
 def _shown(value: Any) -> str:
     return f"{value:.4g}" if isinstance(value, float) else str(value)
-
-
-def _cores() -> int:
-    import os
-
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 0

@@ -13,26 +13,19 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from _report import publish, random_problem
+from _report import publish, random_problem, seconds
 
 import fathomx as fx
 from fathomx.convolution import convolve
 from fathomx.experiments.deeper_pcns import METHODS, NETWORKS, SCALES
 
 ROUNDS = 7
-
-
-def seconds(function: Callable[..., Any], *arguments: Any) -> float:
-    begun = time.perf_counter()
-    jax.block_until_ready(eqx.filter(function(*arguments), eqx.is_array))
-    return time.perf_counter() - begun
 
 
 def interleaved(ours: Any, theirs: Any, *arguments: Any) -> tuple[float, float, float]:

@@ -12,15 +12,13 @@ costs.
 from __future__ import annotations
 
 import statistics
-import time
-from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import optax
-from _report import publish, random_problem
+from _report import publish, random_problem, seconds
 
 import fathomx as fx
 from fathomx.problem import Linearization
@@ -30,12 +28,6 @@ from fathomx.training.fit import division_for
 BATCH, PRODUCTS, ROUNDS = 64, 1000, 9
 # Depth and width.
 CASES = ((128, 128), (32, 512))
-
-
-def seconds(function: Callable[..., Any], *arguments: Any) -> float:
-    begun = time.perf_counter()
-    jax.block_until_ready(eqx.filter(function(*arguments), eqx.is_array))
-    return time.perf_counter() - begun
 
 
 @eqx.filter_jit

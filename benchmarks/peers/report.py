@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import platform
 import statistics
 import time
@@ -15,6 +14,8 @@ import figure
 from cases import CASES, COMPARISONS, FATHOMX, RACES
 from rich.console import Console
 from rich.table import Table
+
+from fathomx.runtime import cores
 
 Row = dict[str, Any]
 
@@ -117,8 +118,7 @@ def _order(row: Row) -> tuple[int, int]:
 
 
 def _machine() -> str:
-    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count()
-    return f"{platform.machine()}, {cores} cores"
+    return f"{platform.machine()}, {cores()} cores"
 
 
 def _table(title: str, rows: Iterator[dict[str, str]]) -> Table:

@@ -2,8 +2,8 @@
 
 Timed: `rule.update`, any number of times in one dispatch, with network and optimizer state donated,
 the batch divided among the cores and the report of the step computed, all as `fx.fit` does in the
-command line. To equilibrium: `step` of a solver from the state that its
-`init` made, compiled; for Newton the whole of `fx.infer`.
+command line. To equilibrium: `step` of a solver from the state that its `init` made, compiled, on
+one device; for Newton the whole of `fx.infer`.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ class FathomxSession(Session):
         # A copy, since training donates its network, but relaxing keeps the one that was built.
         learner = jax.tree.map(lambda a: a.copy() if eqx.is_array(a) else a, self.network)
         state = rule.init_optimizer(optimizer, learner)
-        self.learner, self.state_of_optimizer = division.whole((learner, state))
+        self.learner, self.optimizer_state = division.whole((learner, state))
         self.batches_taken, key = 0, jax.random.key(0)
 
         # What comes first is not donated.
@@ -89,8 +89,8 @@ class FathomxSession(Session):
         first = self.batches_taken
         self.batches_taken += count
         numbers = (jnp.asarray(first), jnp.asarray(self.batches_taken))
-        updated = self.advance(numbers, self.learner, self.state_of_optimizer)
-        self.learner, self.state_of_optimizer, _ = jax.block_until_ready(updated)
+        updated = self.advance(numbers, self.learner, self.optimizer_state)
+        self.learner, self.optimizer_state, _ = jax.block_until_ready(updated)
 
     def begin(self) -> None:
         if self.until_done:

@@ -21,9 +21,9 @@ def mixed_precision(network: Network, dtype: Any = jnp.bfloat16) -> Network:
 
     Weights, errors, energies, gradients that leave a node and updates stay in the type that the
     weights have; what goes into a node's function and is computed inside it has the type `dtype`.
-    Inference then settles no further than these numbers resolve, which `unsettled` shows: about
-    0.01 in bfloat16. On an accelerator products in bfloat16 are several times faster and take half
-    the memory; on most processors they are slower.
+    Inference then settles no further than these numbers resolve, which `unsettled` shows (on MNIST
+    0.06 in bfloat16, 0.014 in float32). It is meant for accelerators, which have units for such
+    products, and halves what they read; processors without such units are slower with it.
 
     **Arguments**: `network`, and `dtype`, a floating-point type such as `jnp.bfloat16` or
     `jnp.float16`; `ValueError` for others.
@@ -47,7 +47,8 @@ def rematerialized(network: Network) -> Network:
 
     Predictions and derivatives are the same. Training needs less memory where a node's function
     has many intermediate results (attention, several convolutions), for about one more evaluation
-    of the function per derivative. A node that is a single layer has little to gain.
+    of the function per derivative. Single layers gain less: a Gauss-Newton step keeps 16 times the
+    activities of a deep multilayer perceptron instead of 24.
 
     ```python
     network = fx.rematerialized(fx.models.transformer(65, key=jax.random.key(0)))
@@ -97,10 +98,10 @@ class _Rematerialized(_Computed):
 
 
 def _computed(network: Network, wrap: Callable[[Any], _Computed]) -> Network:
-    nodes = [
+    nodes = tuple(
         Stack(entry.name, wrap(entry.block), entry.parents, entry.energy)
         if isinstance(entry, Stack)
         else Node(entry.name, wrap(entry.function), entry.parents, entry.energy)
         for entry in network.nodes
-    ]
-    return Network(nodes, network.input_shape, network._input_dtype, network.vocabulary)
+    )
+    return network._with_nodes(nodes)

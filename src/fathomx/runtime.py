@@ -27,7 +27,7 @@ def prepare() -> None:
     if not forced and _setting("jax_num_cpu_devices") < 1:
         # Too late in a program that has computed something before it calls the command line.
         with contextlib.suppress(RuntimeError):
-            jax.config.update("jax_num_cpu_devices", _cores())
+            jax.config.update("jax_num_cpu_devices", cores())
     # On a full disk it is the run that has to say so, once; a damaged program is compiled again.
     warnings.filterwarnings("ignore", "Error .* persistent compilation cache")
     if _setting("jax_compilation_cache_dir") is None:
@@ -58,7 +58,7 @@ def _setting(name: str) -> Any:
     return getattr(jax.config, name)
 
 
-def _cores() -> int:
+def cores() -> int:
     """Cores that this process may use, where the system tells."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
