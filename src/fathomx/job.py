@@ -559,8 +559,9 @@ class Job:
         Raises `ValueError` for missing values and for those of a wrong type. Fields that an older
         version did not have take their defaults, and where a float is expected, an integer will do.
         """
-        if config.get("precision") in SCHEDULES:
-            # Before numbers had a choice, this was the schedule's name.
+        if config.get("precision") in list(SCHEDULES):
+            # Before numbers had a choice, this was the schedule's name. (Looked up in a list, since
+            # what is damaged need not be hashable.)
             config = {**config, "schedule": config["precision"], "precision": "float32"}
         known = {field.name: str(field.type) for field in dataclasses.fields(cls)}
         given = {name: value for name, value in config.items() if name in known}

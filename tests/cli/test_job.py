@@ -250,7 +250,14 @@ def test_a_schedule_stored_under_its_earlier_name_is_read():
 
 @pytest.mark.parametrize(
     ("name", "value"),
-    [("depth", "four"), ("depth", 4.5), ("width", "8"), ("seed", 1.0), ("auxiliary", 1)],
+    [
+        ("depth", "four"),
+        ("depth", 4.5),
+        ("width", "8"),
+        ("seed", 1.0),
+        ("auxiliary", 1),
+        ("precision", ["spiking"]),
+    ],
 )
 def test_a_damaged_configuration_is_named(name, value):
     with pytest.raises(ValueError, match=rf"config\.json is damaged: {name}"):
