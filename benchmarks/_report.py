@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.table import Table
 
 import fathomx as fx
-from fathomx.runtime import cores
+from fathomx.command_line.runtime import cores
 from fathomx.training.run_folder import versions
 
 RESULTS = Path(__file__).parent / "results"

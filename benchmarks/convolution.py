@@ -2,7 +2,7 @@
 
     python benchmarks/convolution.py
 
-The first table compares the derivatives of `fathomx.convolution.convolve` with those of
+The first table compares the derivatives of `fathomx.layers.convolve.convolve` with those of
 `jax.lax.conv_general_dilated`, inside a `fori_loop` of five. The second builds ResNet-18 with 64
 channels at the stem and takes one training step by every method of `fathomx reproduce
 deeper-pcns`. The third compares `fx.StateDescent` with descent that computes every node in every
@@ -22,8 +22,8 @@ import optax
 from _report import publish, random_problem, seconds
 
 import fathomx as fx
-from fathomx.convolution import convolve
 from fathomx.experiments.deeper_pcns import METHODS, NETWORKS, SCALES
+from fathomx.layers.convolve import convolve
 
 ROUNDS = 7
 

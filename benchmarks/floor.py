@@ -21,8 +21,8 @@ import optax
 from _report import publish, random_problem, seconds
 
 import fathomx as fx
-from fathomx.problem import Linearization
-from fathomx.runtime import prepare
+from fathomx.command_line.runtime import prepare
+from fathomx.problem.evaluation import Linearization
 from fathomx.training.fit import division_for
 
 BATCH, PRODUCTS, ROUNDS = 64, 1000, 9

@@ -9,7 +9,7 @@ from typing import Any
 
 from cases import CASES, FABRICPC, FATHOMX, JAX, PCX, RACES, Case, Race
 
-from fathomx.report.style import COLORS, FAINT, legend, legend_key, new_figure, save, set_title
+from fathomx.drawing.style import COLORS, FAINT, legend, legend_key, new_figure, save, set_title
 
 Row = dict[str, Any]
 

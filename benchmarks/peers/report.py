@@ -15,7 +15,7 @@ from cases import CASES, COMPARISONS, FATHOMX, RACES
 from rich.console import Console
 from rich.table import Table
 
-from fathomx.runtime import cores
+from fathomx.command_line.runtime import cores
 
 Row = dict[str, Any]
 

@@ -20,8 +20,9 @@ from cases import BACKPROP, ERROR, GAUSS_NEWTON, NEWTON, STATE
 from protocol import Files, Session, serve
 
 import fathomx as fx
-from fathomx.problem import Linearization, evaluate, predict
-from fathomx.runtime import prepare
+from fathomx.command_line.runtime import prepare
+from fathomx.problem.energies import predict
+from fathomx.problem.evaluation import Linearization, evaluate
 from fathomx.training.fit import division_for
 from fathomx.training.run_folder import versions
 

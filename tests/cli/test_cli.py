@@ -11,9 +11,9 @@ import time
 import numpy as np
 import pytest
 
-from fathomx import cli
+from fathomx.command_line import commands as cli
+from fathomx.command_line.job import Job
 from fathomx.data import Dataset, Part, load
-from fathomx.job import Job
 from fathomx.training import RunFolder, fit
 from fathomx.training.checkpoints import Checkpoints
 
@@ -21,7 +21,7 @@ SMALL = ["--depth", "4", "--width", "8", "--batch-size", "32"]
 BACKPROP = [*SMALL, "--learning", "backprop"]
 # Runs with the same options share their compiled programs.
 LEARNING = [*SMALL, "--epochs", 2, "--strength", "0.5"]
-PROGRAM = [sys.executable, "-c", "from fathomx.cli import main; main()"]
+PROGRAM = [sys.executable, "-c", "from fathomx.command_line.commands import main; main()"]
 FIGURES = {
     "learning_curves.png",
     "energy_per_node.png",
@@ -538,7 +538,7 @@ def test_a_full_disk_in_a_real_process(tmp_path):
     """No file may grow beyond 16 kB, so that the first checkpoint of 50 kB cannot be written."""
     limited = (
         "import resource; resource.setrlimit(resource.RLIMIT_FSIZE, (2**14, 2**14)); "
-        "from fathomx.cli import main; main()"
+        "from fathomx.command_line.commands import main; main()"
     )
     options = [*BACKPROP, "--width", "64", "--epochs", "2", "--out", "out"]
     done = subprocess.run(

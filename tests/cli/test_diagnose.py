@@ -11,8 +11,8 @@ import optax
 import pytest
 
 import fathomx as fx
-from fathomx import cli
-from fathomx.job import Job
+from fathomx.command_line import commands as cli
+from fathomx.command_line.job import Job
 
 SMALL = ["--depth", "6", "--width", "16", "--batch-size", "32"]
 DESCENT = [*SMALL, "--inference", "state-descent", "--steps", "4", "--output-precision", "0.5"]

@@ -8,9 +8,9 @@ import numpy as np
 import pytest
 
 import fathomx as fx
-from fathomx.job import Job
+from fathomx.command_line.job import Job
+from fathomx.inference.schedule import Decaying, Spiking, Uniform
 from fathomx.learning import EquilibriumPropagation, ForwardUpdate, Incremental
-from fathomx.precision import Decaying, Spiking, Uniform
 
 # What `fathomx train` of version 0.1.0 stored.
 OLD = {

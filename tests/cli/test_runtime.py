@@ -6,7 +6,7 @@ import sys
 
 import pytest
 
-from fathomx.runtime import trim
+from fathomx.command_line.runtime import trim
 
 SHOW = """
 import jax

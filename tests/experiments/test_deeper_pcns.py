@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 
 import fathomx as fx
-from fathomx import cli
+from fathomx.command_line import commands as cli
 from fathomx.experiments import deeper_pcns
 from fathomx.experiments.deeper_pcns import METHODS, NETWORKS, SCALES, Scale
 from fathomx.training import TrainingState

@@ -13,7 +13,7 @@ import fathomx as fx
 from fathomx.experiments import saddle_escape
 from fathomx.experiments.grid import Cell, Group, Selection
 from fathomx.experiments.saddle_escape import NETWORKS, SCALES, Examples, Scale, Setting
-from fathomx.network import split, weights
+from fathomx.graph.statistics import split, weights
 
 TINY = Scale(
     name="tiny",

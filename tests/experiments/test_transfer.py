@@ -14,7 +14,7 @@ import fathomx as fx
 from fathomx.experiments import transfer
 from fathomx.experiments.grid import Cell, Group, Selection
 from fathomx.experiments.transfer import SCALES, Scale, drifts, losses, optimum, search, summary
-from fathomx.parameterization import Role
+from fathomx.layers.parameterization import Role
 
 TINY = Scale(
     name="tiny",

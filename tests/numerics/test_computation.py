@@ -9,8 +9,8 @@ import optax
 import pytest
 
 import fathomx as fx
-from fathomx.network import holds_statistics
-from fathomx.structure import has_kinks, is_linear
+from fathomx.graph.smoothness import has_kinks, is_linear
+from fathomx.graph.statistics import holds_statistics
 
 KEY = jax.random.key(0)
 # Half a unit in the last place of bfloat16, relative.

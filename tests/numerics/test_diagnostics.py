@@ -8,7 +8,8 @@ import optax
 import pytest
 
 import fathomx as fx
-from fathomx.diagnostics import diagnose, energy_balance
+from fathomx.diagnostics.diagnosis import diagnose
+from fathomx.diagnostics.energy_balance import energy_balance
 
 EPS = 2.0**-23
 

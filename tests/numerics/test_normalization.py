@@ -12,7 +12,7 @@ import pytest
 
 import fathomx as fx
 from fathomx import layers
-from fathomx.network import Statistics, holds_statistics, split, weights
+from fathomx.graph.statistics import Statistics, holds_statistics, split, weights
 
 
 @pytest.fixture(autouse=True)

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 import fathomx as fx
-from fathomx.parameterization import Role, Scaling
+from fathomx.layers.parameterization import Role, Scaling
 
 D, N, L = 784, 64, 20
 MODELS = {"plain": fx.models.mlp, "residual": fx.models.residual_mlp}

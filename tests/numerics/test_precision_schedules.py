@@ -11,9 +11,10 @@ import optax
 import pytest
 
 import fathomx as fx
-from fathomx.arrival import NEVER, arrivals, by_entry, first_moves
-from fathomx.local_energy import _Part
-from fathomx.problem import Linearization, evaluated_energies
+from fathomx.graph.arrival import NEVER, arrivals, by_entry, first_moves
+from fathomx.problem.energies import evaluated_energies
+from fathomx.problem.evaluation import Linearization
+from fathomx.problem.local_energy import _Part
 
 infer = eqx.filter_jit(fx.infer)
 

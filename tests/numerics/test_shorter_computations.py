@@ -7,7 +7,7 @@ import optax
 import pytest
 
 import fathomx as fx
-from fathomx.problem import evaluate, evaluate_at
+from fathomx.problem.evaluation import evaluate, evaluate_at
 
 
 @pytest.fixture(autouse=True)

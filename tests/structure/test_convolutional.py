@@ -12,8 +12,8 @@ import pytest
 
 import fathomx as fx
 from fathomx import layers
-from fathomx.network import holds_statistics, weights
-from fathomx.structure import has_kinks, is_linear, smoothed
+from fathomx.graph.smoothness import has_kinks, is_linear, smoothed
+from fathomx.graph.statistics import holds_statistics, weights
 
 # Compiles faster than the default generator: every shape that is drawn is compiled.
 KEY = jax.random.key(0, impl="rbg")

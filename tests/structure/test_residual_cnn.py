@@ -11,7 +11,7 @@ import optax
 import pytest
 
 import fathomx as fx
-from fathomx.structure import has_kinks, is_linear
+from fathomx.graph.smoothness import has_kinks, is_linear
 
 # Compiles faster than the default generator: every shape that is drawn is compiled.
 KEY = jax.random.key(0, impl="rbg")

@@ -12,9 +12,10 @@ from scipy.special import erf
 
 import fathomx as fx
 from fathomx.data import Part, Text
-from fathomx.layers import Embedding, LayerNorm
-from fathomx.parameterization import Role, Scaling
-from fathomx.structure import has_kinks, is_linear
+from fathomx.graph.smoothness import has_kinks, is_linear
+from fathomx.layers.normalization import LayerNorm
+from fathomx.layers.parameterization import Role, Scaling
+from fathomx.layers.scaled import Embedding
 
 VOCABULARY, CONTEXT, WIDTH, DEPTH, HEADS = 7, 5, 8, 3, 2
 RANDOM = np.random.default_rng(0)

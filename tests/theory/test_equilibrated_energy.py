@@ -9,7 +9,7 @@ from jax.flatten_util import ravel_pytree
 
 import fathomx as fx
 import fathomx.layers
-from fathomx.parameterization import Role
+from fathomx.layers.parameterization import Role
 
 pytestmark = pytest.mark.usefixtures("float64")
 

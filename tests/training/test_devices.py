@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import fathomx as fx
-from fathomx.devices import equal_parts
+from fathomx.training.devices import equal_parts
 
 LOOP = importlib.import_module("fathomx.training.fit")
 RULES = {

@@ -10,8 +10,8 @@ import numpy as np
 import pytest
 
 import fathomx as fx
-from fathomx.diagnostics import node_dot
-from fathomx.layers import Linear
+from fathomx.diagnostics.alignment import node_dot
+from fathomx.layers.scaled import Linear
 from fathomx.models.mlp import Dense
 
 KEY = jax.random.key(11)

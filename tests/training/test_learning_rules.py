@@ -10,9 +10,10 @@ import optax
 import pytest
 
 import fathomx as fx
-from fathomx.layers import BatchNorm, linear
-from fathomx.network import split, weights
-from fathomx.strength import largest_sensitivity
+from fathomx.graph.statistics import split, weights
+from fathomx.layers.activations import linear
+from fathomx.layers.normalization import BatchNorm
+from fathomx.problem.strength import largest_sensitivity
 
 KEY = jax.random.key(11)
 

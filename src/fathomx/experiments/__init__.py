@@ -20,7 +20,7 @@ from fathomx.experiments import (
 )
 from fathomx.experiments.grid import Say
 from fathomx.experiments.grid import Selection as Selection
-from fathomx.layers import unknown
+from fathomx.graph.names import unknown
 
 Reproduction = Callable[[str, Path, Selection, Say], Path]
 

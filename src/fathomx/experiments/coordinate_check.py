@@ -26,18 +26,25 @@ import optax
 from jaxtyping import Array
 
 from fathomx.data import Dataset
-from fathomx.diagnostics import weight_change
+from fathomx.diagnostics.alignment import weight_change
+from fathomx.drawing.style import COLORS, DASHES, legend, legend_key, new_figure, save, set_title
 from fathomx.experiments.examples import loaded
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.graph.entries import Stack
+from fathomx.graph.network import Network
+from fathomx.graph.vector_space import Entries
+from fathomx.layers.parameterization import (
+    NTK,
+    MuPC,
+    Parameterization,
+    Standard,
+    scale_learning_rates,
+)
 from fathomx.learning import Equilibrium
 from fathomx.models import residual_cnn, residual_mlp, transformer
-from fathomx.network import Network, Stack
-from fathomx.parameterization import NTK, MuPC, Parameterization, Standard, scale_learning_rates
-from fathomx.problem import Problem
-from fathomx.report.style import COLORS, DASHES, legend, legend_key, new_figure, save, set_title
+from fathomx.problem.problem import Problem
 from fathomx.training.observer import plain
 from fathomx.training.run_folder import write_text
-from fathomx.vector_space import Entries
 
 
 @dataclasses.dataclass(frozen=True)

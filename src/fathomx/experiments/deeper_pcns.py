@@ -23,10 +23,13 @@ from jaxtyping import Array
 
 from fathomx import data as data_sets
 from fathomx.data import Dataset, Part
-from fathomx.diagnostics import energy_balance
+from fathomx.diagnostics.energy_balance import energy_balance
 from fathomx.experiments.figures import draw_accuracies, draw_energies
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.graph.network import Network
 from fathomx.inference import ErrorDescent, GaussNewton, StateDescent, infer
+from fathomx.inference.schedule import Decaying, Precision, Spiking, Uniform
+from fathomx.layers.parameterization import Standard
 from fathomx.learning import (
     Backprop,
     Equilibrium,
@@ -36,10 +39,7 @@ from fathomx.learning import (
     LearningRule,
 )
 from fathomx.models import resnet, vgg
-from fathomx.network import Network
-from fathomx.parameterization import Standard
-from fathomx.precision import Decaying, Precision, Spiking, Uniform
-from fathomx.problem import Problem
+from fathomx.problem.problem import Problem
 from fathomx.training import DivergenceError, Observer, TrainingState, fit
 from fathomx.training.fit import parameter_count, score
 from fathomx.training.observer import plain

@@ -23,15 +23,16 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
+from fathomx.drawing.style import COLORS, FAINT, legend, legend_key, new_figure, save, set_title
 from fathomx.experiments.examples import vectors
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.graph.network import Network
 from fathomx.inference import ErrorDescent, Exact, GaussNewton, Solver, StateDescent, infer
+from fathomx.layers.parameterization import Standard
 from fathomx.learning import Equilibrium
 from fathomx.models import mlp
-from fathomx.network import Network
-from fathomx.parameterization import Standard
-from fathomx.problem import Problem, predict
-from fathomx.report.style import COLORS, FAINT, legend, legend_key, new_figure, save, set_title
+from fathomx.problem.energies import predict
+from fathomx.problem.problem import Problem
 from fathomx.theory import equilibrated_energy
 from fathomx.training.observer import plain
 

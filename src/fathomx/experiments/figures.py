@@ -8,8 +8,8 @@ from typing import Any
 
 import numpy as np
 
+from fathomx.drawing.style import COLORS, DASHES, FAINT, new_figure, save
 from fathomx.experiments.grid import Group
-from fathomx.report.style import COLORS, DASHES, FAINT, new_figure, save
 
 _MARKERS = ("o", "s", "^", "D", "v")
 

@@ -27,15 +27,8 @@ import optax
 from jaxtyping import Array
 
 from fathomx.data import Dataset
-from fathomx.diagnostics import compare_to_backprop
-from fathomx.experiments.examples import loaded
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
-from fathomx.inference import Newton, Solver, StateDescent, infer
-from fathomx.models import residual_cnn, residual_mlp, transformer
-from fathomx.network import Network
-from fathomx.parameterization import MuPC, Parameterization, Standard
-from fathomx.problem import Problem, predict, weight_gradient
-from fathomx.report.style import (
+from fathomx.diagnostics.alignment import compare_to_backprop
+from fathomx.drawing.style import (
     COLORS,
     DASHES,
     FAINT,
@@ -47,7 +40,15 @@ from fathomx.report.style import (
     sequential,
     set_title,
 )
-from fathomx.strength import strength
+from fathomx.experiments.examples import loaded
+from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.graph.network import Network
+from fathomx.inference import Newton, Solver, StateDescent, infer
+from fathomx.layers.parameterization import MuPC, Parameterization, Standard
+from fathomx.models import residual_cnn, residual_mlp, transformer
+from fathomx.problem.energies import predict, weight_gradient
+from fathomx.problem.problem import Problem
+from fathomx.problem.strength import strength
 from fathomx.theory import equilibrated_energy
 from fathomx.training.observer import plain
 

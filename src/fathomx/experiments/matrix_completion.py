@@ -25,12 +25,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool, Float
 
+from fathomx.drawing.style import COLORS, has_lines, legend, legend_key, new_figure, save, set_title
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.graph.network import Network
+from fathomx.graph.statistics import split
 from fathomx.models import mlp
-from fathomx.network import Network, split
-from fathomx.problem import Problem, predict
-from fathomx.report.style import COLORS, has_lines, legend, legend_key, new_figure, save, set_title
-from fathomx.rescaling import rescaling_matrix
+from fathomx.problem.energies import predict
+from fathomx.problem.problem import Problem
+from fathomx.problem.rescaling import rescaling_matrix
 from fathomx.theory import Objective, nearby, origin
 
 Numbers = np.ndarray

@@ -20,15 +20,8 @@ import numpy as np
 import optax
 
 from fathomx.data import Dataset
-from fathomx.diagnostics import weight_change
-from fathomx.experiments.examples import vectors
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
-from fathomx.inference import GaussNewton
-from fathomx.learning import Backprop, Equilibrium, LearningRule
-from fathomx.models import residual_mlp
-from fathomx.network import Network
-from fathomx.parameterization import NTK, MuPC, Parameterization, Standard, scale_learning_rates
-from fathomx.report.style import (
+from fathomx.diagnostics.alignment import weight_change
+from fathomx.drawing.style import (
     COLORS,
     DASHES,
     FAINT,
@@ -39,7 +32,20 @@ from fathomx.report.style import (
     save,
     set_title,
 )
-from fathomx.strength import HoldStrength
+from fathomx.experiments.examples import vectors
+from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.graph.network import Network
+from fathomx.inference import GaussNewton
+from fathomx.layers.parameterization import (
+    NTK,
+    MuPC,
+    Parameterization,
+    Standard,
+    scale_learning_rates,
+)
+from fathomx.learning import Backprop, Equilibrium, LearningRule
+from fathomx.models import residual_mlp
+from fathomx.problem.strength import HoldStrength
 from fathomx.training import DivergenceError, fit
 from fathomx.training.observer import plain
 

@@ -26,15 +26,19 @@ from jaxtyping import Array
 
 from fathomx import data as data_sets
 from fathomx.data import Dataset
+from fathomx.drawing.style import COLORS, legend, legend_key, line, new_figure, save, set_title
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.graph.entries import Node
+from fathomx.graph.network import Network
+from fathomx.graph.smoothness import has_kinks
 from fathomx.inference import Exact, GaussNewton, Solver, infer
-from fathomx.layers import Convolution, Linear, activation_function, linear
+from fathomx.layers.activations import activation_function, linear
+from fathomx.layers.convolution import Convolution
+from fathomx.layers.scaled import Linear
 from fathomx.learning import Backprop, Equilibrium, LearningRule
 from fathomx.models import mlp
-from fathomx.network import Network, Node
-from fathomx.problem import Problem, predict
-from fathomx.report.style import COLORS, legend, legend_key, line, new_figure, save, set_title
-from fathomx.structure import has_kinks
+from fathomx.problem.energies import predict
+from fathomx.problem.problem import Problem
 from fathomx.theory import nearby, origin
 from fathomx.training.run_folder import write_text
 

@@ -34,16 +34,8 @@ from jaxtyping import Array, PRNGKeyArray
 
 from fathomx import data as data_sets
 from fathomx.data import Dataset, Part
-from fathomx.diagnostics import alignment
-from fathomx.energy import Categorical
-from fathomx.experiments.grid import Column, Comparison, Group, Say, Selection, chosen_scale
-from fathomx.inference import GaussNewton
-from fathomx.learning import Backprop, Equilibrium, LearningRule
-from fathomx.models import mlp, residual_cnn, residual_mlp, transformer
-from fathomx.network import Network
-from fathomx.parameterization import MuPC, Standard, scale_learning_rates
-from fathomx.problem import Linearization, Problem
-from fathomx.report.style import (
+from fathomx.diagnostics.alignment import alignment
+from fathomx.drawing.style import (
     COLORS,
     DASHES,
     has_lines,
@@ -55,7 +47,16 @@ from fathomx.report.style import (
     save,
     set_title,
 )
-from fathomx.strength import mean_sensitivity
+from fathomx.experiments.grid import Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.graph.energy import Categorical
+from fathomx.graph.network import Network
+from fathomx.inference import GaussNewton
+from fathomx.layers.parameterization import MuPC, Standard, scale_learning_rates
+from fathomx.learning import Backprop, Equilibrium, LearningRule
+from fathomx.models import mlp, residual_cnn, residual_mlp, transformer
+from fathomx.problem.evaluation import Linearization
+from fathomx.problem.problem import Problem
+from fathomx.problem.strength import mean_sensitivity
 from fathomx.training.fit import score
 from fathomx.training.run_folder import write_text
 

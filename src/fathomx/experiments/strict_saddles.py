@@ -20,12 +20,12 @@ from jaxtyping import Array
 
 from fathomx import data as data_sets
 from fathomx import theory
+from fathomx.drawing.style import COLORS, FAINT, new_figure, save
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.graph.network import Network
 from fathomx.inference import GaussNewton, infer
 from fathomx.models import mlp
-from fathomx.network import Network
-from fathomx.problem import Problem
-from fathomx.report.style import COLORS, FAINT, new_figure, save
+from fathomx.problem.problem import Problem
 
 ACTIVATIONS = ("linear", "tanh", "relu")
 SADDLES = ("origin", "rank zero")

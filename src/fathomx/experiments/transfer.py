@@ -24,29 +24,16 @@ import optax
 from jaxtyping import Array
 
 from fathomx.data import Dataset
+from fathomx.drawing.style import legend, legend_key, new_figure, note, save, sequential, set_title
 from fathomx.experiments.examples import vectors
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.graph.network import Network
 from fathomx.inference import GaussNewton
+from fathomx.layers.parameterization import MuPC, Parameterization, Standard, scale_learning_rates
 from fathomx.learning import Backprop, Equilibrium, LearningRule
 from fathomx.models import residual_mlp
-from fathomx.network import Network
-from fathomx.parameterization import (
-    MuPC,
-    Parameterization,
-    Standard,
-    scale_learning_rates,
-)
-from fathomx.problem import Problem
-from fathomx.report.style import (
-    legend,
-    legend_key,
-    new_figure,
-    note,
-    save,
-    sequential,
-    set_title,
-)
-from fathomx.strength import HoldStrength
+from fathomx.problem.problem import Problem
+from fathomx.problem.strength import HoldStrength
 from fathomx.training.observer import plain
 from fathomx.training.run_folder import write_text
 

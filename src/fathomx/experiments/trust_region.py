@@ -28,17 +28,19 @@ from jaxtyping import Array, Float
 
 from fathomx import data as data_sets
 from fathomx.data import Dataset
+from fathomx.drawing.style import COLORS, FAINT, legend, legend_key, new_figure, save, set_title
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.graph.network import Network
+from fathomx.graph.vector_space import Entries
+from fathomx.inference.relaxation import Relaxation
+from fathomx.layers.parameterization import MuPC, Parameterization, Standard
 from fathomx.learning import Backprop
 from fathomx.models import mlp, residual_mlp
-from fathomx.network import Network
-from fathomx.parameterization import MuPC, Parameterization, Standard
-from fathomx.problem import Linearization, Problem, Relaxation
-from fathomx.report.style import COLORS, FAINT, legend, legend_key, new_figure, save, set_title
-from fathomx.strength import strength
+from fathomx.problem.evaluation import Linearization
+from fathomx.problem.problem import Problem
+from fathomx.problem.strength import strength
 from fathomx.theory.trust_region import trust_region, with_hidden_precision
 from fathomx.training.observer import plain
-from fathomx.vector_space import Entries
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,17 +12,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from fathomx.network import Network
-from fathomx.problem import (
-    Evaluation,
-    Linearization,
-    Problem,
-    Progress,
-    Relaxation,
-    evaluated_energies,
-    relaxation,
-)
-from fathomx.vector_space import Entries
+from fathomx.graph.network import Network
+from fathomx.graph.vector_space import Entries
+from fathomx.inference.relaxation import Progress, Relaxation, relaxation
+from fathomx.problem.energies import evaluated_energies
+from fathomx.problem.evaluation import Evaluation, Linearization
+from fathomx.problem.problem import Problem
 
 
 class SolverState(eqx.Module):

@@ -10,12 +10,12 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from fathomx.arrival import NEVER
+from fathomx.graph.arrival import NEVER
+from fathomx.graph.network import Network
+from fathomx.graph.vector_space import Entries
 from fathomx.inference.base import Solver, SolverState, checked_count
-from fathomx.network import Network
-from fathomx.precision import Precision, Uniform
-from fathomx.problem import Problem
-from fathomx.vector_space import Entries
+from fathomx.inference.schedule import Precision, Uniform
+from fathomx.problem.problem import Problem
 
 
 class DescentState(SolverState):

@@ -6,12 +6,13 @@ import dataclasses
 
 import optax
 
-from fathomx.arrival import entry_weights
+from fathomx.graph.arrival import entry_weights
+from fathomx.graph.vector_space import Entries
 from fathomx.inference.base import beginning
 from fathomx.inference.descent import Descent, DescentState
-from fathomx.precision import Precision, Uniform
-from fathomx.problem import Evaluation, Linearization, Problem, evaluate, evaluate_at
-from fathomx.vector_space import Entries
+from fathomx.inference.schedule import Precision, Uniform
+from fathomx.problem.evaluation import Evaluation, Linearization, evaluate, evaluate_at
+from fathomx.problem.problem import Problem
 
 
 class ErrorDescentState(DescentState):

@@ -5,8 +5,9 @@ from __future__ import annotations
 import jax
 
 from fathomx.inference.base import Solver, SolverState, beginning
-from fathomx.problem import Evaluation, Linearization, Problem, evaluate
-from fathomx.rescaling import check_linear, rescaling_matrix
+from fathomx.problem.evaluation import Evaluation, Linearization, evaluate
+from fathomx.problem.problem import Problem
+from fathomx.problem.rescaling import check_linear, rescaling_matrix
 
 
 class ExactState(SolverState):

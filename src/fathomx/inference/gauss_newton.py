@@ -10,14 +10,15 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fathomx.graph.vector_space import Entries, zeros_like
 from fathomx.inference.base import (
     Solver,
     SolverState,
     beginning,
     checked_count,
 )
-from fathomx.problem import Evaluation, Linearization, Problem, evaluate, evaluate_at
-from fathomx.vector_space import Entries, zeros_like
+from fathomx.problem.evaluation import Evaluation, Linearization, evaluate, evaluate_at
+from fathomx.problem.problem import Problem
 
 _HALVINGS = 12
 

@@ -10,9 +10,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fathomx.graph.vector_space import Entries
 from fathomx.inference.base import Solver, SolverState, beginning, checked_count, checked_positive
-from fathomx.problem import Evaluation, Linearization, Problem, evaluate, node_energies
-from fathomx.vector_space import Entries
+from fathomx.problem.energies import node_energies
+from fathomx.problem.evaluation import Evaluation, Linearization, evaluate
+from fathomx.problem.problem import Problem
 
 _FIRST_SEGMENT = 1.0
 _MOST_ODE_STEPS = 10_000

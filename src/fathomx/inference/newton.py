@@ -9,10 +9,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fathomx.graph.smoothness import has_smoothed_form, smoothed
+from fathomx.graph.vector_space import Entries, zeros_like
 from fathomx.inference.base import Solver, SolverState, beginning, checked_count, checked_positive
-from fathomx.problem import Evaluation, Linearization, Problem, evaluate, select
-from fathomx.structure import has_smoothed_form, smoothed
-from fathomx.vector_space import Entries, zeros_like
+from fathomx.problem.evaluation import Evaluation, Linearization, evaluate, select
+from fathomx.problem.problem import Problem
 
 _TEMPERATURES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 _STAGE_TOLERANCE, _STAGE_STEPS = 1e-2, 60

@@ -7,14 +7,15 @@ import dataclasses
 import jax.numpy as jnp
 import optax
 
-from fathomx.arrival import arrivals, entry_weights, first_moves
+from fathomx.graph.arrival import arrivals, entry_weights, first_moves
+from fathomx.graph.network import Network
+from fathomx.graph.vector_space import Entries
 from fathomx.inference.base import beginning
 from fathomx.inference.descent import Descent, DescentState
-from fathomx.local_energy import activity_gradient, constant_predictions
-from fathomx.network import Network
-from fathomx.precision import Precision
-from fathomx.problem import Evaluation, Linearization, Problem, evaluate_at
-from fathomx.vector_space import Entries
+from fathomx.inference.schedule import Precision
+from fathomx.problem.evaluation import Evaluation, Linearization, evaluate_at
+from fathomx.problem.local_energy import activity_gradient, constant_predictions
+from fathomx.problem.problem import Problem
 
 
 class StateDescentState(DescentState):

@@ -7,9 +7,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from fathomx.graph.network import Network
+from fathomx.graph.statistics import split
 from fathomx.learning.base import LearningRule, StepReport, feedforward_scores
-from fathomx.network import Network, split
-from fathomx.problem import Problem
+from fathomx.problem.problem import Problem
 
 
 class Backprop(LearningRule):

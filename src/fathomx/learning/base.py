@@ -10,8 +10,9 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fathomx.network import Network, weights
-from fathomx.problem import Problem
+from fathomx.graph.network import Network
+from fathomx.graph.statistics import weights
+from fathomx.problem.problem import Problem
 
 
 class StepReport(eqx.Module):

@@ -9,13 +9,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.energy import Gaussian
+from fathomx.graph.energy import Gaussian
+from fathomx.graph.network import Network
 from fathomx.inference import GaussNewton, Solver, infer
 from fathomx.learning.base import StepReport
 from fathomx.learning.predictive_coding import DEFAULT_STRENGTH, PredictiveCoding, report
-from fathomx.network import Network
-from fathomx.problem import Problem, weight_gradient
-from fathomx.strength import HoldStrength, largest_sensitivity
+from fathomx.problem.energies import weight_gradient
+from fathomx.problem.problem import Problem
+from fathomx.problem.strength import HoldStrength, largest_sensitivity
 
 
 class EquilibriumPropagation(PredictiveCoding):

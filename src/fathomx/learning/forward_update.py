@@ -5,11 +5,12 @@ from __future__ import annotations
 import jax
 from jaxtyping import PRNGKeyArray
 
+from fathomx.graph.network import Network
 from fathomx.inference import infer
 from fathomx.learning.base import StepReport
 from fathomx.learning.predictive_coding import PredictiveCoding, per_precision, report
-from fathomx.network import Network
-from fathomx.problem import Problem, weight_gradient
+from fathomx.problem.energies import weight_gradient
+from fathomx.problem.problem import Problem
 
 
 class ForwardUpdate(PredictiveCoding):

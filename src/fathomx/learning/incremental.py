@@ -12,13 +12,18 @@ import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.arrival import by_entry, entry_weights
+from fathomx.graph.arrival import by_entry, entry_weights
+from fathomx.graph.entries import Node, Stack
+from fathomx.graph.network import Network
+from fathomx.graph.statistics import split, weights
+from fathomx.graph.vector_space import Entries
+from fathomx.inference.relaxation import Progress, relaxation
 from fathomx.learning.base import StepReport
 from fathomx.learning.predictive_coding import PredictiveCoding, per_precision, report
-from fathomx.local_energy import entry_energies
-from fathomx.network import Network, Node, Stack, split, weights
-from fathomx.problem import Evaluation, Problem, Progress, relaxation, weight_gradient
-from fathomx.vector_space import Entries
+from fathomx.problem.energies import weight_gradient
+from fathomx.problem.evaluation import Evaluation
+from fathomx.problem.local_energy import entry_energies
+from fathomx.problem.problem import Problem
 
 _Visit = Callable[[Problem, Any, Array, Any], tuple[Problem, Any]]
 

@@ -9,11 +9,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from fathomx.graph.network import Network
 from fathomx.inference import GaussNewton, Solver
+from fathomx.inference.relaxation import Relaxation
 from fathomx.learning.base import LearningRule, StepReport, feedforward_scores
-from fathomx.network import Network
-from fathomx.problem import Linearization, Problem, Relaxation
-from fathomx.strength import HoldStrength, mean_sensitivity
+from fathomx.problem.evaluation import Linearization
+from fathomx.problem.problem import Problem
+from fathomx.problem.strength import HoldStrength, mean_sensitivity
 
 DEFAULT_STRENGTH = 0.1
 

@@ -10,20 +10,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.layers import (
-    Activation,
-    BatchNorm,
-    Convolution,
-    GroupNorm,
-    Linear,
-    Normalization,
-    activation_function,
-    add,
-    linear,
-    unknown,
-)
-from fathomx.network import with_batch_statistics
-from fathomx.parameterization import Parameterization, Role, Standard
+from fathomx.graph.names import unknown
+from fathomx.graph.statistics import with_batch_statistics
+from fathomx.layers.activations import Activation, activation_function, linear
+from fathomx.layers.convolution import Convolution
+from fathomx.layers.joins import add
+from fathomx.layers.normalization import BatchNorm, GroupNorm, Normalization
+from fathomx.layers.parameterization import Parameterization, Role, Standard
+from fathomx.layers.scaled import Linear
 
 Channels = tuple[int, int]
 

@@ -8,10 +8,12 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.energy import Energy
-from fathomx.layers import Activation, Linear, activation_function
-from fathomx.network import Network, Node, Stack
-from fathomx.parameterization import Parameterization, Role, Standard
+from fathomx.graph.energy import Energy
+from fathomx.graph.entries import Node, Stack
+from fathomx.graph.network import Network
+from fathomx.layers.activations import Activation, activation_function
+from fathomx.layers.parameterization import Parameterization, Role, Standard
+from fathomx.layers.scaled import Linear
 
 
 class Dense(eqx.Module):

@@ -8,11 +8,13 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.energy import Energy
-from fathomx.layers import Activation, average_pool, linear
+from fathomx.graph.energy import Energy
+from fathomx.graph.entries import Node, Stack
+from fathomx.graph.network import Network
+from fathomx.layers.activations import Activation, linear
+from fathomx.layers.convolution import average_pool
+from fathomx.layers.parameterization import Parameterization, Role, Standard
 from fathomx.models._convolutional import Convolved, Layers, Sizes, global_average
-from fathomx.network import Network, Node, Stack
-from fathomx.parameterization import Parameterization, Role, Standard
 
 _STAGES = 3
 

@@ -9,11 +9,13 @@ from dataclasses import dataclass
 import jax
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.energy import Energy, Gaussian
-from fathomx.layers import Activation, add
+from fathomx.graph.energy import Energy, Gaussian
+from fathomx.graph.entries import Node
+from fathomx.graph.network import Network
+from fathomx.layers.activations import Activation
+from fathomx.layers.joins import add
+from fathomx.layers.parameterization import Parameterization, Role
 from fathomx.models._convolutional import Convolved, Joined, Layers, Sizes, global_average
-from fathomx.network import Network, Node
-from fathomx.parameterization import Parameterization, Role
 
 # Blocks in every stage, by depth.
 _BLOCKS = {10: 1, 18: 2}

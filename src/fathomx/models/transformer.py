@@ -9,19 +9,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
-from fathomx.energy import Categorical
-from fathomx.layers import (
-    Activation,
-    Embedding,
-    LayerNorm,
-    Linear,
-    Normalization,
-    activation_function,
-    linear,
-    unknown,
-)
-from fathomx.network import Network, Node, Stack
-from fathomx.parameterization import Parameterization, Role, Standard
+from fathomx.graph.energy import Categorical
+from fathomx.graph.entries import Node, Stack
+from fathomx.graph.names import unknown
+from fathomx.graph.network import Network
+from fathomx.layers.activations import Activation, activation_function, linear
+from fathomx.layers.normalization import LayerNorm, Normalization
+from fathomx.layers.parameterization import Parameterization, Role, Standard
+from fathomx.layers.scaled import Embedding, Linear
 
 NORMALIZATIONS: dict[str | None, Callable[[int, float], Normalization] | None] = {
     None: None,

@@ -7,11 +7,14 @@ from collections.abc import Sequence
 import jax
 from jaxtyping import PRNGKeyArray
 
-from fathomx.energy import Energy
-from fathomx.layers import Activation, average_pool, linear, max_pool, unknown
+from fathomx.graph.energy import Energy
+from fathomx.graph.entries import Node
+from fathomx.graph.names import unknown
+from fathomx.graph.network import Network
+from fathomx.layers.activations import Activation, linear
+from fathomx.layers.convolution import average_pool, max_pool
+from fathomx.layers.parameterization import Parameterization, Role
 from fathomx.models._convolutional import Layers, Sizes
-from fathomx.network import Network, Node
-from fathomx.parameterization import Parameterization, Role
 
 # Convolutions in every stage, and linear layers after them, by depth.
 _LAYOUTS = {

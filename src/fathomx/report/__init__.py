@@ -4,6 +4,7 @@ Everything here is read from the JSON files of a run folder, or from `diagnosis.
 computed anew. Figures need matplotlib, the optional extra `figures`.
 """
 
+from fathomx.drawing.style import MissingMatplotlibError as MissingMatplotlibError
 from fathomx.report.diagnosis import energy_beside_equilibrium as energy_beside_equilibrium
 from fathomx.report.diagnosis import energy_over_inference as energy_over_inference
 from fathomx.report.diagnosis import findings as findings
@@ -17,4 +18,3 @@ from fathomx.report.page import verdict as verdict
 from fathomx.report.page import write_comparison as write_comparison
 from fathomx.report.page import write_page as write_page
 from fathomx.report.run_files import RunFiles as RunFiles
-from fathomx.report.style import MissingMatplotlibError as MissingMatplotlibError

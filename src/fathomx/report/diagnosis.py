@@ -10,9 +10,8 @@ from typing import Any
 
 import numpy as np
 
-from fathomx.report.page import DISGUISE, FAR, SETTLED
-from fathomx.report.run_files import PathLike, finite, numbers
-from fathomx.report.style import (
+from fathomx.drawing.files import PathLike, finite, numbers
+from fathomx.drawing.style import (
     COLORS,
     FAINT,
     GRAY,
@@ -33,6 +32,7 @@ from fathomx.report.style import (
     save,
     set_title,
 )
+from fathomx.report.page import DISGUISE, FAR, SETTLED
 
 _MOST_ROWS = 24
 _MOST_MARKERS = 40

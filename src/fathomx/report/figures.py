@@ -12,8 +12,8 @@ from typing import Any
 
 import numpy as np
 
-from fathomx.report.run_files import PathLike, RunFiles
-from fathomx.report.style import (
+from fathomx.drawing.files import PathLike
+from fathomx.drawing.style import (
     COLORS,
     DASHES,
     FAINT,
@@ -38,6 +38,7 @@ from fathomx.report.style import (
     sequential,
     set_title,
 )
+from fathomx.report.run_files import RunFiles
 
 _MOST_LINES = 6
 

@@ -7,6 +7,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from fathomx.drawing.files import PathLike, atomic, finite
+from fathomx.drawing.style import MissingMatplotlibError
 from fathomx.report.figures import (
     alignment_per_node,
     energy_over_training,
@@ -14,8 +16,7 @@ from fathomx.report.figures import (
     learning_curves,
     strength_and_settledness,
 )
-from fathomx.report.run_files import PathLike, RunFiles, atomic, finite
-from fathomx.report.style import MissingMatplotlibError
+from fathomx.report.run_files import RunFiles
 
 DISGUISE = 0.99
 FAR = 0.5

@@ -12,12 +12,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from fathomx.graph.entries import Stack
+from fathomx.graph.names import unknown
+from fathomx.graph.network import Network
+from fathomx.graph.vector_space import Entries
 from fathomx.inference.base import checked_count, checked_positive
-from fathomx.layers import unknown
-from fathomx.network import Network, Stack
-from fathomx.problem import Problem
+from fathomx.problem.problem import Problem
 from fathomx.theory.landscape import DENSE_UP_TO, MOST_BYTES, extreme_eigenvalues, lanczos
-from fathomx.vector_space import Entries
 
 # Rows of the Hessian computed at a time.
 _ROWS = 64

@@ -10,14 +10,16 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fathomx.energy import Gaussian
+from fathomx.graph.energy import Gaussian
+from fathomx.graph.network import Network
+from fathomx.graph.smoothness import is_linear
+from fathomx.graph.vector_space import Entries
 from fathomx.inference import Newton, Solver, infer
-from fathomx.network import Network
-from fathomx.problem import Problem, Relaxation, predict
-from fathomx.rescaling import CHUNK, check_linear, rescaling_matrix
-from fathomx.structure import is_linear
+from fathomx.inference.relaxation import Relaxation
+from fathomx.problem.energies import predict
+from fathomx.problem.problem import Problem
+from fathomx.problem.rescaling import CHUNK, check_linear, rescaling_matrix
 from fathomx.theory.solving import check_finite, conjugate_gradients
-from fathomx.vector_space import Entries
 
 
 class Equilibrated(eqx.Module):

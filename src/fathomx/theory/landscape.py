@@ -13,16 +13,18 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from fathomx.graph.network import Network
+from fathomx.graph.statistics import split
+from fathomx.graph.vector_space import Entries
 from fathomx.inference import Solver, infer
-from fathomx.network import Network, split
-from fathomx.problem import Problem, predict
+from fathomx.problem.energies import predict
+from fathomx.problem.problem import Problem
 from fathomx.theory.equilibrated_energy import (
     energy_around,
     equilibrated_energy,
     has_closed_form,
     relaxing_solver,
 )
-from fathomx.vector_space import Entries
 
 Function = Callable[[Network], Array]
 DENSE_UP_TO = 2000

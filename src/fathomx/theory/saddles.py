@@ -10,10 +10,14 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.layers import Linear, unknown
-from fathomx.network import Network, Node, split
-from fathomx.problem import Problem, predict
-from fathomx.structure import is_linear
+from fathomx.graph.entries import Node
+from fathomx.graph.names import unknown
+from fathomx.graph.network import Network
+from fathomx.graph.smoothness import is_linear
+from fathomx.graph.statistics import split
+from fathomx.layers.scaled import Linear
+from fathomx.problem.energies import predict
+from fathomx.problem.problem import Problem
 
 
 def origin(network: Network) -> Network:

@@ -9,8 +9,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
-from fathomx.problem import Problem
-from fathomx.vector_space import Entries, zeros_like
+from fathomx.graph.vector_space import Entries, zeros_like
+from fathomx.problem.problem import Problem
 
 _MOST_ITERATIONS = 1000
 _Carry = tuple[Entries, Entries, Entries, Array, Array, Array, Array]

@@ -10,13 +10,16 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
-from fathomx.energy import Gaussian
+from fathomx.graph.energy import Gaussian
+from fathomx.graph.network import Network
+from fathomx.graph.statistics import split
+from fathomx.graph.vector_space import Entries, VectorSpace, zeros_like
 from fathomx.inference import Solver, infer
-from fathomx.network import Network, split
-from fathomx.problem import Problem, Relaxation, predict, weight_gradient
+from fathomx.inference.relaxation import Relaxation
+from fathomx.problem.energies import predict, weight_gradient
+from fathomx.problem.problem import Problem
 from fathomx.theory.equilibrated_energy import relaxing_solver
 from fathomx.theory.solving import check_finite, conjugate_gradients
-from fathomx.vector_space import Entries, VectorSpace, zeros_like
 
 
 class Displacement(eqx.Module):

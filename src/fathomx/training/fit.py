@@ -15,12 +15,14 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.data import Dataset, Part
-from fathomx.devices import Division
-from fathomx.diagnostics import compare_to_backprop, energy_balance, node_dot
+from fathomx.diagnostics.alignment import compare_to_backprop, node_dot
+from fathomx.diagnostics.energy_balance import energy_balance
+from fathomx.graph.network import Network
+from fathomx.graph.statistics import holds_statistics, weights
 from fathomx.learning import Backprop, Equilibrium, LearningRule, StepReport
-from fathomx.network import Network, holds_statistics, weights
-from fathomx.problem import Problem
-from fathomx.strength import strength
+from fathomx.problem.problem import Problem
+from fathomx.problem.strength import strength
+from fathomx.training.devices import Division
 from fathomx.training.observer import Observer, Plan, TrainingState, plain
 
 # Keeps the run's random numbers apart from those of weights that were drawn from the same seed.

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.network import Network
+from fathomx.graph.network import Network
 
 
 class TrainingState(eqx.Module):

@@ -12,8 +12,10 @@ import jax
 import optax
 
 from fathomx import data as data_sets
-from fathomx.computation import mixed_precision, rematerialized
 from fathomx.data import Dataset
+from fathomx.graph.names import unknown
+from fathomx.graph.network import Network
+from fathomx.graph.numbers import mixed_precision, rematerialized
 from fathomx.inference import (
     Descent,
     ErrorDescent,
@@ -24,7 +26,15 @@ from fathomx.inference import (
     Solver,
     StateDescent,
 )
-from fathomx.layers import ACTIVATIONS, unknown
+from fathomx.inference.schedule import Decaying, Precision, Spiking, Uniform
+from fathomx.layers.activations import ACTIVATIONS
+from fathomx.layers.parameterization import (
+    NTK,
+    MuPC,
+    Parameterization,
+    Standard,
+    scale_learning_rates,
+)
 from fathomx.learning import (
     DEFAULT_STRENGTH,
     Backprop,
@@ -36,16 +46,7 @@ from fathomx.learning import (
     PredictiveCoding,
 )
 from fathomx.models import mlp, residual_cnn, residual_mlp, resnet, transformer, vgg
-from fathomx.network import Network
-from fathomx.parameterization import (
-    NTK,
-    MuPC,
-    Parameterization,
-    Standard,
-    scale_learning_rates,
-)
-from fathomx.precision import Decaying, Precision, Spiking, Uniform
-from fathomx.strength import HoldStrength
+from fathomx.problem.strength import HoldStrength
 from fathomx.training.fit import check_statistics
 
 

@@ -6,6 +6,7 @@ activation functions, so they hold for a user's own nodes.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -14,8 +15,8 @@ from jax.extend import core as jax_core
 from jax.interpreters import partial_eval
 from jaxtyping import Array
 
-from fathomx.layers import SMOOTHED
-from fathomx.network import INPUT, Network, Node, _first_block
+from fathomx.graph.entries import Node, _first_block
+from fathomx.graph.network import INPUT, Network
 
 _COMPARISONS = {
     *("gt", "ge", "lt", "le", "sign", "argmax", "argmin", "round", "floor"),
@@ -140,3 +141,19 @@ def _compares(jaxpr: Any, tainted: list[bool]) -> tuple[bool, list[bool]]:
                 outputs = inner_out
         depends.update(var for var, flag in zip(equation.outvars, outputs, strict=True) if flag)
     return found, [is_tainted(var) for var in jaxpr.outvars]
+
+
+def _smooth_relu(temperature: Array) -> Callable[[Array], Array]:
+    return lambda x: temperature * jax.nn.softplus(x / temperature)
+
+
+def _smooth_leaky_relu(temperature: Array) -> Callable[[Array], Array]:
+    relu = _smooth_relu(temperature)
+    return lambda x: 0.01 * x + 0.99 * relu(x)
+
+
+# Smooth families that tend to a piecewise-linear activation as the temperature tends to 0.
+SMOOTHED: dict[Callable[[Array], Array], Callable[[Array], Callable[[Array], Array]]] = {
+    jax.nn.relu: _smooth_relu,
+    jax.nn.leaky_relu: _smooth_leaky_relu,
+}

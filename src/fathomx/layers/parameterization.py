@@ -19,14 +19,10 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.layers import (
-    Convolution,
-    Embedding,
-    Linear,
-    Normalization,
-    ScaledWeight,
-    unknown,
-)
+from fathomx.graph.names import unknown
+from fathomx.layers.convolution import Convolution
+from fathomx.layers.normalization import Normalization
+from fathomx.layers.scaled import Embedding, Linear, ScaledWeight
 
 
 class Role(enum.Enum):

@@ -11,8 +11,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from fathomx.network import Network
-from fathomx.problem import check_tokens, predict
+from fathomx.graph.network import Network
+from fathomx.problem.checks import check_tokens
+from fathomx.problem.energies import predict
 
 
 def generate(

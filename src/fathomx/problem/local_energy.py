@@ -17,10 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from fathomx.arrival import NEVER, arrivals, by_entry
-from fathomx.network import INPUT, Node, Stack, entry_prediction
-from fathomx.problem import Problem
-from fathomx.vector_space import Entries, zeros_like
+from fathomx.graph.arrival import NEVER, arrivals, by_entry
+from fathomx.graph.entries import Node, Stack, entry_prediction
+from fathomx.graph.network import INPUT
+from fathomx.graph.vector_space import Entries, zeros_like
+from fathomx.problem.problem import Problem
 
 # A stack's reached part is computed rounded up to this many parts of its depth.
 _PARTS = 4

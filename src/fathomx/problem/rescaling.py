@@ -7,10 +7,11 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fathomx.energy import Gaussian
-from fathomx.network import Network
-from fathomx.problem import Linearization, Problem
-from fathomx.structure import is_linear
+from fathomx.graph.energy import Gaussian
+from fathomx.graph.network import Network
+from fathomx.graph.smoothness import is_linear
+from fathomx.problem.evaluation import Linearization
+from fathomx.problem.problem import Problem
 
 CHUNK = 16
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from fathomx.report.run_files import PathLike, atomic, numbers
+from fathomx.drawing.files import PathLike, atomic, numbers
 
 _WIDTH, _DPI = 7.5, 120
 _MOST_DECADES = 12

@@ -6,7 +6,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Shaped
 
-from fathomx.network import INPUT, Network, Stack
+from fathomx.graph.entries import Stack
+from fathomx.graph.network import INPUT, Network
 
 # The arrival of a node that nothing connects with the output: later than any step.
 NEVER = 2**30

@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fathomx.network import Network, Node, Stack, Statistics, with_batch_statistics
+from fathomx.graph.entries import Node, Stack
+from fathomx.graph.network import Network
+from fathomx.graph.statistics import Statistics, with_batch_statistics
 
 
 def mixed_precision(network: Network, dtype: Any = jnp.bfloat16) -> Network:

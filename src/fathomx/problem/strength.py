@@ -10,7 +10,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fathomx.problem import Linearization, Problem
+from fathomx.problem.evaluation import Linearization
+from fathomx.problem.problem import Problem
 
 _LARGEST_PRECISION = 1e6
 

@@ -21,16 +21,17 @@ from rich.table import Table
 
 import fathomx
 from fathomx import diagnostics
-from fathomx.arrival import arrivals
+from fathomx.command_line.job import Job
+from fathomx.command_line.runtime import prepare
 from fathomx.data import DataError, Dataset, Text
-from fathomx.diagnostics import EnergyBalance
+from fathomx.diagnostics.energy_balance import EnergyBalance
 from fathomx.experiments import EXPERIMENTS, Selection, reproduction
-from fathomx.generation import generate
+from fathomx.graph.arrival import arrivals
+from fathomx.graph.network import Network
 from fathomx.inference import trace
-from fathomx.job import Job
+from fathomx.inference.relaxation import Relaxation
 from fathomx.learning import PredictiveCoding
-from fathomx.network import Network
-from fathomx.problem import Problem, Relaxation
+from fathomx.problem.problem import Problem
 from fathomx.report import (
     MissingMatplotlibError,
     energy_beside_equilibrium,
@@ -41,7 +42,7 @@ from fathomx.report import (
     write_page,
 )
 from fathomx.report.diagnosis import COLUMNS, caption, findings, rows
-from fathomx.runtime import prepare
+from fathomx.sampling.tokens import generate
 from fathomx.training import (
     CheckpointError,
     DivergenceError,

@@ -1,0 +1,92 @@
+"""How far an update is from backprop's, and how far weights have moved."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float, PRNGKeyArray
+
+from fathomx.graph.entries import Stack
+from fathomx.graph.network import Network
+from fathomx.graph.statistics import weights
+from fathomx.learning import Backprop, LearningRule
+from fathomx.problem.problem import Problem
+
+
+class Alignment(eqx.Module):
+    """How far an update is from backprop's on the same batch.
+
+    **Fields**
+
+    * `cosine`: `(nodes,)`, of each node's weights; 1 is backprop's direction. NaN for a node
+      without weights or with a zero update.
+    * `ratio`: `(nodes,)`, length of the update over that of backprop's.
+    * `overall`: cosine over all weights together.
+    """
+
+    cosine: Float[Array, " nodes"]
+    ratio: Float[Array, " nodes"]
+    overall: Float[Array, ""]
+
+
+def alignment(problem: Problem, rule: LearningRule, key: PRNGKeyArray) -> Alignment:
+    """Compares a rule's weight update with backprop's on one batch.
+
+    ```python
+    fx.alignment(problem, fx.Equilibrium(), jax.random.key(0)).overall
+    ```
+    """
+    return compare_to_backprop(problem, rule.gradient(problem, key)[0], key)
+
+
+def compare_to_backprop(problem: Problem, gradient: Network, key: PRNGKeyArray) -> Alignment:
+    """The alignment of a gradient that was computed already on this batch."""
+    ours, our_size = _unit_size(gradient)
+    theirs, their_size = _unit_size(Backprop().gradient(problem, key)[0])
+    between = node_dot(ours, theirs)
+    own, other = node_dot(ours, ours), node_dot(theirs, theirs)
+    return Alignment(
+        cosine=between / jnp.sqrt(own) / jnp.sqrt(other),
+        ratio=jnp.sqrt(own / other) * (our_size / their_size),
+        overall=between.sum() / jnp.sqrt(own.sum()) / jnp.sqrt(other.sum()),
+    )
+
+
+def node_dot(a: Network, b: Network) -> Float[Array, " nodes"]:
+    """Inner product of two gradients, node by node."""
+    rows = []
+    for one, other in zip(a.nodes, b.nodes, strict=True):
+        pairs = zip(jax.tree.leaves(weights(one)), jax.tree.leaves(weights(other)), strict=True)
+        lead = 1 if isinstance(one, Stack) else 0
+        parts = [jnp.sum(u * v, axis=tuple(range(lead, u.ndim))) for u, v in pairs]
+        total = sum(parts[1:], start=parts[0]) if parts else jnp.zeros(())
+        rows.append(jnp.atleast_1d(total))
+    return jnp.concatenate(rows)
+
+
+def weight_change(before: Network, after: Network) -> Float[Array, " nodes"]:
+    """How far the weights of every node have moved, relative to what they were.
+
+        ||W_after - W_before|| / ||W_before||
+
+    over all weights of a node. Deep networks can score well while most of their nodes stand still:
+    a node far below the median does not learn. NaN for a node without weights, infinite for one
+    whose weights were all zero.
+
+    ```python
+    moved = fx.weight_change(network, result.network)
+    print(moved.min() / jnp.median(moved))
+    ```
+    """
+    change = jax.tree.map(jnp.subtract, weights(after), weights(before))
+    return jnp.sqrt(node_dot(change, change) / node_dot(before, before))
+
+
+def _unit_size(gradient: Network) -> tuple[Network, Array]:
+    """The gradient with its largest entry scaled to 1, lest the squares of small ones vanish."""
+    leaves = jax.tree.leaves(gradient)
+    largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]))
+    size = jnp.where(largest > 0, largest, 1)
+    scaled: Network = jax.tree.map(lambda leaf: leaf / size, gradient)
+    return scaled, size

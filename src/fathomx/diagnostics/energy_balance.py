@@ -1,0 +1,113 @@
+"""Where the energy sits."""
+
+from __future__ import annotations
+
+import math
+
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Float, Int
+
+from fathomx.graph.arrival import NEVER, arrivals
+from fathomx.graph.entries import Stack
+from fathomx.graph.network import Network
+
+
+class EnergyBalance(eqx.Module):
+    """How evenly the energy is spread from the output to the input.
+
+    **Fields**, of the shape of `energy` without its last axis
+
+    * `imbalance`: mean energy of the half of the nodes nearer to the output over that of the half
+      nearer to the input; 1 is balanced, infinite means that no energy is in the half nearer to
+      the input. NaN where there is no energy at all, or a single node.
+    * `decay`: factor by which the energy changes with every step of arrival toward the input; 1 is
+      balanced, 0.1 is ten times less from node to node of a chain. NaN where fewer than two nodes
+      of different arrival have energy.
+    * `reached`: number of nodes whose energy exceeds what rounding can cause.
+    """
+
+    imbalance: Float[Array, "*steps"]
+    decay: Float[Array, "*steps"]
+    reached: Int[Array, "*steps"]
+
+
+def energy_balance(
+    network: Network,
+    energy: Float[Array, "*steps nodes"],
+    activity: float | Float[Array, ""] = 1.0,
+) -> EnergyBalance:
+    """Where the energy sits: the imbalance that keeps the early layers of deep networks from
+    learning.
+
+    A node counts as reached if the root mean square of its errors exceeds two roundings of an
+    activity of size `activity`:
+
+        F_l > 2 n_l (eps * activity)^2,    n_l units, eps the machine epsilon of the energy's type
+
+    Smaller energies count as zero, so that what feedforward rounding leaves is not taken for a
+    signal. (A hidden precision of 1 is assumed; solvers in error coordinates, such as
+    `GaussNewton`, resolve smaller energies than this.)
+
+    Nodes are ordered by `fx.arrivals`, ties by the order of the graph, and cut in the middle; the
+    middle one of an odd number belongs to neither half. The output's own energy, which is the loss
+    that is left, belongs to its half. `decay` is `10^s` with the slope `s` of the least-squares
+    line through `log10` of the energies of nodes reached, against arrival.
+
+    **Arguments**
+
+    * `network`: whose nodes the energies belong to.
+    * `energy`: `(nodes,)`, or `(steps, nodes)` as from `trace`: the mean over a batch.
+    * `activity`: root mean square of the activities, of order 1 in networks that are initialized
+      well.
+
+    Raises `ValueError` if the number of energies is not that of the nodes. May be compiled.
+
+    ```python
+    fx.energy_balance(network, relaxed.energy).decay
+    ```
+
+    Source: the imbalance is that of Qi et al. (2025), arXiv 2506.23800; the numbers for it are
+    ours.
+    """
+    count = network.depth
+    if energy.shape[-1] != count:
+        raise ValueError(
+            f"there are {energy.shape[-1]} energies, but the network has {count} nodes; give one "
+            "energy per node, in the order of network.labels."
+        )
+    arrival = np.asarray(arrivals(network))
+    from_input = np.lexsort((np.arange(count), -arrival))
+    from_input = from_input[arrival[from_input] != NEVER]
+    rounding = jnp.finfo(energy.dtype).eps * activity
+    floor = 2 * np.asarray(_units(network)) * rounding**2
+    # Written so that what is not a number stays one.
+    energy = jnp.where(energy <= floor.astype(energy.dtype), 0, energy)
+    half = len(from_input) // 2
+    low = energy[..., from_input[:half]].sum(axis=-1)
+    high = energy[..., from_input[len(from_input) - half :]].sum(axis=-1)
+    return EnergyBalance(
+        imbalance=high / low,
+        decay=10 ** _slope(jnp.asarray(arrival, energy.dtype), energy),
+        reached=jnp.sum(energy > 0, axis=-1),
+    )
+
+
+def _slope(x: Array, energy: Array) -> Array:
+    """Slope of the line through `log10(energy)` over `x`; NaN if there is no line."""
+    known = energy > 0
+    y = jnp.log10(jnp.where(known, energy, 1))
+    count = jnp.maximum(known.sum(axis=-1, keepdims=True), 1)
+    off = jnp.where(known, x - jnp.sum(x * known, axis=-1, keepdims=True) / count, 0)
+    return jnp.sum(off * y, axis=-1) / jnp.sum(off**2, axis=-1)
+
+
+def _units(network: Network) -> list[int]:
+    """Number of units of every node."""
+    sizes: list[int] = []
+    for entry in network.nodes:
+        shape = network.shapes[entry.name]
+        inner = shape[1:] if isinstance(entry, Stack) else shape
+        sizes += [math.prod(inner)] * entry.depth
+    return sizes

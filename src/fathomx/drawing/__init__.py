@@ -1,0 +1,1 @@
+"""What all figures share, and how files are written."""

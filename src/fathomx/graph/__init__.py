@@ -1,0 +1,1 @@
+"""Networks: entries that predict activities, and what can be read off their graph."""

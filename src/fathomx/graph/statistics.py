@@ -1,0 +1,78 @@
+"""What of a network learns, and what is measured: weights and statistics."""
+
+from __future__ import annotations
+
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, Float
+
+Tree = TypeVar("Tree")
+
+
+class Statistics(eqx.Module):
+    """Mean and variance that a normalization divides out: arrays of a network that do not learn.
+
+    They are measured, not trained: `weights` and `split` leave them out of the weights.
+
+    **Fields**: `mean` and `variance`, both `(channels,)`.
+    """
+
+    mean: Float[Array, " channels"]
+    variance: Float[Array, " channels"]
+
+
+def split(tree: Tree) -> tuple[Tree, Tree]:
+    """The weights of a network (or any part of it) and the rest; `equinox.combine` joins them.
+
+    Weights are the floating-point arrays outside of `Statistics`. Both results have the shape of
+    the tree, with `None` where the other one has something.
+
+    ```python
+    weights, rest = split(network)
+    ```
+    """
+    learns = jax.tree.map(
+        lambda part: not _is_statistics(part) and eqx.is_inexact_array(part),
+        tree,
+        is_leaf=_is_statistics,
+    )
+    learned, rest = eqx.partition(tree, learns)
+    return learned, rest
+
+
+def weights(tree: Tree) -> Tree:
+    """The floating-point arrays that learn; everything else, `Statistics` too, is `None`.
+
+    ```python
+    optimizer_state = optimizer.init(weights(network))
+    ```
+    """
+    return split(tree)[0]
+
+
+def holds_statistics(tree: Any) -> bool:
+    """Whether there are `Statistics` in a network or in a part of it."""
+    return any(map(_is_statistics, jax.tree.leaves(tree, is_leaf=_is_statistics)))
+
+
+def with_batch_statistics(function: Tree, *sources: Array) -> Tree:
+    """A node function whose statistics are those of a batch of its sources.
+
+    `sources` are the activities of the parents, `(batch, ...)`. A function without `Statistics` is
+    returned as it is; one that holds them says how to take them in a method
+    `with_batch_statistics(*sources)` that returns the function with others.
+
+    ```python
+    block = with_batch_statistics(block, activities)
+    ```
+    """
+    if not holds_statistics(function):
+        return function
+    taken: Tree = function.with_batch_statistics(*sources)  # type: ignore[attr-defined]
+    return taken
+
+
+def _is_statistics(part: object) -> bool:
+    return isinstance(part, Statistics)

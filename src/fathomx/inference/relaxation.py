@@ -1,0 +1,97 @@
+"""`Relaxation`: what came out of inference."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Bool, Float, Int
+
+from fathomx.graph.smoothness import has_kinks
+from fathomx.graph.vector_space import Entries
+from fathomx.problem.energies import evaluated_energies
+from fathomx.problem.evaluation import Evaluation
+from fathomx.problem.problem import Problem
+
+
+class Relaxation(eqx.Module):
+    """What inference returns.
+
+    **Fields**
+
+    * `activities`: by entry, `(batch, ...)` for a node, `(depth, batch, ...)` for a stack; the
+      output entry is the target, to which it is clamped.
+    * `errors`: alike; `z_l - mu_l` for hidden nodes, minus the derivative of the output energy at
+      precision 1 for the output (`y - mu` if it is Gaussian).
+    * `energy`: `(nodes,)`, mean over the batch.
+    * `unsettled`: `(batch,)`, the certificate: `||dF/de|| / ||dF/de at e = 0||` in error
+      coordinates. 1 is the feedforward state, 0 is equilibrium.
+    * `decrease`: `(batch,)`, the energy that the last step which moved the example gained, relative
+      to what all steps gained; 1 where no step was taken or the energy rose.
+    * `steps`: `(batch,)`, inference steps taken.
+    * `evaluations`: `(batch,)`, gradients and Hessian-vector products computed.
+    * `kinks`: whether the network's derivative jumps. Then `unsettled` does not need to vanish at
+      a minimum, and `decrease` is the number to look at.
+    """
+
+    activities: Entries
+    errors: Entries
+    energy: Float[Array, " nodes"]
+    unsettled: Float[Array, " batch"]
+    decrease: Float[Array, " batch"]
+    steps: Int[Array, " batch"]
+    evaluations: Int[Array, " batch"]
+    kinks: bool = eqx.field(static=True)
+
+    def settled(self, tolerance: float = 1e-3) -> Bool[Array, " batch"]:
+        """Which examples are at equilibrium to within `tolerance`.
+
+        By the relative gradient norm where the network is smooth; where it has kinks, also by the
+        relative energy decrease of the last step.
+        """
+        settled = self.unsettled <= tolerance
+        return settled | (self.decrease <= tolerance) if self.kinks else settled
+
+    def describe(self) -> str:
+        """The certificate in words."""
+        text = (
+            f"energy {float(self.energy.sum()):.6g}; relative gradient norm: median "
+            f"{float(jnp.median(self.unsettled)):.2g}, largest {float(self.unsettled.max()):.2g}"
+        )
+        if self.kinks:
+            text += (
+                f"; the network has kinks (ReLU or alike), at which minima keep a gradient: judge "
+                f"by the energy decrease of the last step, largest {float(self.decrease.max()):.2g}"
+            )
+        return text
+
+
+class Progress(eqx.Module):
+    """What a solver reports besides the point it ended at."""
+
+    decrease: Array
+    steps: Array
+    evaluations: Array
+
+
+def relaxation(
+    problem: Problem, here: Evaluation, start: Evaluation, progress: Progress
+) -> Relaxation:
+    """Builds the `Relaxation` at an evaluated point; `start` is the feedforward pass."""
+    output, space = problem.network.output, problem.network.space
+    error = jax.vmap(output.energy.error)(problem.target, here.prediction)
+    norm, reference = space.norm(here.gradient), space.norm(start.gradient)
+    # Without a gradient to begin with, what is left is rounding or it is a departure.
+    rounding = jnp.finfo(norm.dtype).eps * space.norm(here.activities)
+    departed = jnp.where(norm <= rounding, 0, jnp.inf).astype(norm.dtype)
+    begun = reference > 0
+    return Relaxation(
+        activities={**here.activities, output.name: problem.target},
+        errors={**here.errors, output.name: error},
+        energy=evaluated_energies(problem, here).mean(axis=1),
+        unsettled=jnp.where(begun, norm / jnp.where(begun, reference, 1), departed),
+        decrease=progress.decrease,
+        steps=progress.steps,
+        evaluations=progress.evaluations,
+        kinks=has_kinks(problem.network),
+    )

@@ -1,0 +1,50 @@
+"""Layers of one weight that carry their own scaling."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax.numpy as jnp
+from jaxtyping import Array, Float, Int
+
+
+class ScaledWeight(eqx.Module):
+    """A layer of one weight and its scaling, written by the parameterization.
+
+    **Fields**
+
+    * `weight`: the array that learns.
+    * `multiplier`: fixed forward scale.
+    * `learning_rate_scale`: what the parameterization asks the learning rate of this weight to be
+      multiplied with under Adam; see `fx.scale_learning_rates`.
+    """
+
+    weight: Float[Array, "..."]
+    multiplier: float = eqx.field(static=True, default=1.0)
+    learning_rate_scale: float = eqx.field(static=True, default=1.0)
+
+
+class Linear(ScaledWeight):
+    """`multiplier * weight @ activity`, for one example.
+
+    **Fields**: those of `ScaledWeight`, with a `weight` of shape `(out_size, in_size)`.
+    """
+
+    def __call__(self, activity: Float[Array, " in_size"]) -> Float[Array, " out_size"]:
+        # `weight @ activity` is the same, but over a batch its result comes out transposed.
+        return self.multiplier * jnp.inner(activity, self.weight)
+
+
+class Embedding(ScaledWeight):
+    """`multiplier * weight[tokens]`: the vectors of integers, for one example.
+
+    A token that has no vector (negative, or too large) gets NaN, since nothing else shows in
+    compiled code.
+
+    **Fields**: those of `ScaledWeight`, with a `weight` of shape `(count, size)`.
+    """
+
+    def __call__(self, tokens: Int[Array, "..."]) -> Float[Array, "... size"]:
+        count = self.weight.shape[0]
+        # Negative indices would count from the end.
+        tokens = jnp.where(tokens < 0, count, tokens)
+        return self.multiplier * self.weight.at[tokens].get(mode="fill", fill_value=jnp.nan)

@@ -1,0 +1,1 @@
+"""Drawing from a network: tokens one after another."""
