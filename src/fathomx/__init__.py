@@ -1,5 +1,6 @@
 """Fathomx: deep predictive coding networks, relaxed to equilibrium, in JAX."""
 
+import warnings as _warnings
 from importlib.metadata import version as _version
 
 from fathomx import data as data
@@ -13,11 +14,14 @@ from fathomx.diagnostics.diagnosis import diagnose as diagnose
 from fathomx.diagnostics.energy_balance import EnergyBalance as EnergyBalance
 from fathomx.diagnostics.energy_balance import energy_balance as energy_balance
 from fathomx.graph.arrival import arrivals as arrivals
+from fathomx.graph.clamp import Clamp as Clamp
 from fathomx.graph.energy import Categorical as Categorical
 from fathomx.graph.energy import Energy as Energy
 from fathomx.graph.energy import Gaussian as Gaussian
 from fathomx.graph.entries import Node as Node
+from fathomx.graph.entries import Root as Root
 from fathomx.graph.entries import Stack as Stack
+from fathomx.graph.feedback import Feedback as Feedback
 from fathomx.graph.network import Network as Network
 from fathomx.graph.numbers import mixed_precision as mixed_precision
 from fathomx.graph.numbers import rematerialized as rematerialized
@@ -36,7 +40,7 @@ from fathomx.inference import infer as infer
 from fathomx.inference import trace as trace
 from fathomx.inference.relaxation import Relaxation as Relaxation
 from fathomx.inference.schedule import Decaying as Decaying
-from fathomx.inference.schedule import Precision as Precision
+from fathomx.inference.schedule import Schedule as Schedule
 from fathomx.inference.schedule import Spiking as Spiking
 from fathomx.inference.schedule import Uniform as Uniform
 from fathomx.layers.parameterization import ABC as ABC
@@ -67,5 +71,14 @@ from fathomx.training import DivergenceError as DivergenceError
 from fathomx.training import FitResult as FitResult
 from fathomx.training import fit as fit
 from fathomx.training.devices import Division as Division
+
+
+def __getattr__(name: str) -> object:
+    """Names of version 0.1 that have changed, for one version."""
+    if name == "Precision":
+        _warnings.warn("fx.Precision is now fx.Schedule.", DeprecationWarning, stacklevel=2)
+        return Schedule
+    raise AttributeError(f"module 'fathomx' has no attribute {name!r}")
+
 
 __version__ = _version("fathomx")

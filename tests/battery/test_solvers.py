@@ -85,7 +85,7 @@ class Entry:
     adaptive: bool = False
 
 
-class Settling(fx.Precision):
+class Settling(fx.Schedule):
     """Weak at first, 1 from the twelfth step after the signal's arrival: the minimum stays."""
 
     def weights(self, arrivals, step):
@@ -109,16 +109,16 @@ SOLVERS = {
     ),
     "StateDescent scheduled": Entry(
         "graph",
-        fx.StateDescent(optax.sgd(0.1), steps=20, precision=Settling()),
-        fx.StateDescent(optax.sgd(0.2), steps=4000, precision=Settling()),
+        fx.StateDescent(optax.sgd(0.1), steps=20, schedule=Settling()),
+        fx.StateDescent(optax.sgd(0.2), steps=4000, schedule=Settling()),
     ),
     "ErrorDescent sgd": Entry(
         "tanh", fx.ErrorDescent(optax.sgd(0.1), steps=8), fx.ErrorDescent(optax.sgd(0.1), steps=400)
     ),
     "ErrorDescent scheduled": Entry(
         "tanh",
-        fx.ErrorDescent(optax.sgd(0.1), steps=16, precision=Settling()),
-        fx.ErrorDescent(optax.sgd(0.1), steps=400, precision=Settling()),
+        fx.ErrorDescent(optax.sgd(0.1), steps=16, schedule=Settling()),
+        fx.ErrorDescent(optax.sgd(0.1), steps=400, schedule=Settling()),
     ),
     "ErrorDescent clipped": Entry(
         "categorical",
@@ -162,7 +162,7 @@ def per_example(problem, activities):
     energies = []
     for i in range(problem.batch):
         known, total = {"input": problem.input[i]}, 0.0
-        for node in network.nodes:
+        for node in network.entries[1:]:
             parents = [known[p] for p in network.parents[node.name]]
             if isinstance(node, fx.Stack):
                 before = parents[0]
@@ -251,7 +251,7 @@ def certificate(problem, errors):
         del activities
         hidden = sum(
             0.5 * node.energy.precision * (errors[node.name] ** 2).sum()
-            for node in network.nodes[:-1]
+            for node in network.entries[1:-1]
         )
         if isinstance(network.output.energy, fx.Gaussian):
             unit = 0.5 * ((problem.target - mu) ** 2).sum()

@@ -513,7 +513,7 @@ def test_sigint_in_a_real_process(run, tmp_path):
     summary.pop("versions")
     assert untimed(summary) == untimed(whole.summary)
     found = {array.tobytes() for array in checkpoint(tmp_path / "stopped").values()}
-    hidden = whole.network.nodes[1].block.branch.linear.weight
+    hidden = whole.network.entries[2].block.branch.linear.weight
     assert np.asarray(hidden).tobytes() in found
 
 

@@ -74,7 +74,7 @@ def test_auxiliary_nodes_and_state_descent_share_one_rate():
     assert job.activity_rate == 0.5
     given = Job(model="resnet", width=0.05, inference="state-descent", activity_rate=0.25)
     network = eqx.filter_eval_shape(given.network, given.load())
-    precisions = {n.name: n.energy.precision for n in network.nodes}
+    precisions = {n.name: n.energy.precision for n in network.entries[1:]}
     assert precisions["stage1.block1.skip2"] == 4
     assert Job(model="resnet", auxiliary=False, inference="state-descent").activity_rate is None
     assert Job(inference="state-descent").activity_rate is None
@@ -104,7 +104,7 @@ def test_a_transformer_reads_named_and_other_texts(tmp_path):
     network = job.network(data)
     assert network.input_shape == (6,) and network.output_shape == (6, data.classes)
     assert network.depth == 3 + 2
-    block = network.nodes[1].block
+    block = network.entries[2].block
     assert block.attention.heads == 2 and block.attention.query.weight.shape == (3, 8, 8)
     default = Job(model="transformer")
     assert (default.data, default.context, default.heads) == ("tiny-shakespeare", 64, 4)
@@ -128,7 +128,7 @@ def test_he_is_the_standard_with_its_gain():
         for name in ("he", "standard")
     )
     np.testing.assert_allclose(
-        he.nodes[0].function.weight, np.sqrt(2) * standard.nodes[0].function.weight, rtol=1e-6
+        he.entries[1].function.weight, np.sqrt(2) * standard.entries[1].function.weight, rtol=1e-6
     )
 
 
@@ -139,7 +139,7 @@ def test_descents_take_their_options(schedule, kind):
     solver = Job(inference="state-descent", schedule=schedule, steps=70).solver()
     assert isinstance(solver, fx.StateDescent)
     assert solver.steps == 70
-    assert isinstance(solver.precision, kind)
+    assert isinstance(solver.schedule, kind)
     default = Job(inference="error-descent", schedule=schedule).solver()
     assert isinstance(default, fx.ErrorDescent)
     assert default.steps == fx.ErrorDescent().steps

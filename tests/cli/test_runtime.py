@@ -10,7 +10,7 @@ from fathomx.command_line.runtime import trim
 
 SHOW = """
 import jax
-from fathomx.runtime import prepare
+from fathomx.command_line.runtime import prepare
 prepare()
 print(len(jax.devices()), jax.config.jax_compilation_cache_dir)
 """

@@ -48,7 +48,7 @@ def tiny(monkeypatch):
 
 def factors(network):
     """The weight matrices of a chain, from input to output."""
-    leaves = jax.tree.leaves(fx.network.split(network)[0])
+    leaves = jax.tree.leaves(fx.split(network)[0])
     return [m for leaf in leaves for m in (leaf if leaf.ndim == 3 else leaf[None])]
 
 

@@ -101,11 +101,11 @@ def test_closed_form_against_products_of_the_weights(tiny, name):
             parameterization=network.parameterization,
             key=jax.random.key(2),
         )
-    layers = [built.nodes[0].function, built.output.function.linear]
+    layers = [built.entries[1].function, built.output.function.linear]
     first, last = (np.asarray(layer.weight, float) * layer.multiplier for layer in layers)
     blocks = []
     if network.hidden > 1:
-        branch = built.nodes[1].block.branch.linear
+        branch = built.entries[2].block.branch.linear
         blocks = list(np.asarray(branch.weight, float) * branch.multiplier)
     above, rescaling = last, np.eye(3) + last @ last.T
     for block in reversed(blocks):

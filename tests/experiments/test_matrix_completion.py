@@ -40,7 +40,7 @@ TINY = Scale(
 
 def factors(network):
     """The weight matrices of a chain, from input to output."""
-    leaves = jax.tree.leaves(fx.network.split(network)[0])
+    leaves = jax.tree.leaves(fx.split(network)[0])
     return [np.asarray(m) for leaf in leaves for m in np.atleast_3d(leaf.T).T]
 
 
@@ -81,7 +81,7 @@ def test_the_energy_is_that_of_relaxed_activities(float64, depth):
     maps, target = factors(network), np.asarray(task.target)
     observed = np.asarray(task.observed)
     objective = task.objective("PC at equilibrium")
-    weights, rest = fx.network.split(network)
+    weights, rest = fx.split(network)
     energy, gradient = jax.jit(jax.value_and_grad(lambda w: objective(eqx.combine(w, rest))))(
         weights
     )

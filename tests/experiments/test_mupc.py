@@ -50,7 +50,7 @@ def tiny(monkeypatch):
 def changes_by_one_step(seed):
     """Adam's first step is the learning rate in every entry, whatever the gradient."""
     network = NETWORKS["mnist, toy"].network(vectors(), fx.MuPC(), seed)
-    first, hidden, output = map(np.asarray, jax.tree.leaves(fx.network.split(network)[0]))
+    first, hidden, output = map(np.asarray, jax.tree.leaves(fx.split(network)[0]))
     rate = METHODS["backprop, muPC"].learning_rate / 6**0.5
     steps = [(rate, first), *((rate / 2, weight) for weight in hidden), (rate, output)]
     return np.asarray([step / np.sqrt(np.mean(weight**2)) for step, weight in steps])

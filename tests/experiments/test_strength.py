@@ -146,7 +146,7 @@ def test_validation_chooses_the_rate_and_the_test_part_is_scored_with_it(tiny):
 def test_sensitivity_is_that_of_the_jacobian():
     """With one hidden layer `J` is the last weights times the slopes of the activation."""
     network, inputs = SMALL.model.network(jax.random.key(0)), jnp.ones((4096, 784)) / 28
-    first, last = (np.asarray(leaf) for leaf in jax.tree.leaves(fx.network.weights(network)))
+    first, last = (np.asarray(leaf) for leaf in jax.tree.leaves(fx.weights(network)))
     slopes = 1 - np.tanh(first @ np.ones(784) / 28) ** 2
     exact = np.sum((last * slopes) ** 2) / 10
     found, cosine = strength.probe(

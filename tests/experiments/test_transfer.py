@@ -101,7 +101,7 @@ def test_training_is_adam_with_a_cosine_at_the_scales_of_the_parameterization(ti
     )
     seen = losses(network, examples, jnp.asarray(0.3), fx.Backprop(), jax.random.key(2))
 
-    arrays, rest = fx.network.split(network)
+    arrays, rest = fx.split(network)
     weights, structure = jax.tree.flatten(arrays)
     scales = [0.5, 0.25, 0.5]
     first, second = [0.0] * 3, [0.0] * 3

@@ -92,7 +92,7 @@ def test_a_hidden_precision_is_that_of_every_hidden_node(monkeypatch):
     with pytest.raises(_Reached) as stopped:
         trust_region.run(Cell(TANH, "hidden precision 10", 0), TINY, images().flat())
     (problem,) = stopped.value.args
-    assert [entry.energy.precision for entry in problem.network.nodes] == [10, 10, 1]
+    assert [entry.energy.precision for entry in problem.network.entries[1:]] == [10, 10, 1]
     assert float(problem.output_precision) == 1
 
 

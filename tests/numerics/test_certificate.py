@@ -57,7 +57,7 @@ def small(activation="tanh", scale=1.0, output=None):
 
 def energy_in_errors(problem, activation, x, y, errors):
     """The energy of one example of `small`, written out layer by layer."""
-    first, hidden, last = problem.network.nodes
+    first, hidden, last = problem.network.entries[1:]
     weights = [first.function.weight, *hidden.block.linear.weight]
     z, total = x, 0.0
     for i, (w, e) in enumerate(zip(weights, errors, strict=True)):

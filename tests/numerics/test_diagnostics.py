@@ -197,11 +197,11 @@ def test_state_descent_is_diagnosed_as_imbalanced_and_gauss_newton_is_not():
 def test_weights_that_moved_and_weights_that_stood_still():
     """By hand: one node doubled, one of a stack moved by a known length, the others still."""
     before = fx.models.mlp(3, 2, width=4, depth=5, key=jax.random.key(0))
-    first, hidden, _ = before.nodes
+    first, hidden, _ = before.entries[1:]
     weight = hidden.block.linear.weight
     moved = weight.at[1, 2, 3].add(0.3).at[1, 0, 0].add(-0.4)
     after = eqx.tree_at(
-        lambda n: (n.nodes[0].function.weight, n.nodes[1].block.linear.weight),
+        lambda n: (n.entries[1].function.weight, n.entries[2].block.linear.weight),
         before,
         (2 * first.function.weight, moved),
     )

@@ -121,7 +121,7 @@ def test_the_error_is_minus_the_gradient_in_the_prediction(energy):
 def test_the_energy_of_a_graph_by_hand(output):
     p = problem(dag, output)
     z = random_activities(p)
-    w1, w2, w3 = (np.asarray(n.function.weight) for n in p.network.nodes)
+    w1, w2, w3 = (np.asarray(n.function.weight) for n in p.network.entries[1:])
     a, b, x, y = (np.asarray(v) for v in (z["a"], z["b"], p.input, p.target))
     mu = np.tanh(a + b) @ w3.T
     if isinstance(output, fx.Gaussian):
@@ -178,8 +178,8 @@ def test_the_worked_example(solver, tolerance):
     np.testing.assert_allclose(relaxed.activities["out"], [[1.0]], rtol=0)
     # dF/dW1 = -e_1 x = 1.5 and dF/dW2 = -e_2 z_1 = 0.25.
     gradient = fx.weight_gradient(p, relaxed.activities)
-    np.testing.assert_allclose(gradient.nodes[0].function.w, 1.5, rtol=tolerance)
-    np.testing.assert_allclose(gradient.nodes[1].function.w, 0.25, rtol=20 * tolerance)
+    np.testing.assert_allclose(gradient.entries[1].function.w, 1.5, rtol=tolerance)
+    np.testing.assert_allclose(gradient.entries[2].function.w, 0.25, rtol=20 * tolerance)
 
 
 # Weight gradients.
@@ -266,5 +266,5 @@ def test_at_equilibrium_it_is_the_gradient_of_the_equilibrated_energy(output):
     expected = finite_differences(equilibrated, p.network, step=1e-5)
     np.testing.assert_allclose(flattened(gradient), expected, rtol=1e-6, atol=1e-8)
     # At the feedforward state it is another gradient: the test can tell.
-    before = fx.weight_gradient(p, p.predict(p.network.zeros(p.batch))[1])
+    before = fx.weight_gradient(p, p.explain(p.zeros())[1])
     assert np.abs(flattened(before) - expected).max() > 1e-2

@@ -45,7 +45,7 @@ def build(parameterization, model, precision=1.0):
         parameterization=getattr(fx, parameterization)(),
         key=jax.random.key(3),
     )
-    first, hidden, last = network.nodes
+    first, hidden, last = network.entries[1:]
     entries = [
         fx.Node("first", first.function, energy=fx.Gaussian(2 * precision)),
         fx.Stack("hidden", hidden.block, energy=fx.Gaussian(precision)),
@@ -57,7 +57,7 @@ def build(parameterization, model, precision=1.0):
 def matrices(network, parameterization, model):
     """The effective matrix of every layer, skip included."""
     a_first, a_hidden, a_last = multipliers(parameterization, model)
-    first, hidden, last = network.nodes
+    first, hidden, last = network.entries[1:]
     block = hidden.block.branch if model == "residual" else hidden.block
     skip = np.eye(WIDTH) if model == "residual" else 0
     return [
@@ -137,7 +137,7 @@ def test_exact_and_one_gauss_newton_iteration_are_the_closed_form(
 def small_chain(precision=1.0):
     """Four layers of a few units, on which slow solvers converge too."""
     network = fx.models.mlp(3, 2, width=4, depth=4, activation="linear", key=jax.random.key(1))
-    first, hidden, last = network.nodes
+    first, hidden, last = network.entries[1:]
     return fx.Network(
         [
             fx.Node("first", first.function, energy=fx.Gaussian(precision)),
@@ -149,7 +149,7 @@ def small_chain(precision=1.0):
 
 
 def small_layers(network):
-    first, hidden, last = network.nodes
+    first, hidden, last = network.entries[1:]
     weights = [first.function.weight, *hidden.block.linear.weight, last.function.linear.weight]
     return [np.asarray(w) for w in weights]
 

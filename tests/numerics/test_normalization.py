@@ -196,7 +196,9 @@ def test_batch_statistics_are_taken_in_order(float64):
     whole = network()
     x, _ = batch()
     z, found = {}, {}
-    for name, parents, node in zip("abo", (("x",), ("a",), ("a", "b")), whole.nodes, strict=True):
+    for name, parents, node in zip(
+        "abo", (("x",), ("a",), ("a", "b")), whole.entries[1:], strict=True
+    ):
         given = sum(np.asarray(x) if p == "x" else z[p] for p in parents)
         mapped = np.tanh(given) @ np.asarray(node.function.weight)
         found[name] = mapped.mean(0), mapped.var(0)
@@ -229,7 +231,7 @@ def test_the_gradient_through_batch_statistics_is_live(float64):
     np.testing.assert_allclose(slope, (shifted(step) - shifted(-step)) / (2 * step), rtol=1e-7)
     # Live normalization undoes the size of a weight, so the gradient has no part along it: up to
     # the 1e-5 beside the variances, which are about 1.
-    for node, own in zip(gradient.nodes, learned.nodes, strict=True):
+    for node, own in zip(gradient.entries[1:], learned.entries[1:], strict=True):
         g, w = node.function.weight, own.function.weight
         parallel = np.abs((g * w).sum(0)) / np.linalg.norm(g * w, axis=0)
         assert (parallel < 1e-3).all()
@@ -250,7 +252,7 @@ def test_inference_leaves_frozen_statistics_alone(float64, solver):
     expected = 0.0
     z = {"x": np.asarray(x), **relaxed.activities, "out": np.asarray(y)}
     parents = {"a": ("x",), "b": ("a",), "out": ("a", "b")}
-    for node in before.network.nodes:
+    for node in before.network.entries[1:]:
         given = sum(np.asarray(z[p]) for p in parents[node.name])
         mapped = np.tanh(given) @ node.function.weight
         own = node.function.norm.statistics

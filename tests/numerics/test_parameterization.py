@@ -36,7 +36,7 @@ RATES = {
 
 def layers(network):
     """The linear layers: first, hidden (stacked), last."""
-    first, hidden, last = network.nodes
+    first, hidden, last = network.entries[1:]
     dense = hidden.block.branch if hasattr(hidden.block, "branch") else hidden.block
     return first.function, dense.linear, last.function.linear
 

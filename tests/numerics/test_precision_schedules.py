@@ -267,14 +267,14 @@ def test_the_rate_of_decay():
     assert fx.Spiking().alpha == 1e-3
 
 
-class Fading(fx.Precision):
+class Fading(fx.Schedule):
     """The schedule of `Precision`'s documentation."""
 
     def weights(self, arrivals, step):
         return 1.0 / (1 + jnp.maximum(step - arrivals, 0))
 
 
-class PerNode(fx.Precision):
+class PerNode(fx.Schedule):
     """A number for every node, traced, that counts more and more; not a number before."""
 
     gains: jax.Array
@@ -394,7 +394,7 @@ def error_loop(weight, sgd, steps):
 def test_descent_follows_the_schedule(name, sgd, loop):
     make, weight = SCHEDULES[name]
     solver = (fx.StateDescent if loop is state_loop else fx.ErrorDescent)(
-        optimizer(*SGD[sgd]), steps=9, precision=make()
+        optimizer(*SGD[sgd]), steps=9, schedule=make()
     )
     problem = scalars()
     _, (activities, energies) = fx.trace(
@@ -415,7 +415,7 @@ def test_the_first_error_to_arrive(precision):
     z_3 moves by rate 0.8 1.1 e_4 in step 0, z_2 by rate 1 0.6 of that in step 1, z_1 by
     rate 0.5 -0.8 of that in step 2.
     """
-    solver = fx.StateDescent(optax.sgd(0.3), steps=4, precision=precision)
+    solver = fx.StateDescent(optax.sgd(0.3), steps=4, schedule=precision)
     problem = scalars()
     _, errors = fx.trace(problem, solver, lambda p, e: e.errors)
     residual = Y - 1.3 * -0.8 * 0.6 * 1.1 * X
@@ -457,7 +457,11 @@ def test_nodes_that_are_not_reached_stay_bit_for_bit(name, force):
         state = step(problem, state)
         now = solver.activities(problem, state)
         rows, old = (
-            [row for e in network.nodes[:-1] for row in (a[e.name] if e.depth > 1 else [a[e.name]])]
+            [
+                row
+                for e in network.entries[1:-1]
+                for row in (a[e.name] if e.depth > 1 else [a[e.name]])
+            ]
             for a in (now, begun)
         )
         for row, before, first in zip(rows, old, moves, strict=False):
@@ -483,7 +487,7 @@ def test_a_node_that_is_never_reached_never_moves():
 def test_spiking_does_not_wait_for_a_node_that_is_never_reached():
     """Arrivals 2, never, 1, 0: the signal has passed this network after three steps."""
     spec, stacks, *_ = GRAPHS["never"]
-    solver = fx.StateDescent(optax.sgd(0.1), steps=3, precision=fx.Spiking())
+    solver = fx.StateDescent(optax.sgd(0.1), steps=3, schedule=fx.Spiking())
     assert int(infer(some_problem(graph(spec, stacks)), solver).steps.max()) == 3
 
 
@@ -493,7 +497,7 @@ def test_spiking_does_not_wait_for_a_node_that_is_never_reached():
 def singly(network):
     """The same network with every block as a node of its own."""
     nodes = []
-    for entry in network.nodes:
+    for entry in network.entries[1:]:
         parents = tuple(nodes[-1].name for _ in range(bool(nodes)))
         if isinstance(entry, fx.Stack):
             for row in range(entry.depth):
@@ -536,7 +540,7 @@ def test_a_stack_relaxes_as_its_blocks_do_as_nodes():
     """With weights of its own for every block, which are no numbers before the arrival."""
     network, precision = residual(12), PerNode(jnp.linspace(0.5, 1.0, 12))
     solver = fx.StateDescent(
-        optax.sgd(0.1, momentum=0.5, nesterov=True), steps=20, precision=precision
+        optax.sgd(0.1, momentum=0.5, nesterov=True), steps=20, schedule=precision
     )
     ours = infer(some_problem(network), solver).activities
     theirs = infer(some_problem(singly(network)), solver).activities
@@ -560,7 +564,7 @@ def test_a_schedule_on_a_graph_is_descent_of_the_weighted_energy(name):
         for node, arrival in enumerate(arrivals):
             table[t, node] = 1.0 if t == arrival else 0.25 if t > arrival else 0.0
     _, path = eqx.filter_jit(descend)(problem, steps, weights=table)
-    solver = fx.StateDescent(optax.sgd(0.4), steps=steps, precision=fx.Spiking(0.25))
+    solver = fx.StateDescent(optax.sgd(0.4), steps=steps, schedule=fx.Spiking(0.25))
     _, activities = fx.trace(problem, solver, lambda p, e: e.activities)
     for entry in problem.network.hidden:
         np.testing.assert_allclose(activities[entry], path[entry], rtol=0, atol=1e-12)
@@ -641,11 +645,11 @@ def test_a_stack_block_by_block_is_a_stack_at_once(step, first):
         (3,),
     )
     problem = some_problem(network, batch=4)
-    stack, when = network.nodes[-2], by_entry(network, arrivals(network))["stack"]
+    stack, when = network.entries[-2], by_entry(network, arrivals(network))["stack"]
     part = _Part(
-        problem,
+        problem.energy_of(stack),
         stack,
-        network.parents["stack"],
+        (first,),
         when,
         jnp.asarray(np.linspace(0.5, 2, depth)),
         jnp.asarray(step),
@@ -682,15 +686,15 @@ def test_the_rate_of_decay_is_positive_and_finite(rate):
 
 def test_spiking_needs_steps_for_all_nodes():
     problem = scalars()
-    short = fx.StateDescent(optax.sgd(0.1), steps=3, precision=fx.Spiking())
+    short = fx.StateDescent(optax.sgd(0.1), steps=3, schedule=fx.Spiking())
     with pytest.raises(ValueError, match=r"at least 4 inference steps.* takes 3") as caught:
         fx.infer(problem, short)
     assert "\n" not in str(caught.value)
-    enough = fx.StateDescent(optax.sgd(0.1), steps=4, precision=fx.Spiking())
+    enough = fx.StateDescent(optax.sgd(0.1), steps=4, schedule=fx.Spiking())
     assert int(fx.infer(problem, enough).steps.max()) == 4
     # The others take any number, and in error descent one step reaches everybody.
-    fx.infer(problem, fx.StateDescent(optax.sgd(0.1), steps=1, precision=fx.Decaying()))
-    fx.infer(problem, fx.ErrorDescent(optax.sgd(0.1), steps=1, precision=fx.Spiking()))
+    fx.infer(problem, fx.StateDescent(optax.sgd(0.1), steps=1, schedule=fx.Decaying()))
+    fx.infer(problem, fx.ErrorDescent(optax.sgd(0.1), steps=1, schedule=fx.Spiking()))
 
 
 @pytest.mark.parametrize("solver", [fx.StateDescent, fx.ErrorDescent])

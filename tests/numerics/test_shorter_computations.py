@@ -74,9 +74,9 @@ def textbook_step(problem, errors, iterations):
         return {n: p.reshape(errors[n].shape) for n, p in zip(names, parts, strict=True)}
 
     flat = jnp.concatenate([errors[name].ravel() for name in names])
-    predict = lambda flat: problem.predict(unflatten(flat))[0][0]  # noqa: E731
+    predict = lambda flat: problem.explain(unflatten(flat))[0][problem.network.output.name][0]  # noqa: E731
     jacobian = np.asarray(jax.jacobian(predict)(flat))
-    loss = lambda prediction: problem.output_energy(prediction[None])[0]  # noqa: E731
+    loss = lambda prediction: problem.output_precision * problem.loss(prediction[None])[0]  # noqa: E731
     prediction = predict(flat)
     bend = np.asarray(jax.hessian(loss)(prediction))
     system = np.eye(len(flat)) + jacobian.T @ bend @ jacobian
@@ -118,7 +118,7 @@ def test_two_iterations_are_two_textbook_steps(cg_iterations, output):
 def test_state_descent_ends_at_the_energy_of_its_activities():
     problem = some_problem()
     relaxed = fx.infer(problem, fx.StateDescent(optax.sgd(0.1), steps=7))
-    hidden = problem.hidden(relaxed.activities)
+    hidden = problem.select(relaxed.activities)
     there = evaluate(problem, problem.errors_of(hidden))
     agree(relaxed.energy.sum(), there.energy.mean())
-    agree(problem.hidden(relaxed.errors), there.errors)
+    agree(problem.select(relaxed.errors), there.errors)

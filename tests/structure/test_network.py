@@ -85,11 +85,11 @@ def test_a_network_knows_its_shapes_and_names():
     stacked, _ = stacked_and_chained()
     assert stacked.depth == 5
     assert stacked.labels == ("a", "s[0]", "s[1]", "s[2]", "out")
-    assert stacked.shapes == {"a": (4,), "s": (3, 4), "out": (2,)}
+    assert stacked.shapes == {"input": (3,), "a": (4,), "s": (3, 4), "out": (2,)}
     assert stacked.hidden == ("a", "s")
     assert stacked.output.name == "out"
     assert stacked.output_shape == (2,)
-    assert stacked.parents == {"a": ("input",), "s": ("a",), "out": ("s",)}
+    assert stacked.parents == {"input": (), "a": ("input",), "s": ("a",), "out": ("s",)}
     zeros = stacked.zeros(5)
     assert {k: v.shape for k, v in zeros.items()} == {"a": (5, 4), "s": (3, 5, 4)}
 
@@ -102,13 +102,13 @@ def test_activities_keep_any_shape():
         return z.reshape(-1)[:3]
 
     network = fx.Network([fx.Node("image", image), fx.Node("flat", flat)], input_shape=(4, 4))
-    assert network.shapes == {"image": (2, 4, 4), "flat": (3,)}
+    assert network.shapes == {"input": (4, 4), "image": (2, 4, 4), "flat": (3,)}
     assert fx.predict(network, np.ones((6, 4, 4))).shape == (6, 3)
 
 
 def test_two_parents_by_hand(float64):
     network = dag()
-    w1, w2, w3 = (np.asarray(node.function.weight) for node in network.nodes)
+    w1, w2, w3 = (np.asarray(node.function.weight) for node in network.entries[1:])
     errors = random_like(network.zeros(5))
     e = {k: np.asarray(v) for k, v in errors.items()}
     a = np.tanh(INPUT) @ w1.T + e["a"]
@@ -161,11 +161,13 @@ def test_a_stack_is_the_chain_of_its_blocks(float64):
     np.testing.assert_allclose(energy, fx.energy(other, chain_entries(z)), rtol=1e-12)
     gradient = fx.weight_gradient(one, z)
     apart = fx.weight_gradient(other, chain_entries(z))
-    blocks = jnp.stack([apart.nodes[i].function.weight for i in (1, 2, 3)])
-    np.testing.assert_allclose(gradient.nodes[1].block.weight, blocks, rtol=1e-12)
+    blocks = jnp.stack([apart.entries[1:][i].function.weight for i in (1, 2, 3)])
+    np.testing.assert_allclose(gradient.entries[2].block.weight, blocks, rtol=1e-12)
     for i, j in ((0, 0), (2, 4)):
         np.testing.assert_allclose(
-            gradient.nodes[i].function.weight, apart.nodes[j].function.weight, rtol=1e-12
+            gradient.entries[1:][i].function.weight,
+            apart.entries[1:][j].function.weight,
+            rtol=1e-12,
         )
 
 
@@ -174,10 +176,10 @@ def test_errors_and_activities_are_in_bijection(float64, build):
     network = build()
     problem = fx.Problem(network, INPUT, TARGET)
     errors = random_like(network.zeros(5))
-    _, activities = problem.predict(errors)
+    _, activities = problem.explain(errors)
     close(problem.errors_of(activities), errors)
     activities = random_like(network.zeros(5), seed=1)
-    close(problem.predict(problem.errors_of(activities))[1], activities)
+    close(problem.explain(problem.errors_of(activities))[1], activities)
 
 
 # Errors, with the name of the node.
@@ -237,9 +239,13 @@ def identity(x):
             ["Stack", "output"],
         ),
         (
-            lambda: fx.Network(
-                [fx.Node("middle", identity, energy=fx.Categorical()), fx.Node("out", identity)],
-                (3,),
+            lambda: fx.Problem(
+                fx.Network(
+                    [fx.Node("middle", identity, energy=fx.Categorical()), fx.Node("o", identity)],
+                    (3,),
+                ),
+                np.ones((1, 3)),
+                np.ones((1, 3)),
             ),
             ["'middle'", "Gaussian"],
         ),
@@ -294,7 +300,7 @@ def test_nothing_changes_what_it_is_given():
     keys = [list(d) for d in (errors, z, whole)]
     network.unroll(errors, problem.input)
     network.predictions(whole, problem.input)
-    problem.predict(errors)
+    problem.explain(errors)
     problem.errors_of(z)
     fx.energy(problem, whole)
     fx.weight_gradient(problem, whole)

@@ -146,7 +146,7 @@ def cast(network, dtype):
 
 def rebuilt(network, dtype):
     """The same entries in a network built from weights of the given type."""
-    entries = [cast(entry, dtype) for entry in network.nodes]
+    entries = [cast(entry, dtype) for entry in network.entries[1:]]
     return fx.Network(entries, network.input_shape)
 
 
@@ -185,7 +185,7 @@ def test_everything_follows_the_type_of_the_weights(make, dtype, request):
 def test_bfloat16_inference_lowers_the_energy():
     problem = fx.Problem(rebuilt(build(), "bfloat16"), X, Y)
     relaxed = eqx.filter_jit(fx.infer)(problem, fx.GaussNewton())
-    before = fx.energy(problem, problem.predict(problem.network.zeros(6))[1])
+    before = fx.energy(problem, problem.explain(problem.network.zeros(6))[1])
     assert relaxed.energy.dtype == jnp.bfloat16
     assert float(relaxed.energy.sum()) < float(before.sum())
 

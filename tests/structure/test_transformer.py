@@ -47,7 +47,7 @@ def plain_transformer(network, tokens, normalized, factors):
             return z
         return np.stack([(row - row.mean()) / np.sqrt(row.var() + 1e-5) for row in z])
 
-    embedding, stack, output = network.nodes
+    embedding, stack, output = network.entries[1:]
     block, (logit, branch) = stack.block, factors
     size = WIDTH // HEADS
     logits = []
@@ -95,7 +95,7 @@ def test_the_prediction_against_plain_numpy(name, normalization, float64):
 
 def test_form():
     network = tiny()
-    assert network.shapes == {
+    assert {n: v for n, v in network.shapes.items() if n != "input"} == {
         "embedding": (CONTEXT, WIDTH),
         "blocks": (DEPTH, CONTEXT, WIDTH),
         "output": (CONTEXT, VOCABULARY),
@@ -156,7 +156,7 @@ def test_the_table(name):
         parameterization=getattr(fx, name)(),
         key=jax.random.key(0),
     )
-    embedding, stack, output = network.nodes
+    embedding, stack, output = network.entries[1:]
     attention, feed_forward = stack.block.attention, stack.block.feed_forward
     groups = [
         [embedding.function.tokens, embedding.function.positions],
@@ -206,7 +206,7 @@ def test_a_parameterization_that_does_not_know_a_role():
         tiny(parameterization=Known())
     assert "only input, hidden, residual, output" in str(e.value)
     assert fx.models.mlp(3, 2, parameterization=Known(), key=jax.random.key(0)).depth == 3
-    assert tiny(parameterization=Extended()).nodes[1].block.branch == 1.0
+    assert tiny(parameterization=Extended()).entries[2].block.branch == 1.0
 
 
 def test_learning_rates_of_embeddings_are_scaled():
@@ -272,13 +272,13 @@ def test_vocabulary_and_context_are_sizes():
 
 def test_newton_relaxes_and_gauss_newton_lowers_the_energy(float64):
     problem = fx.Problem(tiny(depth=1), TOKENS, LABELS, output_precision=0.1)
-    begun = problem.output_energy(predict(problem.network, problem.input)).mean()
+    begun = problem.output_precision * problem.loss(predict(problem.network, problem.input)).mean()
     lower = fx.infer(problem, fx.GaussNewton()).energy.sum()
     relaxed = fx.infer(problem, fx.Newton(tolerance=1e-3))
     assert relaxed.unsettled.max() <= 1e-3
     assert relaxed.energy.sum() < lower < begun
     # The certificate, from the gradient of the energy that the activities themselves give.
-    hidden = problem.hidden(relaxed.activities)
+    hidden = problem.select(relaxed.activities)
     gradient = jax.jit(jax.grad(lambda z: fx.energy(problem, z).sum()))(hidden)
     assert max(float(jnp.abs(g).max()) for g in gradient.values()) < 1e-3
 

@@ -102,7 +102,7 @@ def congruent(problem, activities, direction):
     """`(dz/de)^T H_z (dz/de) v` at these activities, by differentiating the unrolled network."""
 
     def unrolled(errors):
-        return problem.hidden(problem.network.unroll(errors, problem.input))
+        return problem.select(problem.network.unroll(errors, problem.input))
 
     errors = problem.errors_of(activities)
     tangent = jax.jvp(unrolled, (errors,), (direction,))[1]
@@ -188,7 +188,7 @@ def test_both_hessians_of_a_nonlinear_network_are_one_at_equilibrium():
     relaxed = fx.infer(problem, fx.ErrorDescent(optax.sgd(0.2), 2000))
     assert relaxed.unsettled[0] < 1e-12
     direction = drawn(problem)
-    expected = congruent(problem, problem.hidden(relaxed.activities), direction)
+    expected = congruent(problem, problem.select(relaxed.activities), direction)
     found = ErrorHessian(problem, at=relaxed.activities).product(direction)
     np.testing.assert_allclose(flat(problem, found), expected, rtol=1e-9, atol=1e-9)
     apart = flat(problem, ErrorHessian(problem).product(direction))
@@ -319,7 +319,7 @@ def test_no_steps_where_the_prediction_is_right_already():
 def test_single_precision():
     problem = residual(8)
     rate = StateHessian(problem).extremes().best_step
-    weights = fx.network.weights(problem.network)
+    weights = fx.weights(problem.network)
     single = jax.tree.map(lambda a: a.astype(jnp.float32), weights)
     network = eqx.combine(single, problem.network)
     found = StateHessian(fx.Problem(network, problem.input, problem.target))
@@ -371,7 +371,7 @@ def test_arguments_of_predicted_steps():
 @BOTH
 def test_weights_too_large(kind):
     problem = residual(8)
-    huge = jax.tree.map(lambda a: a * 1e200, fx.network.weights(problem.network))
+    huge = jax.tree.map(lambda a: a * 1e200, fx.weights(problem.network))
     network = eqx.combine(huge, problem.network)
     hessian = kind(fx.Problem(network, problem.input, problem.target))
     with pytest.raises(ValueError, match="not finite"):

@@ -149,7 +149,7 @@ def test_it_is_the_relaxed_energy_and_its_gradient_that_of_predictive_coding(
 def test_the_worked_example():
     network = fx.models.mlp(1, 1, width=1, depth=2, activation="linear", key=jax.random.key(0))
     network = eqx.tree_at(
-        lambda n: (n.nodes[0].function.weight, n.nodes[1].function.linear.weight),
+        lambda n: (n.entries[1].function.weight, n.entries[2].function.linear.weight),
         network,
         (jnp.array([[2.0]]), jnp.array([[3.0]])),
     )
@@ -162,7 +162,7 @@ def test_the_worked_example():
 
 def test_the_rescaling_matrix_multiplied_out_with_precisions():
     network = chain(fx.NTK())
-    first, hidden, last = network.nodes
+    first, hidden, last = network.entries[1:]
     network = fx.Network(
         [
             fx.Node("first", first.function, energy=fx.Gaussian(2.0)),

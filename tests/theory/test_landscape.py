@@ -88,7 +88,7 @@ def test_with_two_layers_of_zeros_the_loss_is_strict_too():
     """A counter-example to "rank-zero saddles are not strict": three layers, one of them kept."""
     x, y = data()
     saddle = theory.rank_zero(network(3), "hidden[0]")
-    middle = np.asarray(network(3).nodes[1].block.linear.weight[0])
+    middle = np.asarray(network(3).entries[2].block.linear.weight[0])
     cross = np.asarray(-(y.T @ x) / BATCH)
     # d2L / dW_3[a, i] dW_1[j, b] = -(mean y x^T)[a, b] W_2[i, j]: singular values multiply.
     size = np.outer(np.linalg.svd(cross)[1], np.linalg.svd(middle)[1]).max()

@@ -49,7 +49,7 @@ def network(activation, kind=fx.models.mlp, **options):
 
 def layers(network):
     """Weight and multiplier of every layer of an `mlp`."""
-    first, stack, output = network.nodes
+    first, stack, output = network.entries[1:]
     hidden, last = stack.block.linear, output.function.linear
     found = [(first.function.weight, first.function.multiplier)]
     found += [(weight, hidden.multiplier) for weight in hidden.weight]
@@ -137,7 +137,7 @@ def test_linear_networks_are_predicted_exactly(float64, kind):
     net = problem.network
     found = trust_region(problem)
     exact = fx.infer(problem, fx.Exact())
-    expected = problem.hidden(exact.errors)
+    expected = problem.select(exact.errors)
     assert_same(found.predicted.errors, expected, 1e-9)
     assert_same(found.relaxed.errors, expected, 1e-9)
     feedforward = eqx.filter_jit(net.unroll)(None, problem.input)
@@ -310,16 +310,16 @@ def test_published_architectures(name):
 def test_hidden_precision_leaves_the_rest():
     net = network("tanh", output=fx.Gaussian(3.0))
     changed = with_hidden_precision(net, 0.25)
-    assert [entry.energy.precision for entry in changed.nodes] == [0.25, 0.25, 3.0]
+    assert [entry.energy.precision for entry in changed.entries[1:]] == [0.25, 0.25, 3.0]
     assert changed.labels == net.labels and changed.parents == net.parents
-    assert_same(fx.weights(net).nodes[0].function, fx.weights(changed).nodes[0].function, 0)
+    assert_same(fx.weights(net).entries[1].function, fx.weights(changed).entries[1].function, 0)
     with pytest.raises(ValueError, match="positive"):
         with_hidden_precision(net, 0.0)
 
 
 def test_a_gradient_that_is_not_finite_is_an_error(float64):
     net, (x, y) = network("tanh"), data()
-    huge = eqx.tree_at(lambda n: n.nodes[-1].function.linear.weight, net, replace_fn=huge_weight)
+    huge = eqx.tree_at(lambda n: n.entries[-1].function.linear.weight, net, replace_fn=huge_weight)
     with pytest.raises(ValueError, match="not finite"):
         trust_region(fx.Problem(huge, x, y))
 

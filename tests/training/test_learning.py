@@ -200,7 +200,8 @@ def layered(precisions):
 def dense_matrices(network, x, precisions):
     """`J Pi^-1 J^T` of every example, by differentiating the layers written out by hand."""
     first, *others = [
-        node.function if i == 0 else node.function.linear for i, node in enumerate(network.nodes)
+        node.function if i == 0 else node.function.linear
+        for i, node in enumerate(network.entries[1:])
     ]
 
     def output(errors, example):
@@ -276,8 +277,8 @@ def test_the_strength_held_is_the_true_one_within_monte_carlo_error():
 
 def test_the_precision_stays_finite_where_the_output_does_not_depend_on_hidden_nodes():
     network = build()
-    weight = network.nodes[-1].function.linear.weight
-    silent = eqx.tree_at(lambda n: n.nodes[-1].function.linear.weight, network, 0 * weight)
+    weight = network.entries[-1].function.linear.weight
+    silent = eqx.tree_at(lambda n: n.entries[-1].function.linear.weight, network, 0 * weight)
     gradient, report = learn(fx.Equilibrium(), fx.Problem(silent, *batch()))
     assert np.isfinite(report.output_precision)
     assert np.isfinite(flat(gradient)).all()
@@ -303,7 +304,7 @@ def test_alignment_by_hand():
     ours, theirs = learn(rule, problem)[0], learn(fx.Backprop(), problem)[0]
 
     def rows(gradient):
-        first, hidden, last = gradient.nodes
+        first, hidden, last = gradient.entries[1:]
         blocks = list(hidden.block.branch.linear.weight)
         return [first.function.weight, *blocks, last.function.linear.weight]
 

@@ -57,7 +57,7 @@ def chain(matrices, precisions=(), activation=linear):
 
 def values(tree):
     """The weights of a chain of nodes."""
-    return [np.asarray(node.function.weight) for node in tree.nodes]
+    return [np.asarray(node.function.weight) for node in tree.entries[1:]]
 
 
 # Three numbers in a row: x = 1, weights 2, 1/2, 3, y = 1; feedforward 2, 1, 3; lambda = 1/2.
@@ -102,7 +102,7 @@ def test_a_nodes_own_precision_weighs_the_forward_update():
 @pytest.mark.usefixtures("float64")
 def test_the_forward_update_is_the_gradient_of_its_objective():
     problem = nonlinear(fx.Categorical())
-    solver = fx.StateDescent(optax.sgd(0.3), steps=7, precision=fx.Spiking(0.2))
+    solver = fx.StateDescent(optax.sgd(0.3), steps=7, schedule=fx.Spiking(0.2))
     relaxed = eqx.filter_jit(fx.infer)(problem.with_output_precision(0.7), solver).activities
     start = problem.network.unroll(None, problem.input)
 
@@ -149,7 +149,7 @@ def test_one_spike_and_the_forward_update_are_backprop_node_by_node():
     spikes, and back by the rate when it spikes itself; the presynaptic activities are backprop's.
     So node l has backprop's gradient times rate^d (1 - rate), for any network and lambda."""
     problem, rate = tanh_chain(), 0.3
-    solver = fx.StateDescent(optax.sgd(rate), steps=4, precision=fx.Spiking(1e-12))
+    solver = fx.StateDescent(optax.sgd(rate), steps=4, schedule=fx.Spiking(1e-12))
     found = values(learn(fx.ForwardUpdate(solver, output_precision=2.0), problem))
     backprop = values(learn(fx.Backprop(), problem))
     factors = [rate**3 * (1 - rate), rate**2 * (1 - rate), rate * (1 - rate), 1]
@@ -333,7 +333,7 @@ def test_weights_that_are_not_reached_stay_bit_for_bit_with_their_moments():
 @pytest.mark.usefixtures("float64")
 def test_incremental_learns_a_stack_as_its_blocks_do_as_nodes():
     problem = nonlinear(depth=6)
-    first, stack, last = problem.network.nodes
+    first, stack, last = problem.network.entries[1:]
     blocks = [
         jax.tree.map(lambda a, i=i: a[i] if eqx.is_array(a) else a, stack.block) for i in range(4)
     ]
@@ -344,17 +344,17 @@ def test_incremental_learns_a_stack_as_its_blocks_do_as_nodes():
     together, state, _ = update(rule, problem, ADAM, rule.init_optimizer(ADAM, problem.network))
     there = fx.Problem(single, problem.input, problem.target)
     apart, states, _ = update(rule, there, ADAM, rule.init_optimizer(ADAM, single))
-    assert eqx.tree_equal(together.nodes[0], first)
+    assert eqx.tree_equal(together.entries[1], first)
     assert list(state["hidden"][0].count) == [0, 1, 2, 3]
     for i in range(4):
-        mine = together.nodes[1].block.branch.linear.weight[i]
-        theirs = apart.nodes[1 + i].function.branch.linear.weight
+        mine = together.entries[2].block.branch.linear.weight[i]
+        theirs = apart.entries[2 + i].function.branch.linear.weight
         np.testing.assert_allclose(mine, theirs, rtol=0, atol=1e-12)
         assert (i == 0) == bool((mine == stack.block.branch.linear.weight[i]).all())
         rows = jax.tree.map(lambda a, i=i: a[i], state["hidden"])
         for a, b in zip(jax.tree.leaves(rows), jax.tree.leaves(states[f"hidden{i}"]), strict=True):
             np.testing.assert_allclose(a, b, rtol=1e-9, atol=1e-15)
-    pair = (flat(weights(n.nodes[-1])) for n in (together, apart))
+    pair = (flat(weights(n.entries[-1])) for n in (together, apart))
     np.testing.assert_allclose(*pair, rtol=0, atol=1e-12)
 
 
@@ -540,7 +540,7 @@ RULES = {
     "Backprop": fx.Backprop(),
     "Equilibrium": fx.Equilibrium(SOLVER, output_precision=0.5),
     "ForwardUpdate": fx.ForwardUpdate(
-        fx.StateDescent(optax.sgd(0.4), steps=5, precision=fx.Spiking(0.1)), output_precision=0.5
+        fx.StateDescent(optax.sgd(0.4), steps=5, schedule=fx.Spiking(0.1)), output_precision=0.5
     ),
     "Incremental": fx.Incremental(steps(5, 0.4), output_precision=0.5),
     "EquilibriumPropagation": fx.EquilibriumPropagation(SOLVER, beta=0.5),
@@ -602,14 +602,14 @@ def test_an_update_moves_weights_and_running_averages_and_nothing_else(name):
     learned, state, _ = update(rule, problem, ADAM, rule.init_optimizer(ADAM, network))
     before, after = (flat(weights(n)) for n in (network, learned))
     assert (before != after).all()
-    function = learned.nodes[0].function
+    function = learned.entries[1].function
     np.testing.assert_array_equal(function.order, [2, 0, 1])
     images = x[:, [2, 0, 1]] @ first.T
     found = function.norm.statistics
     np.testing.assert_allclose(found.mean, 0.1 * images.mean(0), rtol=1e-12)
     np.testing.assert_allclose(found.variance, 0.9 + 0.1 * images.var(0), rtol=1e-12)
-    kept = eqx.tree_at(lambda n: n.nodes[0].function.norm.statistics, learned, None)
-    old = eqx.tree_at(lambda n: n.nodes[0].function.norm.statistics, network, None)
+    kept = eqx.tree_at(lambda n: n.entries[1].function.norm.statistics, learned, None)
+    old = eqx.tree_at(lambda n: n.entries[1].function.norm.statistics, network, None)
     assert eqx.tree_equal(split(kept)[1], split(old)[1])
     assert jax.tree.structure(learned) == jax.tree.structure(network)
     # The state fits the next batch.

@@ -26,7 +26,7 @@ from fathomx.inference import (
     Solver,
     StateDescent,
 )
-from fathomx.inference.schedule import Decaying, Precision, Spiking, Uniform
+from fathomx.inference.schedule import Decaying, Schedule, Spiking, Uniform
 from fathomx.layers.activations import ACTIVATIONS
 from fathomx.layers.parameterization import (
     NTK,
@@ -153,7 +153,7 @@ _OPTIONS_OF: dict[str, tuple[str, ...]] = {
     "gauss-newton": ("steps",),
     **dict.fromkeys(DESCENTS, ("schedule", "steps", "activity_rate")),
 }
-SCHEDULES: dict[str, Callable[[], Precision]] = {
+SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "uniform": Uniform,
     "spiking": Spiking,
     "decaying": Decaying,
@@ -493,7 +493,7 @@ class Job:
             return GaussNewton(iterations=self.steps or MODELS[self.model].steps)
         if self.inference not in DESCENTS:
             return SOLVERS[self.inference]()
-        given: dict[str, Any] = {"precision": SCHEDULES[self.schedule]()}
+        given: dict[str, Any] = {"schedule": SCHEDULES[self.schedule]()}
         if self.activity_rate is not None:
             given["optimizer"] = optax.sgd(self.activity_rate)
         if self.steps is not None:
@@ -510,7 +510,7 @@ class Job:
         check_statistics(network, self.batch_size)
         solver = self.solver()
         if isinstance(solver, Descent) and self.learning != "backprop":
-            solver.check(network)
+            solver.check_arrivals(solver.usual_arrivals(network))
 
     def by_backprop(self) -> Job:
         """The same job with backprop, and without what belongs to inference."""

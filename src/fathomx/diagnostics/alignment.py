@@ -7,7 +7,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fathomx.graph.entries import Stack
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import weights
 from fathomx.learning import Backprop, LearningRule
@@ -28,6 +27,12 @@ class Alignment(eqx.Module):
     cosine: Float[Array, " nodes"]
     ratio: Float[Array, " nodes"]
     overall: Float[Array, ""]
+
+    @classmethod
+    def unknown(cls, network: Network) -> Alignment:
+        """Where there is no backprop to compare with: NaN everywhere."""
+        nothing = jnp.full(len(network.labels), jnp.nan, network.dtype)
+        return cls(nothing, nothing, jnp.full((), jnp.nan, network.dtype))
 
 
 def alignment(problem: Problem, rule: LearningRule, key: PRNGKeyArray) -> Alignment:
@@ -56,12 +61,11 @@ def compare_to_backprop(problem: Problem, gradient: Network, key: PRNGKeyArray) 
 def node_dot(a: Network, b: Network) -> Float[Array, " nodes"]:
     """Inner product of two gradients, node by node."""
     rows = []
-    for one, other in zip(a.nodes, b.nodes, strict=True):
+    for one, other in zip(a.predictors(), b.predictors(), strict=True):
         pairs = zip(jax.tree.leaves(weights(one)), jax.tree.leaves(weights(other)), strict=True)
-        lead = 1 if isinstance(one, Stack) else 0
-        parts = [jnp.sum(u * v, axis=tuple(range(lead, u.ndim))) for u, v in pairs]
-        total = sum(parts[1:], start=parts[0]) if parts else jnp.zeros(())
-        rows.append(jnp.atleast_1d(total))
+        products = [one.rows(u * v) for u, v in pairs]
+        parts = [jnp.sum(p, axis=tuple(range(1, p.ndim))) for p in products]
+        rows.append(sum(parts[1:], start=parts[0]) if parts else jnp.zeros(one.depth))
     return jnp.concatenate(rows)
 
 

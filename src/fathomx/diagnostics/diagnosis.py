@@ -9,11 +9,11 @@ from jaxtyping import Array, Float
 
 from fathomx.diagnostics.alignment import Alignment, compare_to_backprop
 from fathomx.diagnostics.energy_balance import EnergyBalance, energy_balance
-from fathomx.graph.entries import Stack
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
 from fathomx.inference import GaussNewton, Solver, infer, trace
 from fathomx.inference.relaxation import Relaxation
+from fathomx.learning.backprop import is_feedforward
 from fathomx.learning.predictive_coding import per_precision
 from fathomx.problem.energies import weight_gradient
 from fathomx.problem.problem import Problem
@@ -32,7 +32,8 @@ class Diagnosis(eqx.Module):
     * `relaxed`: the `Relaxation` that the solver reached, and `equilibrium`, that of the reference.
     * `error`: `(nodes,)`, root mean square of the errors of `relaxed`, over batch and units.
     * `activity`: root mean square of the hidden activities, one number.
-    * `alignment`: the weight update of `Equilibrium` at `relaxed` beside backprop's.
+    * `alignment`: the weight update of `Equilibrium` at `relaxed` beside backprop's; NaN where a
+      free root or a feedback leaves no backprop to compare with.
     * `balance`: of the energies of `relaxed`, and `equilibrium_balance`, of the reference.
     """
 
@@ -71,7 +72,7 @@ def _summary(
     problem: Problem, relaxed: Relaxation, energies: Array, equilibrium: Relaxation
 ) -> Diagnosis:
     network = problem.network
-    hidden = [relaxed.activities[name] for name in network.hidden]
+    hidden = [relaxed.activities[name] for name in problem.free]
     squares = jnp.stack([jnp.sum(activity**2) for activity in hidden]).sum()
     activity = jnp.sqrt(squares / sum(activity.size for activity in hidden))
     gradient = per_precision(problem, weight_gradient(problem, relaxed.activities, relaxed.errors))
@@ -81,16 +82,18 @@ def _summary(
         equilibrium=equilibrium,
         error=_root_mean_squares(network, relaxed.errors),
         activity=activity,
-        alignment=compare_to_backprop(problem, gradient, jax.random.key(0)),
-        balance=energy_balance(network, relaxed.energy, activity),
-        equilibrium_balance=energy_balance(network, equilibrium.energy, activity),
+        alignment=compare_to_backprop(problem, gradient, jax.random.key(0))
+        if is_feedforward(problem)
+        else Alignment.unknown(network),
+        balance=energy_balance(problem, relaxed.energy, activity),
+        equilibrium_balance=energy_balance(problem, equilibrium.energy, activity),
     )
 
 
 def _root_mean_squares(network: Network, entries: Entries) -> Float[Array, " nodes"]:
     rows = []
-    for entry in network.nodes:
-        squares = entries[entry.name] ** 2
-        lead = 1 if isinstance(entry, Stack) else 0
-        rows.append(jnp.atleast_1d(squares.mean(axis=tuple(range(lead, squares.ndim)))))
+    for part in network.predictors():
+        squares = part.rows(entries[part.name] ** 2) if part.name in entries else None
+        rest = () if squares is None else tuple(range(1, squares.ndim))
+        rows.append(jnp.zeros(part.depth) if squares is None else squares.mean(axis=rest))
     return jnp.sqrt(jnp.concatenate(rows))

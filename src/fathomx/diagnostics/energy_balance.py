@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-import math
-
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
 from fathomx.graph.arrival import NEVER, arrivals
-from fathomx.graph.entries import Stack
 from fathomx.graph.network import Network
+from fathomx.problem.problem import Problem
 
 
 class EnergyBalance(eqx.Module):
@@ -34,7 +32,7 @@ class EnergyBalance(eqx.Module):
 
 
 def energy_balance(
-    network: Network,
+    network: Network | Problem,
     energy: Float[Array, "*steps nodes"],
     activity: float | Float[Array, ""] = 1.0,
 ) -> EnergyBalance:
@@ -57,7 +55,7 @@ def energy_balance(
 
     **Arguments**
 
-    * `network`: whose nodes the energies belong to.
+    * `network`: whose nodes the energies belong to, with inputs and output clamped; or a problem.
     * `energy`: `(nodes,)`, or `(steps, nodes)` as from `trace`: the mean over a batch.
     * `activity`: root mean square of the activities, of order 1 in networks that are initialized
       well.
@@ -71,17 +69,21 @@ def energy_balance(
     Source: the imbalance is that of Qi et al. (2025), arXiv 2506.23800; the numbers for it are
     ours.
     """
-    count = network.depth
+    if isinstance(network, Problem):
+        arrival, network = np.asarray(network.arrivals), network.network
+    else:
+        arrival = np.asarray(arrivals(network))
+    count = len(network.labels)
     if energy.shape[-1] != count:
         raise ValueError(
             f"there are {energy.shape[-1]} energies, but the network has {count} nodes; give one "
             "energy per node, in the order of network.labels."
         )
-    arrival = np.asarray(arrivals(network))
     from_input = np.lexsort((np.arange(count), -arrival))
     from_input = from_input[arrival[from_input] != NEVER]
     rounding = jnp.finfo(energy.dtype).eps * activity
-    floor = 2 * np.asarray(_units(network)) * rounding**2
+    units = [n for part in network.predictors() for n in part.units(network.shapes[part.name])]
+    floor = 2 * np.asarray(units) * rounding**2
     # Written so that what is not a number stays one.
     energy = jnp.where(energy <= floor.astype(energy.dtype), 0, energy)
     half = len(from_input) // 2
@@ -101,13 +103,3 @@ def _slope(x: Array, energy: Array) -> Array:
     count = jnp.maximum(known.sum(axis=-1, keepdims=True), 1)
     off = jnp.where(known, x - jnp.sum(x * known, axis=-1, keepdims=True) / count, 0)
     return jnp.sum(off * y, axis=-1) / jnp.sum(off**2, axis=-1)
-
-
-def _units(network: Network) -> list[int]:
-    """Number of units of every node."""
-    sizes: list[int] = []
-    for entry in network.nodes:
-        shape = network.shapes[entry.name]
-        inner = shape[1:] if isinstance(entry, Stack) else shape
-        sizes += [math.prod(inner)] * entry.depth
-    return sizes

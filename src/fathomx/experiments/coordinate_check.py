@@ -30,7 +30,6 @@ from fathomx.diagnostics.alignment import weight_change
 from fathomx.drawing.style import COLORS, DASHES, legend, legend_key, new_figure, save, set_title
 from fathomx.experiments.examples import loaded
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
-from fathomx.graph.entries import Stack
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
 from fathomx.layers.parameterization import (
@@ -278,10 +277,11 @@ def _apart(network: Network, after: Entries, before: Entries) -> Array:
 def node_sizes(network: Network, entries: Entries) -> Array:
     """Root mean square of every node's entries, over inputs and units: `(nodes,)`."""
     found = []
-    for entry in network.nodes:
-        values = entries[entry.name]
-        rest = tuple(range(int(isinstance(entry, Stack)), values.ndim))
-        found.append(jnp.atleast_1d(jnp.sqrt(jnp.mean(values**2, axis=rest))))
+    for entry in network.entries:
+        if entry.depth:
+            values = entry.rows(entries[entry.name])
+            rest = tuple(range(1, values.ndim))
+            found.append(jnp.sqrt(jnp.mean(values**2, axis=rest)))
     return jnp.concatenate(found)
 
 

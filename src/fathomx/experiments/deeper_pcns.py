@@ -28,7 +28,7 @@ from fathomx.experiments.figures import draw_accuracies, draw_energies
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
 from fathomx.graph.network import Network
 from fathomx.inference import ErrorDescent, GaussNewton, StateDescent, infer
-from fathomx.inference.schedule import Decaying, Precision, Spiking, Uniform
+from fathomx.inference.schedule import Decaying, Schedule, Spiking, Uniform
 from fathomx.layers.parameterization import Standard
 from fathomx.learning import (
     Backprop,
@@ -160,13 +160,13 @@ class Method:
     incremental: bool = False
 
 
-def published_descent(steps: int, precision: Precision) -> StateDescent:
+def published_descent(steps: int, precision: Schedule) -> StateDescent:
     """Descent in the activities with Nesterov momentum, as in the paper."""
     optimizer = optax.sgd(PUBLISHED_RATE, momentum=MOMENTUM, nesterov=True)
     return StateDescent(optimizer, steps, precision)
 
 
-def gentle_descent(steps: int, precision: Precision) -> StateDescent:
+def gentle_descent(steps: int, precision: Schedule) -> StateDescent:
     """Descent without momentum at a rate at which uniform precision is stable."""
     return StateDescent(optax.sgd(GENTLE_RATE), steps, precision)
 

@@ -31,7 +31,6 @@ from fathomx.inference import ErrorDescent, Exact, GaussNewton, Solver, StateDes
 from fathomx.layers.parameterization import Standard
 from fathomx.learning import Equilibrium
 from fathomx.models import mlp
-from fathomx.problem.energies import predict
 from fathomx.problem.problem import Problem
 from fathomx.theory import equilibrated_energy
 from fathomx.training.observer import plain
@@ -201,11 +200,10 @@ def _learn(
 
 @eqx.filter_jit
 def _measure(problem: Problem, solver: Solver) -> dict[str, Array]:
-    prediction = predict(problem.network, problem.input)
     relaxed = infer(problem, solver)
     theory = equilibrated_energy(problem.network, problem.input, problem.target)
     return {
-        "loss": problem.loss(prediction).mean(),
+        "loss": problem.loss(problem.feedforward()).mean(),
         "theory": theory.energy,
         "relaxed": relaxed.energy.sum(),
         "unsettled": relaxed.unsettled.max(),

@@ -46,7 +46,7 @@ from fathomx.graph.network import Network
 from fathomx.inference import Newton, Solver, StateDescent, infer
 from fathomx.layers.parameterization import MuPC, Parameterization, Standard
 from fathomx.models import residual_cnn, residual_mlp, transformer
-from fathomx.problem.energies import predict, weight_gradient
+from fathomx.problem.energies import weight_gradient
 from fathomx.problem.problem import Problem
 from fathomx.problem.strength import strength
 from fathomx.theory import equilibrated_energy
@@ -279,7 +279,7 @@ def _closed_form(network: Linear, seed: int, scale: Scale) -> dict[str, Any]:
         x, y = _examples(images, scale.images, seed)
         found = equilibrated_energy(built, x, y, output_precision=1.0)
         assert found.rescaling is not None
-        loss = Problem(built, x, y).loss(found.prediction).mean()
+        loss = Problem(built, x, y).loss(found.explained).mean()
         matrix = np.asarray(found.rescaling, np.float64)
         eigenvalues = np.linalg.eigvalsh(matrix - np.eye(len(matrix)))
         return {
@@ -325,7 +325,7 @@ def measure(problem: Problem, solver: Solver) -> dict[str, Array]:
     gradient = weight_gradient(problem, relaxed.activities, relaxed.errors)
     key = jax.random.key(0)
     found = compare_to_backprop(problem, gradient, key)
-    loss = problem.loss(predict(problem.network, problem.input)).mean()
+    loss = problem.loss(problem.feedforward()).mean()
     return {
         "ratio": relaxed.energy.sum() / loss,
         "cosine": found.overall,

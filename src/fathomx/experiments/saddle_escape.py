@@ -37,7 +37,6 @@ from fathomx.layers.convolution import Convolution
 from fathomx.layers.scaled import Linear
 from fathomx.learning import Backprop, Equilibrium, LearningRule
 from fathomx.models import mlp
-from fathomx.problem.energies import predict
 from fathomx.problem.problem import Problem
 from fathomx.theory import nearby, origin
 from fathomx.training.run_folder import write_text
@@ -219,7 +218,7 @@ class Examples(eqx.Module):
     def loss(self, network: Network) -> Array:
         """The training loss on the batch that is measured on."""
         problem = Problem(network, self.measured_inputs, self.measured_targets)
-        return problem.loss(predict(network, self.measured_inputs)).mean()
+        return problem.loss(problem.feedforward()).mean()
 
 
 def batches(scale: Scale, seed: int, chunk: int) -> Array:

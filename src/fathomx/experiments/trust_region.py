@@ -251,12 +251,12 @@ def _measure(problem: Problem, relaxed: Relaxation, key: Array) -> dict[str, Arr
     Cosines are means over the examples.
     """
     space = problem.network.space
-    start = Linearization(problem, problem.network.zeros(problem.batch))
-    errors = problem.hidden(relaxed.errors)
+    start = Linearization.at_start(problem)
+    errors = problem.select(relaxed.errors)
     model = gauss_newton_step(problem, start, 1 / problem.output_precision)
     apart = space.add(model, -jnp.ones(problem.batch), errors)
     return {
-        "loss": problem.loss(start.prediction).mean(),
+        "loss": problem.loss(start.explained).mean(),
         "strength": strength(problem, key, start=start),
         "gauss_newton_difference": jnp.linalg.norm(space.norm(apart))
         / jnp.linalg.norm(space.norm(errors)),
@@ -273,7 +273,8 @@ def _measure(problem: Problem, relaxed: Relaxation, key: Array) -> dict[str, Arr
 
 def gradient_step(problem: Problem, start: Linearization) -> Entries:
     """`Pi^-1 J^T (y - mu)`: the model's minimizer, but for its length, where `Pi` is strong."""
-    return problem.unweigh(start.pull(problem.target - start.prediction))
+    output = problem.network.output.name
+    return problem.unweigh(start.pull({output: problem.target - start.explained[output]}))
 
 
 def gauss_newton_step(problem: Problem, start: Linearization, variance: Array) -> Entries:
@@ -285,17 +286,18 @@ def gauss_newton_step(problem: Problem, start: Linearization, variance: Array) -
     second-order step: the shortest, in the metric of `Pi`, that takes the linearized output to its
     target.
     """
-    residual = problem.target - start.prediction
+    output = problem.network.output.name
+    residual = problem.target - start.explained[output]
     identity = jnp.eye(residual.shape[1], dtype=residual.dtype)
 
     def column(unit: Array) -> Array:
         cotangent = jnp.broadcast_to(unit, residual.shape)
-        return start.push(problem.unweigh(start.pull(cotangent)))
+        return start.push(problem.unweigh(start.pull({output: cotangent})))[output]
 
     # (outputs, batch, outputs) with the batch first; symmetric, so that columns may be rows.
     sensitivity = jax.vmap(column)(identity).swapaxes(0, 1)
     multipliers = jnp.linalg.solve(sensitivity + variance * identity, residual[..., None])
-    return problem.unweigh(start.pull(multipliers[..., 0]))
+    return problem.unweigh(start.pull({output: multipliers[..., 0]}))
 
 
 def _cosines(problem: Problem, a: Entries, b: Entries) -> Float[Array, " batch"]:

@@ -33,6 +33,11 @@ class Energy(eqx.Module):
 
     precision: float = eqx.field(static=True, default=1.0, converter=float)
 
+    @property
+    def log_precision(self) -> Array | None:
+        """The logarithm of a precision that learns, which only `Gaussian` has."""
+        return None
+
     def __check_init__(self) -> None:
         if not (math.isfinite(self.precision) and self.precision > 0):
             raise ValueError(
@@ -85,15 +90,17 @@ class Gaussian(Energy):
     precisions: Friston (2005); Bogacz (2017).
     """
 
-    log_precision: Float[Array, "..."] | None = None
+    learned: Float[Array, "..."] | None = None
 
     def __init__(self, precision: Any = 1.0) -> None:
-        if isinstance(precision, np.ndarray | jax.Array):
-            self.log_precision = jnp.log(_checked(precision))
-            self.precision = 1.0
-        else:
-            self.log_precision = None
-            self.precision = float(precision)
+        array = isinstance(precision, np.ndarray | jax.Array)
+        self.learned = jnp.log(_checked(precision)) if array else None
+        self.precision = 1.0 if array else float(precision)
+
+    @property
+    def log_precision(self) -> Array | None:
+        """The logarithm of a precision that learns; `None` if it is a number."""
+        return self.learned
 
     def unit(self, target: Float[Array, "..."], prediction: Float[Array, "..."]) -> Array:
         return 0.5 * jnp.sum((target - prediction) ** 2)

@@ -1,21 +1,108 @@
-"""The entries of a network: what predicts an activity from those of its parents."""
+"""The entries of a network: what predicts an activity from those of its parents.
+
+A network is a list of entries, and every entry has the same methods, so that nothing above needs to
+know whether it deals with a root, a node or a stack. Of one entry `activity` is `(batch, ...)` for
+a root or a node and `(depth, batch, ...)` for a stack; `sources` are what its parents show it, and
+`end` is what it shows to its children: all of a node, the last block of a stack.
+"""
 
 from __future__ import annotations
 
+import abc
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
+from fathomx.graph.clamp import Clamp
 from fathomx.graph.energy import Energy, Gaussian
+from fathomx.graph.predictor import (
+    Chained,
+    Predictor,
+    apply_blocks,
+    apply_to_batch,
+    broadcasts,
+    checked_depth,
+    first_block,
+    traced_shape,
+)
 from fathomx.graph.statistics import holds_statistics
 
+# How a derivative goes from an entry back to its sources.
+Back = Callable[["Derivative"], tuple[Array, list[Array]]]
 
-class Node(eqx.Module):
+
+class Derivative(NamedTuple):
+    """What reaches an entry in a reverse pass.
+
+    **Fields**
+
+    * `end`: the derivative in what its children see, `None` if none of them has one.
+    * `every`: that in its whole activity, from feedbacks; `None` if there are none.
+    * `prediction`: that in its prediction, from the energy of what is observed, or `None`.
+    * `clamp`: the entry's clamp, through which nothing passes; `None` if it is free.
+    """
+
+    end: Array | None = None
+    every: Array | None = None
+    prediction: Array | None = None
+    clamp: Clamp | None = None
+
+    @property
+    def empty(self) -> bool:
+        """Whether no derivative reaches the entry."""
+        whole = self.clamp is not None and self.clamp.whole
+        return self.prediction is None and (whole or (self.end is None and self.every is None))
+
+    def parts(self, reached: Array) -> tuple[Array, Array]:
+        """The derivatives in the prediction and in the error, from that in the activity."""
+        if self.clamp is None:
+            return reached, reached
+        prediction = jnp.zeros_like(reached) if self.prediction is None else self.prediction
+        known = self.clamp.known(reached)
+        return jnp.where(known, prediction, reached), jnp.where(known, 0, reached)
+
+
+class Entry(Predictor):
+    """A row of a network with an activity of its own, which it predicts from its parents'."""
+
+    @property
+    def is_root(self) -> bool:
+        """Whether it has no parents, so that its prediction is its prior."""
+        return False
+
+    @abc.abstractmethod
+    def pull(self, sources: list[Array], own: ArrayLike | None) -> tuple[Array, Back]:
+        """The prediction, and how derivatives go back.
+
+        The function takes what reaches the entry and returns the derivative in its errors and in
+        its sources.
+        """
+
+    @abc.abstractmethod
+    def unroll(
+        self, sources: list[Array], error: Array | None, clamp: Clamp | None
+    ) -> tuple[Array, Array, Array | None]:
+        """The activity from the sources, the errors and what is clamped.
+
+        What the children see of it, all of it, and the prediction where something is clamped.
+        """
+
+    def end(self, activity: Array) -> Array:
+        """What the children see of an activity."""
+        return activity
+
+    def add_to_end(self, activity: Array, more: Array) -> Array:
+        """The activity with something added to what the children see."""
+        return activity + more
+
+
+class Node(Entry):
     """One node of the graph: it predicts its own activity from its parents' activities.
 
     **Fields**
@@ -47,6 +134,11 @@ class Node(eqx.Module):
         parents: Sequence[str] = (),
         energy: Energy | None = None,
     ) -> None:
+        if not callable(function):
+            raise TypeError(
+                f"node {name!r}: its function must map activities to a prediction, not "
+                f"{type(function).__name__}; give an Equinox module or a function."
+            )
         if holds_statistics(function) and not hasattr(function, "with_batch_statistics"):
             raise TypeError(
                 f"node {name!r}: its function {type(function).__name__} holds normalization "
@@ -58,13 +150,164 @@ class Node(eqx.Module):
         self.parents = tuple(parents)
         self.energy = Gaussian() if energy is None else energy
 
+    def learned_function(self) -> Any:
+        return self.function
+
+    def with_function(self, function: Any) -> Node:
+        changed: Node = eqx.tree_at(lambda e: e.function, self, function, is_leaf=_is_none)
+        return changed
+
+    def predict(self, sources: list[Array], own: ArrayLike | None) -> Array:
+        predicted: Array = jax.vmap(self.function)(*sources)
+        return predicted
+
+    def pull(self, sources: list[Array], own: ArrayLike | None) -> tuple[Array, Back]:
+        predicted, pull = jax.vjp(jax.vmap(self.function), *sources)
+
+        def back(reaching: Derivative) -> tuple[Array, list[Array]]:
+            reached = _sum(reaching.end, reaching.every, predicted)
+            to_prediction, to_error = reaching.parts(reached)
+            return to_error, list(pull(to_prediction))
+
+        return predicted, back
+
+    def unroll(
+        self, sources: list[Array], error: Array | None, clamp: Clamp | None
+    ) -> tuple[Array, Array, Array | None]:
+        activity = predicted = self.predict(sources, None)
+        if error is not None:
+            activity = predicted + error
+        if clamp is None:
+            return activity, activity, None
+        activity = clamp.meet(activity)
+        return activity, activity, predicted
+
+    def infer_shape(self, sources: list[Any]) -> tuple[tuple[int, ...], Any]:
+        predicted = traced_shape(self.name, self.function, sources)
+        return predicted.shape, predicted
+
+
+class Prior(eqx.Module):
+    """The prior mean of a root: the same for all examples.
+
+    **Fields**: `mean`, an array that learns, or `None`; `constant`, the mean that it has then;
+    `shape` of one example, `dtype`.
+    """
+
+    mean: Array | None
+    constant: float = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True)
+    dtype: Any = eqx.field(static=True)
+
+    def __call__(self, nothing: Array) -> Array:
+        """The mean in the shape of an example; the argument only tells the type of weights."""
+        kind = nothing.dtype if self.dtype is None else self.dtype
+        mean = jnp.asarray(self.constant if self.mean is None else self.mean)
+        return jnp.broadcast_to(mean, self.shape).astype(kind)
+
+
+class Root(Node):
+    """An entry without parents: an input where it is clamped, a latent cause where it is not.
+
+        F = (pi / 2) ||z - mean||^2        for what of it is free
+
+    What is clamped of a root is given, not explained: it adds no energy.
+
+    **Arguments**
+
+    * `name`: unique in the network.
+    * `shape`: of one example, without the batch.
+    * `dtype`: type of its activity; by default that of the network's weights. Integers (tokens)
+      have no prior and must be clamped.
+    * `mean`: prior mean, a number, or an array that learns and broadcasts to `shape`.
+    * `energy`: its precision is that of the prior; `Gaussian()` unless given, a small precision for
+      a flat prior. `None` for a pure input, which has no prior, must be clamped and is not counted
+      among the nodes.
+    * `vocabulary`: number of different tokens, if it holds tokens; others are refused.
+
+    Raises `ValueError` for shapes that are not positive integers, and for other energies.
+
+    ```python
+    fx.Network([fx.Root("cause", (32,)), fx.Node("image", decoder)])
+    ```
+
+    Source: Rao and Ballard (1999); Whittington and Bogacz (2017).
+    """
+
+    vocabulary: int | None = eqx.field(static=True)
+    has_prior: bool = eqx.field(static=True)
+
+    def __init__(
+        self,
+        name: str,
+        shape: Sequence[int],
+        dtype: Any = None,
+        mean: Any = 0.0,
+        energy: Energy | None = Gaussian(),  # noqa: B008
+        vocabulary: int | None = None,
+    ) -> None:
+        self.name = name
+        self.parents = ()
+        sizes = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
+        if not all(isinstance(s, int | np.integer) and s > 0 for s in sizes):
+            raise ValueError(
+                f"root {name!r}: its shape must hold positive integers, not {tuple(sizes)}; give "
+                "that of one example, such as (784,)."
+            )
+        kind = None if dtype is None else jnp.dtype(dtype)
+        integers = kind is not None and not jnp.issubdtype(kind, jnp.inexact)
+        self.has_prior = energy is not None and not integers
+        energy = energy if self.has_prior else Gaussian()
+        if not isinstance(energy, Gaussian):
+            raise ValueError(
+                f"root {name!r} has the energy {energy}; the prior of a root is Gaussian, such as "
+                "fx.Gaussian(1.0), or None for an input that is always clamped."
+            )
+        array = isinstance(mean, np.ndarray | jax.Array)
+        learned = jnp.asarray(mean, jnp.result_type(float)) if array else None
+        inner = tuple(int(size) for size in sizes)
+        if learned is not None and not broadcasts(learned.shape, inner):
+            raise ValueError(
+                f"root {name!r}: its mean has the shape {learned.shape}, which does not fit "
+                f"{inner}; give a number, or an array of that shape."
+            )
+        self.function = Prior(learned, 0.0 if array else float(mean), inner, kind)
+        self.energy = energy
+        self.vocabulary = vocabulary
+
+    @property
+    def shape(self) -> tuple[int, ...]:
+        """Of one example, without the batch."""
+        return self.prior.shape
+
+    @property
+    def prior(self) -> Prior:
+        """The function that returns the prior mean."""
+        function: Any = self.function
+        return function
+
     @property
     def depth(self) -> int:
-        """Number of nodes: 1."""
-        return 1
+        """1, or 0 for an input without a prior."""
+        return int(self.has_prior)
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return (self.name,) if self.has_prior else ()
+
+    @property
+    def is_root(self) -> bool:
+        return True
+
+    def rows(self, values: Array) -> Array:
+        return values[None] if self.depth else jnp.zeros((0, *values.shape), values.dtype)
+
+    def infer_shape(self, sources: list[Any]) -> tuple[tuple[int, ...], Any]:
+        kind = sources[0].dtype if self.prior.dtype is None else self.prior.dtype
+        return self.shape, jax.ShapeDtypeStruct(self.shape, kind)
 
 
-class Stack(eqx.Module):
+class Stack(Chained, Entry):
     """A chain of identical blocks, each one a node of the network.
 
     The blocks' arrays carry a leading depth axis, so that the network scans over them to unroll
@@ -87,6 +330,7 @@ class Stack(eqx.Module):
     name: str = eqx.field(static=True)
     parents: tuple[str, ...] = eqx.field(static=True)
     energy: Energy
+    _depth: int = eqx.field(static=True)
 
     def __init__(
         self,
@@ -100,102 +344,97 @@ class Stack(eqx.Module):
                 f"stack {name!r}: its blocks hold the statistics of a batch normalization, which a "
                 "stack cannot take; use single nodes, GroupNorm or no normalization."
             )
-        lengths = {leaf.shape[:1] for leaf in jax.tree.leaves(eqx.filter(block, eqx.is_array))}
-        if len(lengths) != 1 or lengths == {()}:
-            raise ValueError(
-                f"stack {name!r}: the arrays of its blocks must share one leading depth axis, but "
-                f"their leading axes are {sorted(lengths)}; build the blocks with "
-                "equinox.filter_vmap over one key per block."
-            )
+        self._depth = checked_depth(f"stack {name!r}", block)
         self.name = name
         self.block = block
         self.parents = tuple(parents)
         self.energy = Gaussian() if energy is None else energy
 
-    @property
-    def depth(self) -> int:
-        """Number of nodes."""
-        leaves = jax.tree.leaves(eqx.filter(self.block, eqx.is_array))
-        return int(leaves[0].shape[0])
+    def learned_function(self) -> Any:
+        return self.block
 
+    def with_function(self, function: Any) -> Stack:
+        changed: Stack = eqx.tree_at(lambda e: e.block, self, function, is_leaf=_is_none)
+        return changed
 
-def entry_prediction(entry: Node | Stack, sources: list[Array], own: ArrayLike | None) -> Array:
-    """Prediction of an entry from its parents' activities and, of a stack, from its own."""
-    if isinstance(entry, Stack):
+    def end(self, activity: Array) -> Array:
+        return activity[-1]
+
+    def add_to_end(self, activity: Array, more: Array) -> Array:
+        return activity.at[-1].add(more)
+
+    def read(self, source: Array, own: ArrayLike) -> Array:
+        """What the blocks see: the source, then the activity of each block before."""
+        return jnp.concatenate([source[None], jnp.asarray(own)[:-1]])
+
+    def predict(self, sources: list[Array], own: ArrayLike | None) -> Array:
         assert own is not None
-        stacked: Array = eqx.filter_vmap(_apply_to_batch)(entry.block, _chain(sources[0], own))
-        return stacked
-    predicted: Array = jax.vmap(entry.function)(*sources)
-    return predicted
+        return apply_blocks(self.block, self.read(sources[0], own))
+
+    def pull(self, sources: list[Array], own: ArrayLike | None) -> tuple[Array, Back]:
+        def linearized(block: Callable[[Array], Array], activity: Array) -> tuple[Array, Any]:
+            result: tuple[Array, Any] = jax.vjp(lambda z: apply_to_batch(block, z), activity)
+            return result
+
+        assert own is not None
+        predicted, pulls = eqx.filter_vmap(linearized)(self.block, self.read(sources[0], own))
+        arrays, rest = eqx.partition(pulls, eqx.is_array)
+
+        def block_back(reached: Array, layer: Any) -> tuple[Array, Array]:
+            pulls, every, prediction, mask = layer
+            if every is not None:
+                reached = reached + every
+            clamp = None if prediction is None else Clamp(None, mask)
+            own = Derivative(prediction=prediction, clamp=clamp)
+            to_prediction, to_error = own.parts(reached)
+            return eqx.combine(pulls, rest)(to_prediction)[0], to_error
+
+        def back(reaching: Derivative) -> tuple[Array, list[Array]]:
+            end = jnp.zeros_like(predicted[-1]) if reaching.end is None else reaching.end
+            mask = None if reaching.clamp is None else reaching.clamp.mask
+            layers = (arrays, reaching.every, reaching.prediction, mask)
+            first, every = jax.lax.scan(block_back, end, layers, reverse=True)
+            return every, [first]
+
+        return predicted, back
+
+    def unroll(
+        self, sources: list[Array], error: Array | None, clamp: Clamp | None
+    ) -> tuple[Array, Array, Array | None]:
+        if clamp is not None and clamp.whole:
+            value = clamp.value
+            return value[-1], value, self.predict(sources, value)
+        arrays, rest = eqx.partition(self.block, eqx.is_array)
+
+        def one(activity: Array, layer: Any) -> tuple[Array, tuple[Array, Array | None]]:
+            own, error, clamp = layer
+            activity = predicted = apply_to_batch(eqx.combine(own, rest), activity)
+            if error is not None:
+                activity = predicted + error
+            if clamp is None:
+                return activity, (activity, None)
+            activity = clamp.meet(activity)
+            return activity, (activity, predicted)
+
+        last, (every, predicted) = jax.lax.scan(one, sources[0], (arrays, error, clamp))
+        return last, every, predicted
+
+    def infer_shape(self, sources: list[Any]) -> tuple[tuple[int, ...], Any]:
+        predicted = traced_shape(self.name, first_block(self.block), sources)
+        if predicted.shape != sources[0].shape:
+            raise ValueError(
+                f"stack {self.name!r}: a block must keep the shape of its input, but maps "
+                f"{sources[0].shape} to {predicted.shape}; use single nodes where the "
+                "shape changes."
+            )
+        return (self.depth, *predicted.shape), predicted
 
 
-def entry_pull(
-    entry: Node | Stack, sources: list[Array], own: ArrayLike | None
-) -> tuple[Array, Callable[[Array], tuple[Array, list[Array]]]]:
-    """An entry's prediction, and how a derivative goes from its last node back to its sources.
-
-    The function takes the derivative in the entry's activity (of a stack, its last block's) and
-    returns the derivative in every activity of the entry, and in the sources.
-    """
-    if isinstance(entry, Node):
-        predicted, pull = jax.vjp(jax.vmap(entry.function), *sources)
-        return predicted, lambda reached: (reached, list(pull(reached)))
-
-    def linearized(block: Callable[[Array], Array], activity: Array) -> tuple[Array, Any]:
-        result: tuple[Array, Any] = jax.vjp(lambda z: _apply_to_batch(block, z), activity)
-        return result
-
-    assert own is not None
-    stacked, pulls = eqx.filter_vmap(linearized)(entry.block, _chain(sources[0], own))
-    arrays, rest = eqx.partition(pulls, eqx.is_array)
-
-    def back(reached: Array, layer: Any) -> tuple[Array, Array]:
-        return eqx.combine(layer, rest)(reached)[0], reached
-
-    def pull_stack(reached: Array) -> tuple[Array, list[Array]]:
-        first, every = jax.lax.scan(back, reached, arrays, reverse=True)
-        return every, [first]
-
-    return stacked, pull_stack
+def _sum(end: Array | None, every: Array | None, like: Array) -> Array:
+    if end is None:
+        return jnp.zeros_like(like) if every is None else every
+    return end if every is None else end + every
 
 
-def _chain(source: Array, own: ArrayLike) -> Array:
-    """What the blocks of a stack see: its source, then the activity of each block before."""
-    return jnp.concatenate([source[None], jnp.asarray(own)[:-1]])
-
-
-def _activity(
-    entry: Node | Stack, sources: list[Array], error: Array | None
-) -> tuple[Array, Array]:
-    """Prediction from the parents, plus the error: of a stack, one block after the other.
-
-    The activity that the children see (of a stack, the last block's), and the whole entry's.
-    """
-    if isinstance(entry, Stack):
-        return _scan_blocks(entry.block, sources[0], error)
-    activity: Array = jax.vmap(entry.function)(*sources)
-    if error is not None:
-        activity = activity + error
-    return activity, activity
-
-
-def _apply_to_batch(block: Callable[[Array], Array], activity: Array) -> Array:
-    return jax.vmap(block)(activity)
-
-
-def _first_block(block: Any) -> Any:
-    return jax.tree.map(lambda leaf: leaf[0] if eqx.is_array(leaf) else leaf, block)
-
-
-def _scan_blocks(block: Any, source: Array, errors: Array | None) -> tuple[Array, Array]:
-    arrays, rest = eqx.partition(block, eqx.is_array)
-
-    def one(activity: Array, layer: tuple[Any, Array | None]) -> tuple[Array, Array]:
-        own, error = layer
-        activity = _apply_to_batch(eqx.combine(own, rest), activity)
-        if error is not None:
-            activity = activity + error
-        return activity, activity
-
-    last, every = jax.lax.scan(one, source, (arrays, errors))
-    return last, every
+def _is_none(part: object) -> bool:
+    return part is None

@@ -1,9 +1,10 @@
-"""A predictive coding network: a directed acyclic graph of entries."""
+"""A predictive coding network: entries that predict one another, and feedbacks between them."""
 
 from __future__ import annotations
 
 import difflib
-from collections.abc import Sequence
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -11,169 +12,313 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fathomx.graph.energy import Gaussian
-from fathomx.graph.entries import Node, Stack, _activity, _first_block, entry_prediction
+from fathomx.graph.clamp import Clamp, clamps_of
+from fathomx.graph.entries import Entry, Root
+from fathomx.graph.feedback import Feedback
+from fathomx.graph.predictor import Predictor
+from fathomx.graph.sharing import check_separate, with_shared
 from fathomx.graph.statistics import (
-    _is_statistics,
     holds_statistics,
+    is_statistics,
     weights,
     with_batch_statistics,
 )
 from fathomx.graph.vector_space import Entries, VectorSpace
 
 INPUT = "input"
+# Clamped values by name, or those of the first root alone.
+Given = Any
 
 
 class Network(eqx.Module):
-    """A network of `Node`s and `Stack`s in topological order; the last node is the output.
+    """Entries in topological order, who predict one another; the last one is the output.
 
-    Node `l` has an activity `z_l`, a prediction `mu_l = f_l(z_parents(l))` and an error
-    `e_l = z_l - mu_l`. The network knows how to compute predictions from activities
-    (`predictions`, all nodes at once) and activities from errors (`unroll`, in order); energies,
-    inference and learning are built on these two.
+    Entry `v` has an activity `z_v`, a prediction `mu_v = f_v(z_parents(v))` and an error
+    `e_v = z_v - mu_v`. Who of them is clamped belongs to a `Problem`, by name; the network only
+    says who predicts whom. It knows how to compute predictions from activities (`predictions`, all
+    at once) and activities from errors (`unroll`, in order); energies, inference and learning are
+    built on these two.
 
     **Arguments**
 
-    * `nodes`: the entries in an order in which parents come first.
-    * `input_shape`: shape of one input, without the batch.
+    * `entries`: `Root`s, `Node`s and `Stack`s in an order in which parents come first.
+    * `input_shape`: shape of one input, without the batch: short for a first entry
+      `fx.Root("input", input_shape, input_dtype, energy=None, vocabulary=vocabulary)`.
     * `input_dtype`: type of the input; by default that of the weights. Integers (tokens) stay.
     * `vocabulary`: number of different tokens, if the input is tokens; others are refused.
+    * `feedbacks`: any number of `Feedback`s, further predictions of entries.
+    * `share`: names of nodes whose function is that of another, `{"second": "first"}`: their
+      weights are one, and learn from both. One module in two nodes without it is refused.
 
-    **Attributes**: `depth` (number of nodes), `labels` (their names), `shapes` (of one example's
-    activity, by entry), `hidden` (names of all entries but the output).
+    **Attributes**: `depth` (number of nodes), `labels` (their names, then the feedbacks'), `shapes`
+    (of one example's activity, by entry), `hidden` (names of all entries between inputs and
+    output).
 
     Raises `ValueError` for repeated or unknown names, for a graph that is not in topological order
-    and for shapes that do not fit, naming the node.
+    and for shapes that do not fit, naming the entry.
 
     ```python
     network = fx.Network([fx.Node("hidden", f), fx.Node("output", g)], input_shape=(784,))
+    decoder = fx.Network([fx.Root("cause", (32,)), fx.Node("image", f)])
     ```
     """
 
-    nodes: tuple[Node | Stack, ...]
-    input_shape: tuple[int, ...] = eqx.field(static=True)
-    vocabulary: int | None = eqx.field(static=True)
-    _input_dtype: Any = eqx.field(static=True)
+    entries: tuple[Entry, ...]
+    feedbacks: tuple[Feedback, ...]
+    share: tuple[tuple[str, str], ...] = eqx.field(static=True)
     _parents: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)
     _shapes: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)
 
     def __init__(
         self,
-        nodes: Sequence[Node | Stack],
-        input_shape: Sequence[int],
+        entries: Sequence[Entry],
+        input_shape: Sequence[int] | None = None,
         input_dtype: Any = None,
         vocabulary: int | None = None,
+        *,
+        feedbacks: Sequence[Feedback] = (),
+        share: Mapping[str, str] | None = None,
     ) -> None:
-        self.nodes = tuple(nodes)
-        self.vocabulary = vocabulary
-        self.input_shape = tuple(int(size) for size in input_shape)
-        self._parents = tuple(_resolve_parents(self.nodes).items())
-        self._input_dtype = None if input_dtype is None else jnp.dtype(input_dtype)
+        roots = []
+        if input_shape is not None:
+            roots = [Root(INPUT, input_shape, input_dtype, energy=None, vocabulary=vocabulary)]
+        given = (*roots, *entries)
+        self._parents = tuple(_resolve_parents(given).items())
+        by_name = {entry.name: entry for entry in given}
+        self.feedbacks = _resolve_feedbacks(tuple(feedbacks), by_name)
+        self._parents += tuple((f.name, f.parents) for f in self.feedbacks)
+        self.share = tuple((share or {}).items())
+        self.entries = check_separate(given, self.feedbacks, self.share)
         self._shapes = tuple(self._infer_shapes().items())
 
     @property
+    def nodes(self) -> tuple[Entry, ...]:
+        """The entries but pure inputs: the former name of `entries`."""
+        warnings.warn(
+            "network.nodes is now network.entries, in which inputs are entries, too.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return tuple(entry for entry in self.entries if entry.depth)
+
+    @property
     def parents(self) -> dict[str, tuple[str, ...]]:
-        """Names of every entry's parents."""
+        """Names of the parents of every entry and feedback."""
         return dict(self._parents)
 
     @property
     def shapes(self) -> dict[str, tuple[int, ...]]:
-        """Shape of one example's activity by entry; a stack's begins with its depth."""
+        """Shape of one example's activity by entry; a stack's begins with its depth.
+
+        Of a feedback, that of its discrepancy.
+        """
         return dict(self._shapes)
 
     @property
     def dtype(self) -> Any:
         """The floating-point type that activities, errors and energies follow: the weights'."""
-        learned = jax.tree.leaves(weights(self.nodes))
+        learned = jax.tree.leaves(weights(self._predictors))
+        if not learned:
+            learned = jax.tree.leaves(eqx.filter(self._predictors, eqx.is_inexact_array))
         return jnp.result_type(*learned) if learned else jnp.result_type(float)
 
     @property
+    def _predictors(self) -> tuple[Predictor, ...]:
+        return (*self.entries, *self.feedbacks)
+
+    def predictors(self) -> Iterator[Predictor]:
+        """Entries and feedbacks, in the order in which nodes are reported."""
+        return iter(self._predictors)
+
+    @property
+    def roots(self) -> tuple[Root, ...]:
+        """The entries without parents."""
+        return tuple(entry for entry in self.entries if isinstance(entry, Root))
+
+    @property
+    def input_shape(self) -> tuple[int, ...]:
+        """Shape of one example of the first root."""
+        return self.roots[0].shape
+
+    @property
     def input_dtype(self) -> Any:
-        """The type that inputs are cast to."""
-        return self.dtype if self._input_dtype is None else self._input_dtype
+        """The type that values of the first root are cast to."""
+        return self.root_dtype(self.roots[0])
+
+    @property
+    def vocabulary(self) -> int | None:
+        """Number of different tokens that the first root takes, if it takes tokens."""
+        return self.roots[0].vocabulary
+
+    def root_dtype(self, root: Root) -> Any:
+        """The type that values of a root are cast to."""
+        return self.dtype if root.prior.dtype is None else root.prior.dtype
 
     @property
     def depth(self) -> int:
-        """Number of nodes, the input not counted."""
-        return sum(entry.depth for entry in self.nodes)
+        """Number of nodes; pure inputs and feedbacks are not counted."""
+        return sum(entry.depth for entry in self.entries)
 
     @property
-    def output(self) -> Node:
-        """The last node, whose activity is clamped to the target."""
-        last = self.nodes[-1]
-        assert isinstance(last, Node)
-        return last
+    def output(self) -> Entry:
+        """The last entry."""
+        return self.entries[-1]
 
     @property
     def hidden(self) -> tuple[str, ...]:
-        """Names of the entries that are free to relax."""
-        return tuple(entry.name for entry in self.nodes[:-1])
+        """Names of the entries but pure inputs and the last one."""
+        return tuple(entry.name for entry in self.entries[:-1] if entry.depth)
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """One name per node, in the order in which energies are reported."""
-        names: list[str] = []
-        for entry in self.nodes:
-            if isinstance(entry, Stack):
-                names += [f"{entry.name}[{i}]" for i in range(entry.depth)]
-            else:
-                names.append(entry.name)
-        return tuple(names)
+        """One name per node, then the feedbacks': the order in which energies are reported."""
+        return tuple(label for part in self._predictors for label in part.labels)
 
     @property
     def space(self) -> VectorSpace:
         """Per-example linear algebra on this network's activities and errors."""
-        return VectorSpace(tuple((e.name, int(isinstance(e, Stack))) for e in self.nodes))
+        return VectorSpace(tuple((part.name, part.batch_axis) for part in self._predictors))
 
     @property
     def output_shape(self) -> tuple[int, ...]:
-        """Shape of one prediction of the output node."""
+        """Shape of one prediction of the output."""
         return self.shapes[self.output.name]
 
+    def entry(self, name: str) -> Entry:
+        """The entry with a name."""
+        return next(entry for entry in self.entries if entry.name == name)
+
+    def bound(self) -> tuple[Entry, ...]:
+        """The entries, those that share a function with that function."""
+        return with_shared(self.entries, self.share)
+
     def zeros(self, batch: int) -> Entries:
-        """Errors of the feedforward pass: zero for every hidden node and example."""
-        zeros: Entries = {}
-        for entry in self.nodes[:-1]:
-            shape = self.shapes[entry.name]
-            lead = (*shape[:1], batch, *shape[1:]) if isinstance(entry, Stack) else (batch, *shape)
-            zeros[entry.name] = jnp.zeros(lead, self.dtype)
-        return zeros
+        """Errors of zero for every hidden entry and example."""
+        return {name: self.zeros_of(name, batch) for name in self.hidden}
 
-    def predictions(self, activities: Entries, input: Array) -> Entries:
-        """`mu_l = f_l(z_parents(l))` of every node from the activities of its parents.
+    def zeros_of(self, name: str, batch: int) -> Array:
+        """An activity of zeros."""
+        part = next(part for part in self._predictors if part.name == name)
+        return jnp.zeros(part.whole_shape(self.shapes[name], batch), self.dtype)
 
-        `activities` needs the hidden entries; nodes do not wait for one another.
+    def clamped(self, given: Given) -> dict[str, Clamp]:
+        """Values by name as clamps; an array alone is that of the first root."""
+        if isinstance(given, Mapping):
+            return clamps_of(given)
+        return {self.roots[0].name: Clamp(given)}
+
+    def predictions(self, activities: Entries, given: Given | None = None) -> Entries:
+        """`mu_v = f_v(z_parents(v))` of every entry from the activities of its parents.
+
+        `activities` (with `given`, the values of roots, if they are kept apart) needs all entries
+        that others read, and stacks; entries do not wait for one another. Pure inputs have no
+        prediction.
         """
-        predicted: Entries = {}
-        for entry in self.nodes:
-            sources = self.sources(entry, activities, input)
-            predicted[entry.name] = entry_prediction(entry, sources, activities.get(entry.name))
-        return predicted
+        known = self._joined(activities, given)
+        batch = self.batch_of(known)
+        return {
+            entry.name: entry.predict(
+                self.sources(entry, known, batch=batch), known.get(entry.name)
+            )
+            for entry in self.bound()
+            if entry.depth
+        }
 
-    def unroll(self, errors: Entries | None, input: Array) -> Entries:
-        """Activities `z_l = f_l(z_parents(l)) + e_l` from errors, in topological order.
+    def feedback_predictions(self, activities: Entries) -> Entries:
+        """`g_f(z_parents(f))` of every feedback."""
+        return {f.name: f.predict(self.feedback_sources(f, activities)) for f in self.feedbacks}
 
-        The output entry holds its prediction. `errors=None` is the feedforward pass.
+    def discrepancies(self, activities: Entries) -> Entries:
+        """`z_of - g_f(z_parents(f))` of every feedback."""
+        predicted = self.feedback_predictions(activities)
+        return {f.name: self.target(f, activities) - predicted[f.name] for f in self.feedbacks}
+
+    def target(self, feedback: Feedback, activities: Entries) -> Array:
+        """What a feedback predicts."""
+        of = self.entry(feedback.of)
+        read = self.sources(of, activities) if not of.is_root else []
+        return feedback.target(of, read, activities[of.name])
+
+    def feedback_sources(self, feedback: Feedback, activities: Entries) -> list[Array]:
+        """What a feedback predicts from."""
+        ends = self.sources(feedback, activities)
+        return feedback.sources(ends, activities[feedback.of])
+
+    def unroll(
+        self, errors: Entries | None, given: Given | None = None, batch: int | None = None
+    ) -> Entries:
+        """Activities `z_v = where(clamped, value, f_v(z_parents(v)) + e_v)`, in order.
+
+        `given` are the clamped values by name, or those of the first root; `batch` is needed where
+        there are neither these nor errors. Entries without an error hold their prediction.
+        `errors=None` is the feedforward pass. Pure inputs are not among the activities.
         """
+        clamps = {} if given is None else self.clamped(given)
+        activities, _ = self.passed(errors, clamps, batch)
+        return {entry.name: activities[entry.name] for entry in self.entries if entry.depth}
+
+    def passed(
+        self, errors: Entries | None, clamps: Mapping[str, Clamp], batch: int | None = None
+    ) -> tuple[Entries, Entries]:
+        """Activities of all entries, and the predictions of those that are clamped and no roots."""
         activities: Entries = {}
+        explained: Entries = {}
+        values = {name: clamp.value for name, clamp in clamps.items()}
+        batch = self.batch_of({**values, **(errors or {})}) if batch is None else batch
         # A child reads the end of a stack's scan, not a slice of all its activities, whose
         # derivative would be zeros of the size of the stack.
-        ends = {INPUT: input}
-        for entry in self.nodes:
-            sources = [ends[parent] for parent in self.parents[entry.name]]
-            error = None if errors is None else errors.get(entry.name)
-            ends[entry.name], activities[entry.name] = _activity(entry, sources, error)
-        return activities
+        ends: Entries = {}
+        for entry in self.bound():
+            name = entry.name
+            parents = self.parents[name]
+            sources = [ends[p] for p in parents] if parents else [self._nothing(batch)]
+            error = None if errors is None else errors.get(name)
+            found = entry.unroll(sources, error, clamps.get(name))
+            ends[name], activities[name], predicted = found
+            if predicted is not None and not entry.is_root:
+                explained[name] = predicted
+        return activities, explained
 
-    def with_batch_statistics(self, input: Array) -> Network:
+    def sources(
+        self,
+        part: Predictor,
+        activities: Entries,
+        given: Given | None = None,
+        *,
+        batch: int | None = None,
+    ) -> list[Array]:
+        """What the parents of an entry or a feedback show it; a root sees nothing."""
+        known = self._joined(activities, given)
+        if not self.parents[part.name]:
+            return [self._nothing(self.batch_of(known) if batch is None else batch)]
+        return [self.entry(p).end(jnp.asarray(known[p])) for p in self.parents[part.name]]
+
+    def batch_of(self, activities: Mapping[str, Any]) -> int:
+        """The number of examples that activities belong to."""
+        axes = dict(self.space.batch_axes)
+        for name, activity in activities.items():
+            return int(jnp.shape(activity)[axes[name]])
+        raise ValueError("there is nothing that tells the size of the batch; give batch.")
+
+    def _joined(self, activities: Entries, given: Given | None) -> Entries:
+        if given is None:
+            return activities
+        values = {name: clamp.value for name, clamp in self.clamped(given).items()}
+        return {**activities, **values}
+
+    def _nothing(self, batch: int) -> Array:
+        return jnp.zeros((batch, 0), self.dtype)
+
+    def with_batch_statistics(self, given: Given) -> Network:
         """The network that normalizes by the statistics of this batch's feedforward pass.
 
-        `input` is `(batch, *input_shape)`, of at least two examples. Node by node, in order: the
-        statistics of a node come from parents that are normalized already. The result is an
-        ordinary network with constants in place of the batch, so that its examples do not
-        interact; taken before inference, the statistics are frozen while activities relax.
-        Differentiable in the weights: taken inside of a loss, the gradient is that of live batch
-        normalization. A network without `Statistics` is returned as it is, at no cost.
+        `given` is the input, `(batch, *network.input_shape)`, or clamped values by name, of at
+        least two examples. Node by node, in order: the statistics of a node come from parents that
+        are normalized already. The result is an ordinary network with constants in place of the
+        batch, so that its examples do not interact; taken before inference, the statistics are
+        frozen while activities relax. Differentiable in the weights: taken inside of a loss, the
+        gradient is that of live batch normalization. A network without `Statistics` is returned as
+        it is, at no cost.
 
         Raises `ValueError` for a batch of one example.
 
@@ -184,24 +329,27 @@ class Network(eqx.Module):
         Source: Ioffe and Szegedy (2015); freezing during inference: Qi et al. (2025), arXiv
         2506.23800.
         """
-        holding = [entry for entry in self.nodes if holds_statistics(entry)]
+        holding = [entry for entry in self.entries if holds_statistics(entry)]
         if not holding:
             return self
-        if input.shape[0] < 2:
+        clamps = self.clamped(given)
+        batch = self.batch_of({name: clamp.value for name, clamp in clamps.items()})
+        if batch < 2:
             raise ValueError(
                 f"node {holding[0].name!r} normalizes by statistics of the batch, but the batch "
                 'has one example; use a larger batch, normalization="group" or no normalization.'
             )
-        nodes: list[Node | Stack] = []
+        entries: list[Entry] = []
         activities: Entries = {}
-        for entry in self.nodes:
-            sources = self.sources(entry, activities, input)
-            if isinstance(entry, Node):
-                taken = with_batch_statistics(entry.function, *sources)
-                entry = Node(entry.name, taken, entry.parents, entry.energy)
-            nodes.append(entry)
-            activities[entry.name] = _activity(entry, sources, None)[1]
-        return self._with_nodes(tuple(nodes))
+        shared = {name for name, _ in self.share}
+        for own, entry in zip(self.entries, self.bound(), strict=True):
+            sources = self.sources(entry, activities, batch=batch)
+            if holds_statistics(own):
+                function = with_batch_statistics(entry.learned_function(), *sources)
+                entry = entry.with_function(function)
+            entries.append(own if own.name in shared else entry)
+            activities[entry.name] = entry.unroll(sources, None, clamps.get(entry.name))[1]
+        return self.with_entries(tuple(entries))
 
     def moved_statistics(self, batch: Network, momentum: float = 0.1) -> Network:
         """The network with its statistics moved towards those of `batch`: running averages.
@@ -229,7 +377,7 @@ class Network(eqx.Module):
             return self
 
         def move(stored: Any, taken: Any) -> Any:
-            if not _is_statistics(stored):
+            if not is_statistics(stored):
                 return stored
             return jax.tree.map(
                 lambda old, new: (1 - momentum) * old + momentum * jax.lax.stop_gradient(new),
@@ -237,82 +385,106 @@ class Network(eqx.Module):
                 taken,
             )
 
-        return self._with_nodes(jax.tree.map(move, self.nodes, batch.nodes, is_leaf=_is_statistics))
+        return self.with_entries(
+            jax.tree.map(move, self.entries, batch.entries, is_leaf=is_statistics)
+        )
 
-    def _with_nodes(self, nodes: tuple[Node | Stack, ...]) -> Network:
-        replaced: Network = eqx.tree_at(lambda network: network.nodes, self, nodes)
+    def with_predictors(self, changed: Mapping[str, Any]) -> Network:
+        """The network with other entries and feedbacks of the same names and shapes."""
+        entries = tuple(changed.get(entry.name, entry) for entry in self.entries)
+        feedbacks = tuple(changed.get(feedback.name, feedback) for feedback in self.feedbacks)
+        replaced: Network = eqx.tree_at(
+            lambda network: (network.entries, network.feedbacks), self, (entries, feedbacks)
+        )
         return replaced
 
-    def sources(self, entry: Node | Stack, activities: Entries, input: Array) -> list[Array]:
-        """The activities of an entry's parents; of a stack, that of its last block."""
-        stacks = {e.name for e in self.nodes if isinstance(e, Stack)}
-        return [
-            input
-            if parent == INPUT
-            else (activities[parent][-1] if parent in stacks else activities[parent])
-            for parent in self.parents[entry.name]
-        ]
+    def with_entries(self, entries: tuple[Entry, ...]) -> Network:
+        """The network with other entries of the same names and shapes."""
+        replaced: Network = eqx.tree_at(lambda network: network.entries, self, entries)
+        return replaced
 
     def _infer_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}
-        outputs = {INPUT: jax.ShapeDtypeStruct(self.input_shape, self.input_dtype)}
-        for entry in self.nodes:
-            sources = [outputs[parent] for parent in self.parents[entry.name]]
-            given = ", ".join(f"{p}: {outputs[p].shape}" for p in self.parents[entry.name])
-            function = entry.function if isinstance(entry, Node) else _first_block(entry.block)
+        outputs: dict[str, Any] = {}
+        for part in (*self.bound(), *self.feedbacks):
+            name = part.name
+            parents = self.parents[name]
+            given = ", ".join(f"{p}: {outputs[p].shape}" for p in parents)
+            sources = [outputs[p] for p in parents] or [jax.ShapeDtypeStruct((0,), self.dtype)]
             try:
-                predicted = eqx.filter_eval_shape(function, *sources)
+                shapes[name], outputs[name] = part.infer_shape(sources)
             except (TypeError, ValueError) as error:
+                if str(error).startswith(("node ", "stack ", "root ")):
+                    raise
                 reason = str(error).strip().splitlines()[0]
                 raise ValueError(
-                    f"node {entry.name!r} cannot be applied to its parents' shapes ({given}): "
+                    f"node {name!r} cannot be applied to its parents' shapes ({given}): "
                     f"{reason} Check the sizes of this node and of its parents."
                 ) from error
-            if not isinstance(predicted, jax.ShapeDtypeStruct):
-                raise ValueError(f"node {entry.name!r} must return one array, not {predicted}.")
-            if isinstance(entry, Stack):
-                if predicted.shape != sources[0].shape:
-                    raise ValueError(
-                        f"stack {entry.name!r}: a block must keep the shape of its input, but maps "
-                        f"{sources[0].shape} to {predicted.shape}; use single nodes where the "
-                        "shape changes."
-                    )
-                shapes[entry.name] = (entry.depth, *predicted.shape)
-            else:
-                shapes[entry.name] = predicted.shape
-            outputs[entry.name] = predicted
+            part.check_precision(shapes[name])
+        for feedback in self.feedbacks:
+            found, wanted = outputs[feedback.name].shape, outputs[feedback.of].shape
+            if found != wanted:
+                raise ValueError(
+                    f"feedback {feedback.name!r} predicts {found}, but {feedback.of!r} has the "
+                    f"shape {wanted}; a feedback returns one activity of what it predicts."
+                )
         return shapes
 
 
-def _resolve_parents(nodes: tuple[Node | Stack, ...]) -> dict[str, tuple[str, ...]]:
-    for entry in nodes:
-        if not isinstance(entry, Node | Stack):
-            raise TypeError(f"entries must be Node or Stack, not {type(entry).__name__}.")
-    if len(nodes) < 2:
+def _resolve_parents(entries: tuple[Entry, ...]) -> dict[str, tuple[str, ...]]:
+    for entry in entries:
+        if not isinstance(entry, Entry):
+            raise TypeError(f"entries must be Root, Node or Stack, not {type(entry).__name__}.")
+    if sum(entry.depth > 0 for entry in entries) < 2:
         raise ValueError("a network needs at least two nodes: a hidden one and the output.")
-    if not isinstance(nodes[-1], Node):
+    if entries[-1].batch_axis:
         raise ValueError("the last entry is the output and must be a Node, not a Stack.")
-    known = [INPUT]
+    if not entries[0].is_root:
+        raise ValueError(
+            f"entry {entries[0].name!r} comes first, but has nothing to predict from; give "
+            "input_shape for an input, or a Root as the first entry."
+        )
+    known: list[str] = []
     parents: dict[str, tuple[str, ...]] = {}
-    for entry in nodes:
+    for before, entry in zip((None, *entries), entries, strict=False):
         if entry.name in known:
             raise ValueError(f"node name {entry.name!r} is used twice or reserved; rename one.")
-        resolved = entry.parents or (known[-1],)
+        resolved = entry.parents
+        if not resolved and not entry.is_root and before is not None:
+            resolved = (before.name,)
         for parent in resolved:
             if parent not in known:
-                near = difflib.get_close_matches(parent, known, n=1)
-                hint = f" Did you mean {near[0]!r}?" if near else ""
                 raise ValueError(
                     f"node {entry.name!r} names the parent {parent!r}, which does not come before "
-                    f"it; parents must precede their children.{hint}"
+                    f"it; parents must precede their children.{_near(parent, known)}"
                 )
-        if isinstance(entry, Stack) and len(resolved) != 1:
+        if entry.batch_axis and len(resolved) != 1:
             raise ValueError(f"stack {entry.name!r} needs exactly one parent, not {resolved}.")
-        if entry is not nodes[-1] and not isinstance(entry.energy, Gaussian):
-            raise ValueError(
-                f"hidden node {entry.name!r} has the energy {entry.energy}; hidden nodes need a "
-                "Gaussian energy, only the output may have another."
-            )
         parents[entry.name] = tuple(resolved)
         known.append(entry.name)
     return parents
+
+
+def _resolve_feedbacks(
+    feedbacks: tuple[Feedback, ...], entries: dict[str, Entry]
+) -> tuple[Feedback, ...]:
+    resolved: list[Feedback] = []
+    for feedback in feedbacks:
+        if not isinstance(feedback, Feedback):
+            raise TypeError(f"feedbacks must be fx.Feedback, not {type(feedback).__name__}.")
+        if feedback.name in entries or feedback.name in {f.name for f in resolved}:
+            raise ValueError(f"the name {feedback.name!r} of a feedback is used twice; rename one.")
+        for name in (feedback.of, *feedback.parents):
+            if name not in entries:
+                raise ValueError(
+                    f"feedback {feedback.name!r} names {name!r}, which is no entry of the "
+                    f"network.{_near(name, list(entries))}"
+                )
+        resolved.append(feedback.bound(entries))
+    return tuple(resolved)
+
+
+def _near(name: str, known: list[str]) -> str:
+    near = difflib.get_close_matches(name, known, n=1)
+    return f" Did you mean {near[0]!r}?" if near else ""

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fathomx.graph.entries import Node, Stack
+from fathomx.graph.entries import Root
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import Statistics, with_batch_statistics
 
@@ -100,10 +100,9 @@ class _Rematerialized(_Computed):
 
 
 def _computed(network: Network, wrap: Callable[[Any], _Computed]) -> Network:
-    nodes = tuple(
-        Stack(entry.name, wrap(entry.block), entry.parents, entry.energy)
-        if isinstance(entry, Stack)
-        else Node(entry.name, wrap(entry.function), entry.parents, entry.energy)
-        for entry in network.nodes
-    )
-    return network._with_nodes(nodes)
+    def computed(part: Any) -> Any:
+        shares = part.name in {name for name, _ in network.share}
+        keeps = isinstance(part, Root) or shares
+        return part if keeps else part.with_function(wrap(part.learned_function()))
+
+    return network.with_predictors({part.name: computed(part) for part in network.predictors()})

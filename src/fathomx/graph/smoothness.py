@@ -15,8 +15,9 @@ from jax.extend import core as jax_core
 from jax.interpreters import partial_eval
 from jaxtyping import Array
 
-from fathomx.graph.entries import Node, _first_block
-from fathomx.graph.network import INPUT, Network
+from fathomx.graph.entries import Root
+from fathomx.graph.network import Network
+from fathomx.graph.predictor import first_block
 
 _COMPARISONS = {
     *("gt", "ge", "lt", "le", "sign", "argmax", "argmin", "round", "floor"),
@@ -71,26 +72,25 @@ def smoothed(network: Network, temperature: Array) -> Network:
 
 
 def _derivatives(network: Network) -> list[tuple[Any, int, list[int]]]:
-    """For every entry the traced map (sources, tangents) -> tangent of the prediction.
+    """For every entry and feedback the traced map (sources, tangents) -> tangent of the prediction.
 
     With it the number of sources and the positions of those that are not integers.
     """
-    shapes = network.shapes
+    ends = {
+        entry.name: jax.ShapeDtypeStruct(
+            network.shapes[entry.name][entry.batch_axis :],
+            network.root_dtype(entry) if isinstance(entry, Root) else network.dtype,
+        )
+        for entry in network.entries
+    }
     found = []
-    for entry in network.nodes:
-        sources = []
-        for parent in network.parents[entry.name]:
-            if parent == INPUT:
-                source = jax.ShapeDtypeStruct(network.input_shape, network.input_dtype)
-            else:
-                whole = next(node for node in network.nodes if node.name == parent)
-                shape = shapes[parent] if isinstance(whole, Node) else shapes[parent][1:]
-                source = jax.ShapeDtypeStruct(shape, network.dtype)
-            sources.append(source)
+    for part in (*network.bound(), *network.feedbacks):
+        sources = [ends[parent] for parent in network.parents[part.name]]
         moving = [i for i, s in enumerate(sources) if jnp.issubdtype(s.dtype, jnp.inexact)]
         if moving:
-            function = entry.function if isinstance(entry, Node) else _first_block(entry.block)
-            found.append((_derivative(function, sources, moving), len(sources), moving))
+            function = part.learned_function()
+            one = first_block(function) if part.batch_axis else function
+            found.append((_derivative(one, sources, moving), len(sources), moving))
     return found
 
 

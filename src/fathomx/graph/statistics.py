@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -9,6 +10,7 @@ import jax
 from jaxtyping import Array, Float
 
 Tree = TypeVar("Tree")
+Part = TypeVar("Part", bound=eqx.Module)
 
 
 class Statistics(eqx.Module):
@@ -23,20 +25,43 @@ class Statistics(eqx.Module):
     variance: Float[Array, " channels"]
 
 
+class Freezable(eqx.Module):
+    """A part of a network that `fx.freeze` can keep from learning, statistics included.
+
+    **Fields**: `frozen`, false unless set.
+    """
+
+    frozen: bool = eqx.field(static=True, default=False, init=False)
+
+    def freeze(self: Part) -> Part:
+        """The same part, which does not learn."""
+        return with_fields(self, frozen=True)
+
+
+def with_fields(module: Part, **changed: Any) -> Part:
+    """A module with some of its fields changed, static ones too, past its constructor."""
+    copy: Part = object.__new__(type(module))
+    for field in dataclasses.fields(module):
+        value = changed.get(field.name, getattr(module, field.name))
+        object.__setattr__(copy, field.name, value)
+    return copy
+
+
 def split(tree: Tree) -> tuple[Tree, Tree]:
     """The weights of a network (or any part of it) and the rest; `equinox.combine` joins them.
 
-    Weights are the floating-point arrays outside of `Statistics`. Both results have the shape of
-    the tree, with `None` where the other one has something.
+    Weights are the floating-point arrays outside of `Statistics` and of entries that `fx.freeze`
+    has frozen. Both results have the shape of the tree, with `None` where the other one has
+    something.
 
     ```python
     weights, rest = split(network)
     ```
     """
     learns = jax.tree.map(
-        lambda part: not _is_statistics(part) and eqx.is_inexact_array(part),
+        lambda part: not _is_constant(part) and eqx.is_inexact_array(part),
         tree,
-        is_leaf=_is_statistics,
+        is_leaf=_is_constant,
     )
     learned, rest = eqx.partition(tree, learns)
     return learned, rest
@@ -53,8 +78,9 @@ def weights(tree: Tree) -> Tree:
 
 
 def holds_statistics(tree: Any) -> bool:
-    """Whether there are `Statistics` in a network or in a part of it."""
-    return any(map(_is_statistics, jax.tree.leaves(tree, is_leaf=_is_statistics)))
+    """Whether there are `Statistics` that move in a network or in a part of it."""
+    parts = jax.tree.leaves(tree, is_leaf=_is_constant)
+    return any(map(is_statistics, parts))
 
 
 def with_batch_statistics(function: Tree, *sources: Array) -> Tree:
@@ -74,5 +100,10 @@ def with_batch_statistics(function: Tree, *sources: Array) -> Tree:
     return taken
 
 
-def _is_statistics(part: object) -> bool:
+def is_statistics(part: object) -> bool:
+    """Whether a part of a tree is `Statistics`."""
     return isinstance(part, Statistics)
+
+
+def _is_constant(part: object) -> bool:
+    return is_statistics(part) or (isinstance(part, Freezable) and part.frozen)

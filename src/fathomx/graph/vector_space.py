@@ -35,22 +35,26 @@ class VectorSpace(eqx.Module):
         shape[axis] = per_example.shape[0]
         return per_example.reshape(shape)
 
-    def dot(self, a: Entries, b: Entries) -> Float[Array, " batch"]:
-        """`sum_i a_i b_i` over everything but the batch."""
+    def dot(self, a: Entries, b: Entries) -> Float[Array, "*batch"]:
+        """`sum_i a_i b_i` over everything but the batch; 0 of no entries."""
         axes = dict(self.batch_axes)
         parts = []
         for name in a:
             rest = tuple(axis for axis in range(a[name].ndim) if axis != axes[name])
             parts.append(jnp.sum(a[name] * b[name], axis=rest))
+        if not parts:
+            return jnp.zeros(())
         return sum(parts[1:], start=parts[0])
 
-    def norm(self, a: Entries) -> Float[Array, " batch"]:
+    def norm(self, a: Entries) -> Float[Array, "*batch"]:
         """Euclidean norm of every example; squares neither overflow nor vanish."""
         axes = dict(self.batch_axes)
         sizes = []
         for name in a:
             rest = tuple(axis for axis in range(a[name].ndim) if axis != axes[name])
             sizes.append(jnp.max(jnp.abs(a[name]), axis=rest))
+        if not sizes:
+            return jnp.zeros(())
         largest = jnp.max(jnp.stack(sizes), axis=0)
         unit = jnp.where((largest > 0) & jnp.isfinite(largest), largest, 1)
         scaled = self.scale(1 / unit, a)

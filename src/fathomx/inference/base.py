@@ -4,20 +4,20 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable
-from typing import Any
+from collections.abc import Callable, Mapping
+from typing import Any, Generic, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Bool, Float, Int
+from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
-from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
 from fathomx.inference.relaxation import Progress, Relaxation, relaxation
 from fathomx.problem.energies import evaluated_energies
 from fathomx.problem.evaluation import Evaluation, Linearization
 from fathomx.problem.problem import Problem
+from fathomx.problem.starts import check_start
 
 
 class SolverState(eqx.Module):
@@ -34,13 +34,25 @@ class SolverState(eqx.Module):
     evaluations: Int[Array, " batch"]
 
 
-class Solver(eqx.Module):
-    """An inference algorithm: it moves the hidden activities of a `Problem` to lower energy.
+State = TypeVar("State", bound=SolverState)
+
+
+class Solver(eqx.Module, Generic[State]):
+    """An inference algorithm: it moves the free activities of a `Problem` to lower energy.
 
     A solver says how to start (`init`), how to take one step (`step`), when an example is done
     (`finished`) and where it stands (`evaluation`). Every scalar inside its state is one per
     example, so examples never interact. `docs/add-a-solver.md` walks through an example.
     """
+
+    @property
+    def needs_key(self) -> bool:
+        """Whether it draws random numbers, so that `infer` needs a key."""
+        return False
+
+    def with_key(self, key: PRNGKeyArray) -> Solver[State]:
+        """The solver with a key to draw from; itself where none is needed."""
+        return self
 
     @property
     @abc.abstractmethod
@@ -53,30 +65,34 @@ class Solver(eqx.Module):
         return 0
 
     @abc.abstractmethod
-    def init(self, problem: Problem, start: Linearization, here: Evaluation) -> Any:
-        """The first state; `start` and `here` are both taken at the feedforward pass, `e = 0`."""
+    def init(self, problem: Problem, start: Linearization, here: Evaluation) -> State:
+        """The first state; `start` and `here` are both taken where inference starts.
+
+        That is the feedforward pass, `e = 0`, where `start.origin` is `None`; otherwise
+        `start.origin` is the evaluation there, which the certificate compares with.
+        """
 
     @abc.abstractmethod
-    def step(self, problem: Problem, state: Any) -> Any:
+    def step(self, problem: Problem, state: State) -> State:
         """The state one step later. Examples that are finished must stay as they are."""
 
-    def finished(self, problem: Problem, state: Any) -> Bool[Array, " batch"]:
+    def finished(self, problem: Problem, state: State) -> Bool[Array, " batch"]:
         """Which examples are done. By default none, until `max_steps` are taken."""
         return jnp.zeros(problem.batch, bool)
 
     @abc.abstractmethod
-    def evaluation(self, problem: Problem, state: Any) -> Evaluation:
+    def evaluation(self, problem: Problem, state: State) -> Evaluation:
         """The point where the state stands, with energy and gradient in error coordinates."""
 
-    def activities(self, problem: Problem, state: Any) -> Entries:
-        """The hidden activities where the state stands."""
+    def activities(self, problem: Problem, state: State) -> Entries:
+        """The activities of the free entries where the state stands."""
         return self.evaluation(problem, state).activities
 
-    def arrivals(self, network: Network) -> tuple[int, ...]:
-        """The step in which the output's error reaches each node; 0 unless a solver is local."""
-        return (0,) * network.depth
+    def arrivals(self, problem: Problem) -> tuple[int, ...]:
+        """The step in which an error reaches each node; 0 unless a solver is local."""
+        return (0,) * len(problem.network.labels)
 
-    def with_weights_changed(self, problem: Problem, state: Any) -> Any:
+    def with_weights_changed(self, problem: Problem, state: State) -> State:
         """The state at the same activities, for a problem whose weights are no longer the same.
 
         Incremental learning needs it. Raises `TypeError` where a solver does not offer it.
@@ -87,28 +103,49 @@ class Solver(eqx.Module):
         )
 
 
-def infer(problem: Problem, solver: Solver, *, start: Linearization | None = None) -> Relaxation:
-    """Relaxes the hidden activities of a problem and certifies how settled they are.
+def infer(
+    problem: Problem,
+    solver: Solver,
+    *,
+    start: Linearization | None = None,
+    at: Mapping[str, Any] | None = None,
+    key: PRNGKeyArray | None = None,
+) -> Relaxation:
+    """Relaxes the free activities of a problem and certifies how settled they are.
 
-    Starts from the feedforward pass, `e = 0`, and runs the solver until all examples are finished
-    or its steps are used up. Numerical failure is a result, not an exception: look at
-    `relaxation.unsettled`.
+    Starts from the feedforward pass, `e = 0`, or from the activities `at`, and runs the solver
+    until all examples are finished or its steps are used up. Numerical failure is a result, not an
+    exception: look at `relaxation.unsettled`.
 
     The result is constant under differentiation: learning is local, no derivative passes through
     inference. By the envelope theorem the derivative of the energy at fixed activities is that of
     the equilibrated energy.
 
-    Compiled once per shape and solver. `start`, a `Linearization` at `e = 0` of the same network
-    and input, saves computing it again inside a larger compiled function.
+    Compiled once per shape and solver.
+
+    **Arguments**
+
+    * `problem`, `solver`.
+    * `start`: a `Linearization` at `e = 0` of the same network and clamps, which saves computing it
+      again inside a larger compiled function.
+    * `at`: activities to start from, by name, as in `relaxation.activities`; entries that are not
+      named start at their prediction. For amortized and warm starts. The certificate goes on to
+      compare with `e = 0`.
+    * `key`: for solvers that draw random numbers.
+
+    Raises `ValueError` for `at` of an entry that is clamped, unknown or of another shape, and for a
+    solver that needs a key without one.
 
     ```python
     relaxed = fx.infer(problem, fx.Newton(tolerance=1e-6))
     print(relaxed.describe())
+    relaxed = fx.infer(problem, fx.Newton(), at={"cause": before.activities["cause"]})
     ```
     """
+    solver, begin = _keyed(solver, key), _checked_start(problem, at)
     if start is not None:
-        return _drive(problem, solver, start, None)[0]
-    return _compiled(problem, solver, None)[0]
+        return _drive(problem, solver, start, begin, None)[0]
+    return _compiled(problem, solver, begin, None)[0]
 
 
 def trace(
@@ -116,34 +153,58 @@ def trace(
     solver: Solver,
     observe: Callable[[Problem, Evaluation], Any] = evaluated_energies,
     steps: int | None = None,
+    *,
+    at: Mapping[str, Any] | None = None,
+    key: PRNGKeyArray | None = None,
 ) -> tuple[Relaxation, Any]:
     """`infer`, with an observation before the first and after every step.
 
     `observe(problem, evaluation)` is any function of the problem and of the point where inference
     stands (its errors, activities, prediction, energy and gradient); by default the energies of the
     nodes, `(nodes, batch)`. `steps` is how many steps to take, by default all of
-    `solver.max_steps`; examples that are finished earlier repeat their last value.
+    `solver.max_steps`; examples that are finished earlier repeat their last value. `at` and `key`
+    are those of `infer`.
 
     Returns the relaxation and the observations stacked along a leading axis of `steps + 1`.
     """
     if steps is not None:
         steps = checked_count("steps", steps, least=1)
     steps = solver.max_steps if steps is None else min(steps, solver.max_steps)
-    relaxed, observations = _compiled(problem, solver, (observe, steps))
+    begin = _checked_start(problem, at)
+    relaxed, observations = _compiled(problem, _keyed(solver, key), begin, (observe, steps))
     return relaxed, observations
+
+
+def _keyed(solver: Solver, key: PRNGKeyArray | None) -> Solver:
+    if key is not None:
+        return solver.with_key(key)
+    if solver.needs_key:
+        raise ValueError(
+            f"{type(solver).__name__} draws random numbers; give a key, as in "
+            "fx.infer(problem, solver, key=jax.random.key(0))."
+        )
+    return solver
+
+
+def _checked_start(problem: Problem, at: Mapping[str, Any] | None) -> Entries | None:
+    return None if at is None else check_start(problem, at)
 
 
 def _drive(
     problem: Problem,
     solver: Solver,
     start: Linearization | None,
+    at: Entries | None,
     record: tuple[Callable[[Problem, Evaluation], Any], int] | None,
 ) -> tuple[Relaxation, Any]:
     arrays, rest = eqx.partition(problem, eqx.is_array)
     problem = eqx.combine(jax.lax.stop_gradient(arrays), rest)
     if start is None:
-        start = Linearization(problem, problem.network.zeros(problem.batch))
-    here = start.evaluation(problem)
+        start = Linearization.at_start(problem)
+    origin = here = start.evaluation(problem)
+    if at is not None:
+        start = Linearization(problem, problem.errors_from_start(at), origin)
+        here = start.evaluation(problem)
     state = solver.init(problem, start, here)
     remaining = solver.max_steps - solver.steps_in_init
     observations = None
@@ -182,16 +243,18 @@ def _drive(
         steps=state.steps,
         evaluations=state.evaluations,
     )
-    return relaxation(problem, there, here, progress), observations
+    return relaxation(problem, there, origin, progress), observations
 
 
 @eqx.filter_jit
-def _compiled(problem: Problem, solver: Solver, record: Any) -> tuple[Relaxation, Any]:
-    return _drive(problem, solver, None, record)
+def _compiled(
+    problem: Problem, solver: Solver, at: Entries | None, record: Any
+) -> tuple[Relaxation, Any]:
+    return _drive(problem, solver, None, at, record)
 
 
 def beginning(here: Evaluation, evaluations: int = 1) -> dict[str, Any]:
-    """The common fields of a state at the feedforward pass, after so many gradients."""
+    """The common fields of a state at its start, after so many gradients."""
     count = jnp.zeros(here.energy.shape, int)
     return {
         "previous_energy": here.energy,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import equinox as eqx
@@ -14,7 +15,8 @@ from fathomx.graph.arrival import NEVER
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
 from fathomx.inference.base import Solver, SolverState, checked_count
-from fathomx.inference.schedule import Precision, Uniform
+from fathomx.inference.schedule import Schedule, Uniform
+from fathomx.problem.evaluation import Linearization
 from fathomx.problem.problem import Problem
 
 
@@ -24,60 +26,80 @@ class DescentState(SolverState):
     coordinates: Entries
     optimizer: Any
     count: Int[Array, ""]
+    # Whether inference started away from the feedforward pass, so that all nodes have errors.
+    everywhere: bool = eqx.field(static=True)
 
 
 class Descent(Solver):
     """A solver that takes a number of steps of an optimizer.
 
-    **Fields**: `optimizer`, any `optax` optimizer, `steps`, at least 0, and `precision`, a schedule
-    of weights over nodes and steps. Norms, clipping and adaptive rates are those of one example, so
-    examples never interact.
+    **Fields**: `optimizer`, any `optax` optimizer, `steps`, at least 0, and `schedule`, weights of
+    nodes and steps. Norms, clipping and adaptive rates are those of one example, so examples never
+    interact. `precision` is the former name of `schedule`.
     """
 
     optimizer: optax.GradientTransformation = eqx.field(static=True)
     steps: int = eqx.field(static=True)
-    precision: Precision
+    schedule: Schedule
 
     def __init__(
         self,
         optimizer: optax.GradientTransformation,
         steps: int,
-        precision: Precision | None = None,
+        schedule: Schedule | None = None,
+        precision: Schedule | None = None,
     ) -> None:
+        if precision is not None:
+            warnings.warn(
+                "precision= is now schedule=: what weighs errors over the steps of inference.",
+                DeprecationWarning,
+                stacklevel=3,
+            )
+            schedule = precision
         self.optimizer = optimizer
         self.steps = checked_count("steps", steps)
-        self.precision = Uniform() if precision is None else precision
-        if not isinstance(self.precision, Precision):
+        self.schedule = Uniform() if schedule is None else schedule
+        if not isinstance(self.schedule, Schedule):
             raise TypeError(
-                f"precision must be a schedule such as fx.Uniform() or fx.Spiking(), not "
-                f"{precision!r}; the precision of a node is a field of its energy."
+                f"schedule must be a schedule such as fx.Uniform() or fx.Spiking(), not "
+                f"{schedule!r}; the precision of a node is a field of its energy."
             )
 
     @property
     def max_steps(self) -> int:
         return self.steps
 
-    def check(self, network: Network) -> None:
-        """Raises `ValueError` if the steps are too few for the precision schedule."""
-        reached = [when for when in self.arrivals(network) if when != NEVER]
-        self.precision.check(reached, self.steps)
+    def check(self, problem: Problem) -> None:
+        """Raises `ValueError` if the steps are too few for the schedule."""
+        self.check_arrivals(self.arrivals(problem))
 
-    def begin(self, problem: Problem, coordinates: Entries) -> dict[str, Any]:
+    def check_arrivals(self, arrivals: tuple[int, ...]) -> None:
+        """`check`, for nodes that errors reach in these steps."""
+        self.schedule.check([when for when in arrivals if when != NEVER], self.steps)
+
+    def usual_arrivals(self, network: Network) -> tuple[int, ...]:
+        """The steps in which errors reach nodes with inputs and output clamped."""
+        return (0,) * len(network.labels)
+
+    def begin(self, problem: Problem, coordinates: Entries, start: Linearization) -> dict[str, Any]:
         """The fields of a state before the first step; checks that the schedule fits."""
-        self.check(problem.network)
+        self.check(problem)
         axes = problem.network.space.axes(coordinates)
         return {
             "coordinates": coordinates,
             # For every example, stacked along a leading batch axis.
             "optimizer": jax.vmap(self.optimizer.init, in_axes=(axes,))(coordinates),
             "count": jnp.zeros((), jnp.int32),
+            "everywhere": start.origin is not None,
         }
 
-    def weights(self, problem: Problem, step: Int[Array, ""]) -> Float[Array, " nodes"]:
-        """The schedule's weight of every node in a step."""
+    def weights(self, problem: Problem, state: DescentState) -> Float[Array, " nodes"]:
+        """The schedule's weight of every node in the next step."""
         network = problem.network
-        weights = self.precision.weights(jnp.asarray(self.arrivals(network)), step)
-        return jnp.broadcast_to(weights, (network.depth,)).astype(network.dtype)
+        arrivals = jnp.asarray(self.arrivals(problem))
+        arrivals = jnp.zeros_like(arrivals) if state.everywhere else arrivals
+        weights = self.schedule.weights(arrivals, state.count)
+        return jnp.broadcast_to(weights, (len(network.labels),)).astype(network.dtype)
 
     def descend(
         self, problem: Problem, state: DescentState, gradient: Entries

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import dataclasses
 
+import jax
 import optax
 
 from fathomx.graph.arrival import entry_weights
 from fathomx.graph.vector_space import Entries
 from fathomx.inference.base import beginning
 from fathomx.inference.descent import Descent, DescentState
-from fathomx.inference.schedule import Precision, Uniform
+from fathomx.inference.schedule import Schedule, Uniform
 from fathomx.problem.evaluation import Evaluation, Linearization, evaluate, evaluate_at
 from fathomx.problem.problem import Problem
 
@@ -34,8 +35,8 @@ class ErrorDescent(Descent):
     * `optimizer`: any `optax` optimizer, applied to every example by itself; `optax.sgd(0.2)`
       unless given.
     * `steps`: inference steps, at least 0; 5 unless given.
-    * `precision`: a schedule `w_l(t)` that multiplies `pi_l` in step `t`; `fx.Uniform()` unless
-      given. The signal reaches every node in step 0.
+    * `schedule`: weights `w_l(t)` that multiply `pi_l` in step `t`; `fx.Uniform()` unless given.
+      The signal reaches every node in step 0.
 
     Source: Goemaere et al. (2025), arXiv 2505.20137.
     """
@@ -44,12 +45,15 @@ class ErrorDescent(Descent):
         self,
         optimizer: optax.GradientTransformation | None = None,
         steps: int = 5,
-        precision: Precision | None = None,
+        schedule: Schedule | None = None,
+        precision: Schedule | None = None,
     ) -> None:
-        super().__init__(optax.sgd(0.2) if optimizer is None else optimizer, steps, precision)
+        optimizer = optax.sgd(0.2) if optimizer is None else optimizer
+        super().__init__(optimizer, steps, schedule, precision)
 
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> ErrorDescentState:
-        return ErrorDescentState(**beginning(here), **self.begin(problem, here.errors), here=here)
+        begun = self.begin(problem, here.errors, start)
+        return ErrorDescentState(**beginning(here), **begun, here=here)
 
     def step(self, problem: Problem, state: ErrorDescentState) -> ErrorDescentState:
         errors, optimizer = self.descend(problem, state, self._weighed(problem, state))
@@ -61,21 +65,21 @@ class ErrorDescent(Descent):
             coordinates=errors,
             optimizer=optimizer,
             count=state.count + 1,
+            everywhere=state.everywhere,
             here=here,
         )
 
     def _weighed(self, problem: Problem, state: ErrorDescentState) -> Entries:
-        """The gradient `w_l Pi e + w_L J^T g` of the scheduled energy."""
+        """The gradient `w Pi e + J^T w g` of the scheduled energy."""
         here = state.here
-        if isinstance(self.precision, Uniform):
+        if isinstance(self.schedule, Uniform):
             return here.gradient
-        network = problem.network
-        weights = entry_weights(network, self.weights(problem, state.count))
-        own, output = problem.weigh(here.errors), weights[network.output.name]
-        return {
-            name: weights[name] * own[name] + output * (here.gradient[name] - own[name])
-            for name in own
-        }
+        weights = entry_weights(problem.network, self.weights(problem, state))
+        _, pull, _ = jax.vjp(problem.explain, here.errors, has_aux=True)
+        slope = problem.explained_gradient(here.explained)
+        pulled = pull({name: weights[name] * slope[name] for name in slope})[0]
+        own = problem.weigh(here.errors)
+        return {name: weights[name] * own[name] + pulled[name] for name in own}
 
     def evaluation(self, problem: Problem, state: ErrorDescentState) -> Evaluation:
         return state.here

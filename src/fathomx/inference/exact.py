@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import jax
-
 from fathomx.inference.base import Solver, SolverState, beginning
 from fathomx.problem.evaluation import Evaluation, Linearization, evaluate
 from fathomx.problem.problem import Problem
-from fathomx.problem.rescaling import check_linear, rescaling_matrix
+from fathomx.problem.rescaling import check_linear, equilibrium_errors
 
 
 class ExactState(SolverState):
@@ -17,16 +15,17 @@ class ExactState(SolverState):
 
 
 class Exact(Solver):
-    """The equilibrium in closed form, for networks linear in their activities, Gaussian output.
+    """The equilibrium in closed form, for networks linear in their activities, Gaussian energies.
 
-        e* = Pi^-1 J^T S^-1 (y - mu_L),     S = I / lambda + J Pi^-1 J^T
+        e* = Pi^-1 J^T S^-1 (y - o),     S = G^-1 + J Pi^-1 J^T
 
-    with the feedforward prediction `mu_L` and `J` the derivative of the output in the hidden
-    errors. `S` is built column by column, for one example, since `J` is the same for
-    all (`fathomx.rescaling`). The oracle that other solvers are tested against.
+    with what is explained at the feedforward pass, `o`, its values `y` (zero for discrepancies of
+    feedbacks) and precisions `G`, and `J` the derivative of `o` in the errors. `S` is built column
+    by column, for one example, since `J` is the same for all, or for each example where something
+    is clamped in part. The oracle that other solvers are tested against.
 
-    Raises `ValueError` for a network that is not linear in its activities, or whose output energy
-    is not Gaussian.
+    Raises `ValueError` for a network that is not linear in its activities, or where something with
+    another energy is observed.
 
     Source: Innocenti et al. (2024), arXiv 2408.11979, with precisions and any linear graph.
     """
@@ -40,13 +39,10 @@ class Exact(Solver):
         return 1
 
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> ExactState:
-        check_linear(problem.network, "Exact", "use Newton(tolerance=1e-6) for its equilibrium")
-        rescaling = rescaling_matrix(problem)
-        size = rescaling.shape[0]
-        residual = (problem.target - here.prediction).reshape(problem.batch, size)
-        solved = jax.scipy.linalg.solve(rescaling, residual.T, assume_a="sym").T
-        errors = problem.unweigh(start.pull(solved.reshape(problem.target.shape)))
-        there = evaluate(problem, errors)
+        check_linear(problem, "Exact", "use Newton(tolerance=1e-6) for its equilibrium")
+        # The closed form holds from the feedforward pass, wherever inference starts.
+        start = start if start.origin is None else Linearization.at_start(problem)
+        there = evaluate(problem, equilibrium_errors(problem, start))
         begun = beginning(here, evaluations=1)
         begun["steps"] = begun["steps"] + 1
         return ExactState(**begun, here=there)

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from fathomx.graph.vector_space import Entries, zeros_like
+from fathomx.graph.vector_space import Entries, VectorSpace, zeros_like
 from fathomx.inference.base import (
     Solver,
     SolverState,
@@ -32,8 +32,8 @@ class GaussNewtonState(SolverState):
 class GaussNewton(Solver):
     """Linearizes the network and solves for all errors at once by conjugate gradients.
 
-    With `J = d mu_L / d e` and `G` the Hessian of the output energy in `mu_L`, each iteration
-    solves
+    With `J = do / de`, the derivative of all that is explained in the errors, and `G` the Hessian
+    of its energy in `o`, each iteration solves
 
         (Pi + J^T G J) d = -(Pi e + J^T g)
 
@@ -75,8 +75,9 @@ class GaussNewton(Solver):
         state = GaussNewtonState(**beginning(here), here=here)
         if self.iterations == 0:
             return state
-        # `start` is taken at e = 0.
-        return self._iterate(problem, state, start, jnp.zeros_like(start.prediction))
+        at_zero = start.origin is None
+        image = zeros_like(start.explained) if at_zero else start.push(here.errors)
+        return self._iterate(problem, state, start, image)
 
     def step(self, problem: Problem, state: GaussNewtonState) -> GaussNewtonState:
         linearized = Linearization(problem, state.here.errors)
@@ -90,7 +91,7 @@ class GaussNewton(Solver):
         return dataclasses.replace(state, here=here)
 
     def _iterate(
-        self, problem: Problem, state: GaussNewtonState, linearized: Linearization, image: Array
+        self, problem: Problem, state: GaussNewtonState, linearized: Linearization, image: Entries
     ) -> GaussNewtonState:
         """One iteration; `image` is `J e`."""
         here = state.here
@@ -107,43 +108,46 @@ class GaussNewton(Solver):
         )
 
     def _solve(
-        self, problem: Problem, here: Evaluation, linearized: Linearization, image: Array
+        self, problem: Problem, here: Evaluation, linearized: Linearization, image: Entries
     ) -> Entries:
         """Preconditioned conjugate gradients on the Gauss-Newton system, from zero.
 
-        All vectors have the form `a e + Pi^-1 J^T s` with a number `a` and an `s` of the output's
-        size. Their inner products follow from `a`, `s` and their images under `J`, so that only
-        the direction and the solution are ever formed in the space of errors.
+        All vectors have the form `a e + Pi^-1 J^T s` with a number `a` and an `s` of the size of
+        what is explained. Their inner products follow from `a`, `s` and their images under `J`, so
+        that only the direction and the solution are ever formed in the space of errors.
         """
         space = problem.network.space
-        inner = _Inner(space.dot(problem.weigh(here.errors), here.errors), image)
+        inner = _Inner(space, space.dot(problem.weigh(here.errors), here.errors), image)
 
-        def curvature(pushed: Array) -> Array:
-            product: Array = jax.jvp(problem.output_gradient, (here.prediction,), (pushed,))[1]
+        def curvature(pushed: Entries) -> Entries:
+            product: Entries = jax.jvp(problem.explained_gradient, (here.explained,), (pushed,))[1]
             return product
 
         def after(search: _Vector, product: Array, residual: _Vector) -> tuple[Array, _Vector]:
             """The step length along a direction, and the residual after the step."""
-            applied = _Vector(search.along, search.output + curvature(search.image), search.image)
+            ones = jnp.ones_like(search.along)
+            bent = space.add(search.forces, ones, curvature(search.image))
+            applied = _Vector(search.along, bent, search.image)
             length = _ratio(product, inner(applied, search))
-            return length, residual.plus(-length, applied)
+            return length, residual.plus(space, -length, applied)
 
         def iterate(_: Any, carry: tuple[Entries, Entries, _Vector, _Vector, Array]) -> Any:
             solution, direction, search, residual, product = carry
             length, residual = after(search, product, residual)
             solution = space.add(solution, length, direction)
-            pulled = problem.unweigh(linearized.pull(residual.output))
+            pulled = problem.unweigh(linearized.pull(residual.forces))
             scaled = space.add(pulled, residual.along, here.errors)
             residual = dataclasses.replace(residual, image=linearized.push(scaled))
             renewed = inner(residual, residual)
             again = _ratio(renewed, product)
             direction = space.add(scaled, again, direction)
-            return solution, direction, residual.plus(again, search), residual, renewed
+            search = residual.plus(space, again, search)
+            return solution, direction, search, residual, renewed
 
         downhill = space.scale(-jnp.ones_like(here.energy), problem.unweigh(here.gradient))
         residual = _Vector(
             -jnp.ones_like(here.energy),
-            -problem.output_gradient(here.prediction),
+            space.scale(-jnp.ones_like(here.energy), problem.explained_gradient(here.explained)),
             linearized.push(downhill),
         )
         begun = (zeros_like(downhill), downhill, residual, residual, inner(residual, residual))
@@ -155,35 +159,31 @@ class GaussNewton(Solver):
 
 
 class _Vector(eqx.Module):
-    """The vector `a e + Pi^-1 J^T s`: `along` is `a`, `output` is `s`, `image` is `J` times it."""
+    """The vector `a e + Pi^-1 J^T s`: `along` is `a`, `forces` is `s`, `image` is `J` times it."""
 
     along: Float[Array, " batch"]
-    output: Float[Array, "batch ..."]
-    image: Float[Array, "batch ..."]
+    forces: Entries
+    image: Entries
 
-    def plus(self, scale: Array, other: _Vector) -> _Vector:
+    def plus(self, space: VectorSpace, scale: Array, other: _Vector) -> _Vector:
         """`self + scale * other`."""
-        spread = scale.reshape(-1, *[1] * (self.output.ndim - 1))
         return _Vector(
             self.along + scale * other.along,
-            self.output + spread * other.output,
-            self.image + spread * other.image,
+            space.add(self.forces, scale, other.forces),
+            space.add(self.image, scale, other.image),
         )
 
 
 class _Inner(eqx.Module):
     """The inner product `u^T Pi v` of two vectors, from `e^T Pi e` and `J e`."""
 
+    space: VectorSpace
     size: Float[Array, " batch"]
-    image: Float[Array, "batch ..."]
+    image: Entries
 
     def __call__(self, u: _Vector, v: _Vector) -> Float[Array, " batch"]:
-        along_v = v.along * self.size + _dot(self.image, v.output)
-        return u.along * along_v + _dot(u.output, v.image)
-
-
-def _dot(a: Array, b: Array) -> Array:
-    return jnp.sum(a * b, axis=tuple(range(1, a.ndim)))
+        along_v = v.along * self.size + self.space.dot(self.image, v.forces)
+        return u.along * along_v + self.space.dot(u.forces, v.image)
 
 
 def _ratio(above: Array, below: Array) -> Array:

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fathomx.graph.clamp import Clamp
 from fathomx.graph.vector_space import Entries
 from fathomx.inference.base import Solver, SolverState, beginning, checked_count, checked_positive
 from fathomx.problem.energies import node_energies
@@ -81,14 +82,16 @@ class GradientFlow(Solver):
         return self.segments
 
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> GradientFlowState:
-        flow = _flow(problem, here.activities)
-        norm = problem.network.space.norm(flow)
+        norm = problem.network.space.norm(_flow(problem, here.activities))
+        reference = norm
+        if start.origin is not None:
+            reference = problem.network.space.norm(_flow(problem, start.origin.activities))
         return GradientFlowState(
             **beginning(here),
             coordinates=here.activities,
             time=jnp.zeros((), here.energy.dtype),
             norm=norm,
-            reference=norm,
+            reference=reference,
         )
 
     def finished(self, problem: Problem, state: GradientFlowState) -> Bool[Array, " batch"]:
@@ -102,9 +105,9 @@ class GradientFlow(Solver):
         length = _FIRST_SEGMENT + state.time
 
         def one(
-            input: Array, target: Array, z: Entries, reference: Array
+            clamps: dict[str, Clamp], z: Entries, reference: Array
         ) -> tuple[Entries, Array, Array]:
-            alone = Problem(problem.network, input[None], target[None], problem.output_precision)
+            alone = problem.alone(clamps)
 
             def field(t: Any, z: Entries, args: Any) -> Entries:
                 return space.only(_flow(alone, space.one(z)))
@@ -130,8 +133,9 @@ class GradientFlow(Solver):
             return end, solution.stats["num_steps"], space.norm(_flow(alone, space.one(end)))[0]
 
         axes = space.axes(state.coordinates)
-        moved, taken, norm = jax.vmap(one, in_axes=(0, 0, axes, 0), out_axes=(axes, 0, 0))(
-            problem.input, problem.target, state.coordinates, state.reference
+        in_axes = (problem.clamp_axes, axes, 0)
+        moved, taken, norm = jax.vmap(one, in_axes=in_axes, out_axes=(axes, 0, 0))(
+            problem.clamps, state.coordinates, state.reference
         )
         coordinates = space.where(idle, state.coordinates, moved)
         stages = _stages(self.solver)

@@ -74,7 +74,8 @@ class Newton(Solver):
         return self.max_iterations
 
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> NewtonState:
-        reference = problem.network.space.norm(here.gradient)
+        origin = here if start.origin is None else start.origin
+        reference = problem.network.space.norm(origin.gradient)
         state = self._begin(problem, here, reference, beginning(here))
         return self._continued(problem, state) if has_smoothed_form(problem.network) else state
 
@@ -105,9 +106,7 @@ class Newton(Solver):
             return self._begin(problem, here, state.reference, common)
 
         def descend(state: NewtonState, temperature: Array) -> tuple[NewtonState, None]:
-            smooth = eqx.tree_at(
-                lambda p: p.network, problem, smoothed(problem.network, temperature)
-            )
+            smooth = problem.with_network(smoothed(problem.network, temperature))
 
             def going(inner: tuple[NewtonState, Array]) -> Array:
                 return (inner[1] < stage.max_iterations) & ~jnp.all(inner[0].done)

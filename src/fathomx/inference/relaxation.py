@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
@@ -19,11 +18,12 @@ class Relaxation(eqx.Module):
 
     **Fields**
 
-    * `activities`: by entry, `(batch, ...)` for a node, `(depth, batch, ...)` for a stack; the
-      output entry is the target, to which it is clamped.
-    * `errors`: alike; `z_l - mu_l` for hidden nodes, minus the derivative of the output energy at
-      precision 1 for the output (`y - mu` if it is Gaussian).
-    * `energy`: `(nodes,)`, mean over the batch.
+    * `activities`: of all entries by name, `(batch, ...)` for a node, `(depth, batch, ...)` for a
+      stack: inferred where they are free, the clamped values where they are not, both in an entry
+      that is clamped in part. A free `Categorical` leaf holds its probabilities.
+    * `errors`: alike; `z_v - mu_v` where free, minus the derivative of the energy at precision 1
+      in the prediction where observed (`y - mu` if it is Gaussian); of feedbacks, the discrepancy.
+    * `energy`: `(nodes,)`, in the order of `network.labels`, mean over the batch.
     * `unsettled`: `(batch,)`, the certificate: `||dF/de|| / ||dF/de at e = 0||` in error
       coordinates. 1 is the feedforward state, 0 is equilibrium.
     * `decrease`: `(batch,)`, the energy that the last step which moved the example gained, relative
@@ -78,16 +78,15 @@ def relaxation(
     problem: Problem, here: Evaluation, start: Evaluation, progress: Progress
 ) -> Relaxation:
     """Builds the `Relaxation` at an evaluated point; `start` is the feedforward pass."""
-    output, space = problem.network.output, problem.network.space
-    error = jax.vmap(output.energy.error)(problem.target, here.prediction)
+    space = problem.network.space
     norm, reference = space.norm(here.gradient), space.norm(start.gradient)
     # Without a gradient to begin with, what is left is rounding or it is a departure.
     rounding = jnp.finfo(norm.dtype).eps * space.norm(here.activities)
     departed = jnp.where(norm <= rounding, 0, jnp.inf).astype(norm.dtype)
     begun = reference > 0
     return Relaxation(
-        activities={**here.activities, output.name: problem.target},
-        errors={**here.errors, output.name: error},
+        activities=problem.complete(here.activities),
+        errors=problem.joined_errors(here.errors, here.explained),
         energy=evaluated_energies(problem, here).mean(axis=1),
         unsettled=jnp.where(begun, norm / jnp.where(begun, reference, 1), departed),
         decrease=progress.decrease,

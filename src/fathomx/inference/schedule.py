@@ -1,4 +1,4 @@
-"""Precision schedules: how much a node's error counts at a step of inference."""
+"""Schedules: how much a node's error counts at a step of inference."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Int
 
 
-class Precision(eqx.Module):
+class Schedule(eqx.Module):
     """A weight for every node and inference step, on top of the nodes' own precisions.
 
     A first-order solver descends `sum_l w_l(t) F_l` in step `t`. The schedule is told when the
@@ -22,7 +22,7 @@ class Precision(eqx.Module):
     A schedule is a subclass with one method:
 
     ```python
-    class Fading(fx.Precision):
+    class Fading(fx.Schedule):
         def weights(self, arrivals, step):
             return 1.0 / (1 + jnp.maximum(step - arrivals, 0))
     ```
@@ -40,14 +40,14 @@ class Precision(eqx.Module):
         """Raises `ValueError` if so many steps are too few for nodes that are reached then."""
 
 
-class Uniform(Precision):
+class Uniform(Schedule):
     """Weight 1 for every node in every step: plain predictive coding."""
 
     def weights(self, arrivals: Int[Array, " nodes"], step: Int[Array, ""]) -> Array:
         return jnp.ones(arrivals.shape)
 
 
-class Spiking(Precision):
+class Spiking(Schedule):
     """Weight 1 in the step in which the signal arrives at a node, `alpha` afterwards.
 
     A node moves when its children's errors arrive, and in the next step, when its own energy has
@@ -61,10 +61,10 @@ class Spiking(Precision):
 
     ```python
     fx.StateDescent(optax.sgd(0.5, momentum=0.9, nesterov=True), steps=12,
-                    precision=fx.Spiking(1e-3))
+                    schedule=fx.Spiking(1e-3))
     ```
 
-    Source: Qi et al. (2025), arXiv 2506.23800. There the input counts as a node, here it does not.
+    Source: Qi et al. (2025), arXiv 2506.23800.
     """
 
     alpha: float = eqx.field(static=True, default=1e-3, converter=float)
@@ -82,13 +82,13 @@ class Spiking(Precision):
         needed = max(arrivals) + 1
         if steps < needed:
             raise ValueError(
-                f"spiking precision needs at least {needed} inference steps for the signal to pass "
-                f"the {len(arrivals)} nodes of this network, but the solver takes {steps}; give "
-                f"steps={needed} or more."
+                f"a spiking schedule needs at least {needed} inference steps for the signal to "
+                f"pass the {len(arrivals)} nodes of this network, but the solver takes {steps}; "
+                f"give steps={needed} or more."
             )
 
 
-class Decaying(Precision):
+class Decaying(Schedule):
     """Weight 1 in the step in which the signal arrives, then small and falling.
 
         w_l(a_l) = 1,    w_l(a_l + j) = c exp(-rate j),    c = (1/100) sum_{i>=0} exp(-rate i)

@@ -7,12 +7,12 @@ import dataclasses
 import jax.numpy as jnp
 import optax
 
-from fathomx.graph.arrival import arrivals, entry_weights, first_moves
+from fathomx.graph.arrival import arrivals, entry_weights
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
 from fathomx.inference.base import beginning
 from fathomx.inference.descent import Descent, DescentState
-from fathomx.inference.schedule import Precision
+from fathomx.inference.schedule import Schedule
 from fathomx.problem.evaluation import Evaluation, Linearization, evaluate_at
 from fathomx.problem.local_energy import activity_gradient, constant_predictions
 from fathomx.problem.problem import Problem
@@ -40,8 +40,7 @@ class StateDescent(Descent):
     * `optimizer`: any `optax` optimizer; it is applied to every example by itself.
       `optax.sgd(0.4)` unless given.
     * `steps`: inference steps, at least 0; 100 unless given.
-    * `precision`: a schedule `w_l(t)` that multiplies `pi_l` in step `t`; `fx.Uniform()` unless
-      given.
+    * `schedule`: weights `w_l(t)` that multiply `pi_l` in step `t`; `fx.Uniform()` unless given.
 
     Raises `ValueError` at inference if the steps are too few for the schedule.
 
@@ -54,32 +53,38 @@ class StateDescent(Descent):
         self,
         optimizer: optax.GradientTransformation | None = None,
         steps: int = 100,
-        precision: Precision | None = None,
+        schedule: Schedule | None = None,
+        precision: Schedule | None = None,
     ) -> None:
-        super().__init__(optax.sgd(0.4) if optimizer is None else optimizer, steps, precision)
+        optimizer = optax.sgd(0.4) if optimizer is None else optimizer
+        super().__init__(optimizer, steps, schedule, precision)
 
-    def arrivals(self, network: Network) -> tuple[int, ...]:
+    def arrivals(self, problem: Problem) -> tuple[int, ...]:
+        return problem.arrivals
+
+    def usual_arrivals(self, network: Network) -> tuple[int, ...]:
         return arrivals(network)
 
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> StateDescentState:
         return StateDescentState(
             **beginning(here, evaluations=0),
-            **self.begin(problem, here.activities),
+            **self.begin(problem, here.activities, start),
             constant=constant_predictions(problem),
         )
 
     def step(self, problem: Problem, state: StateDescentState) -> StateDescentState:
-        weights = self.weights(problem, state.count)
+        weights = self.weights(problem, state)
         gradient, energy = activity_gradient(
-            problem, state.coordinates, state.constant, weights, state.count
+            problem, state.coordinates, state.constant, weights, state.count, state.everywhere
         )
-        moved, optimizer = self.descend(problem, state, gradient)
-        first = jnp.asarray(first_moves(problem.network))
-        reached = entry_weights(problem.network, first <= state.count)
-        coordinates = {
-            name: jnp.where(reached[name], moved[name], old)
-            for name, old in state.coordinates.items()
-        }
+        coordinates, optimizer = self.descend(problem, state, gradient)
+        if not state.everywhere:
+            first = jnp.asarray(problem.first_moves)
+            reached = entry_weights(problem.network, first <= state.count)
+            coordinates = {
+                name: jnp.where(reached[name], coordinates[name], old)
+                for name, old in state.coordinates.items()
+            }
         return StateDescentState(
             previous_energy=energy,
             steps=state.steps + 1,
@@ -87,6 +92,7 @@ class StateDescent(Descent):
             coordinates=coordinates,
             optimizer=optimizer,
             count=state.count + 1,
+            everywhere=state.everywhere,
             constant=state.constant,
         )
 

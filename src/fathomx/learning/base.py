@@ -12,6 +12,7 @@ from jaxtyping import Array, Float, PRNGKeyArray
 
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import weights
+from fathomx.graph.vector_space import Entries
 from fathomx.problem.problem import Problem
 
 
@@ -82,8 +83,14 @@ class LearningRule(eqx.Module):
         return {}
 
 
-def feedforward_scores(problem: Problem, prediction: Array) -> tuple[Array, Array]:
-    """Loss at precision 1 and accuracy of a prediction, means over examples and positions."""
-    loss = problem.loss(prediction).mean() / problem.positions
-    hits = jnp.argmax(prediction, axis=-1) == jnp.argmax(problem.target, axis=-1)
-    return loss, jnp.mean(hits.astype(loss.dtype))
+def feedforward_scores(problem: Problem, explained: Entries) -> tuple[Array, Array]:
+    """Loss at precision 1 and accuracy of what is predicted, means over examples and positions.
+
+    The accuracy is that of the output, if it is observed whole; NaN otherwise.
+    """
+    output = problem.network.output.name
+    loss = problem.loss(explained).mean()
+    if output not in problem.observed or not problem.clamps[output].whole:
+        return loss, jnp.full_like(loss, jnp.nan)
+    hits = jnp.argmax(explained[output], axis=-1) == jnp.argmax(problem.target, axis=-1)
+    return loss / problem.positions, jnp.mean(hits.astype(loss.dtype))

@@ -9,7 +9,6 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.graph.energy import Gaussian
 from fathomx.graph.network import Network
 from fathomx.inference import GaussNewton, Solver, infer
 from fathomx.learning.base import StepReport
@@ -111,7 +110,8 @@ class EquilibriumPropagation(PredictiveCoding):
         return problem.output_precision * largest_sensitivity(problem, key, start)
 
     def probe(self, problem: Problem, key: PRNGKeyArray) -> dict[str, Array]:
-        bounded = not isinstance(problem.network.output.energy, Gaussian)
+        observed = [problem.network.entry(name) for name in problem.observed]
+        bounded = not any(entry.energy_is_gaussian for entry in observed)
         if not self.centered or bounded:
             return {}
         return {"nudge_stability": self.stability(problem, key)}

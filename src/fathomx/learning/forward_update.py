@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import jax
 from jaxtyping import PRNGKeyArray
 
 from fathomx.graph.network import Network
@@ -35,11 +34,15 @@ class ForwardUpdate(PredictiveCoding):
     def gradient(self, problem: Problem, key: PRNGKeyArray) -> tuple[Network, StepReport]:
         problem, start, strength = self.prepare(problem, key)
         relaxed = infer(problem, self.solver, start=start)
-        output = problem.network.output
-        errors = {
-            name: relaxed.activities[name] - start.activities[name]
-            for name in problem.network.hidden
-        }
-        errors[output.name] = jax.vmap(output.energy.error)(problem.target, start.prediction)
+        network = problem.network
+        reached = {name: relaxed.activities[name] - start.activities[name] for name in problem.free}
+        errors = problem.joined_errors(reached, start.explained)
+        if network.feedbacks:
+            # The target is the relaxed activity, the prediction that of the feedforward pass.
+            forward = problem.complete(start.activities)
+            for feedback in network.feedbacks:
+                target = network.target(feedback, relaxed.activities)
+                moved = target - network.target(feedback, forward)
+                errors[feedback.name] = start.explained[feedback.name] + moved
         gradient = weight_gradient(problem, start.activities, errors)
         return per_precision(problem, gradient), report(problem, start, relaxed, strength)

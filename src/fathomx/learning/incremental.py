@@ -13,8 +13,9 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.graph.arrival import by_entry, entry_weights
-from fathomx.graph.entries import Node, Stack
+from fathomx.graph.feedback import Feedback
 from fathomx.graph.network import Network
+from fathomx.graph.predictor import Predictor
 from fathomx.graph.statistics import split, weights
 from fathomx.graph.vector_space import Entries
 from fathomx.inference.relaxation import Progress, relaxation
@@ -22,7 +23,6 @@ from fathomx.learning.base import StepReport
 from fathomx.learning.predictive_coding import PredictiveCoding, per_precision, report
 from fathomx.problem.energies import weight_gradient
 from fathomx.problem.evaluation import Evaluation
-from fathomx.problem.local_energy import entry_energies
 from fathomx.problem.problem import Problem
 
 _Visit = Callable[[Problem, Any, Array, Any], tuple[Problem, Any]]
@@ -55,13 +55,8 @@ class Incremental(PredictiveCoding):
     def gradient(self, problem: Problem, key: PRNGKeyArray) -> tuple[Network, StepReport]:
         def add(problem: Problem, state: Any, reached: Array, total: Any) -> tuple[Problem, Any]:
             activities = self.solver.activities(problem, state)
-            network = problem.network
-            mask = entry_weights(network, reached)
-            errors = problem.errors_of(activities)
-            prediction = network.predictions(activities, problem.input)[network.output.name]
-            errors[network.output.name] = jax.vmap(network.output.energy.error)(
-                problem.target, prediction
-            )
+            mask = entry_weights(problem.network, reached)
+            errors = problem.all_errors(activities)
             masked = {name: jnp.where(mask[name], error, 0) for name, error in errors.items()}
             gradient = per_precision(problem, weight_gradient(problem, activities, masked))
             return problem, jax.tree.map(jnp.add, total, gradient)
@@ -71,11 +66,17 @@ class Incremental(PredictiveCoding):
         return total, seen
 
     def init_optimizer(self, optimizer: optax.GradientTransformation, network: Network) -> Any:
-        states = {}
-        for entry in network.nodes:
-            init = jax.vmap(optimizer.init) if isinstance(entry, Stack) else optimizer.init
-            states[entry.name] = init(weights(_function(entry)))
-        return states
+        if network.share:
+            raise ValueError(
+                "incremental learning updates every entry by itself, but this network shares "
+                f"weights between {network.share[0][0]!r} and {network.share[0][1]!r}; use "
+                "fx.Equilibrium, or entries with weights of their own."
+            )
+        return {
+            part.name: part.over_nodes(optimizer.init)(_of_nodes(part, weights(part)))
+            for part in network.predictors()
+            if part.depth
+        }
 
     def update(
         self,
@@ -102,7 +103,7 @@ class Incremental(PredictiveCoding):
         solver = self.solver
         state = solver.init(problem, start, begun)
         # A step's signal has reached the nodes whose energy it made differ from zero.
-        arrivals = jnp.asarray(solver.arrivals(problem.network))
+        arrivals = jnp.asarray(solver.arrivals(problem))
 
         def visited(problem: Problem, state: Any, step: Any, carried: Any) -> Any:
             reached = arrivals <= step + 1
@@ -139,8 +140,9 @@ def _seen(problem: Problem, there: Evaluation, begun: Evaluation, state: Any) ->
     return relaxation(problem, there, begun, progress)
 
 
-def _function(entry: Node | Stack) -> Any:
-    return entry.block if isinstance(entry, Stack) else entry.function
+def _of_nodes(part: Predictor, learned: Any) -> Any:
+    """What of an entry learns: its function and, where they learn, its energy and prior."""
+    return learned.learned_function() if not jax.tree.leaves(learned.energy) else learned
 
 
 def _learn(
@@ -152,61 +154,72 @@ def _learn(
 ) -> tuple[Problem, dict[str, Any]]:
     """One update of the weights of the nodes that are reached, entry by entry."""
     network = problem.network
-    nodes, updated = [], {}
-    positions = by_entry(network, tuple(range(network.depth)))
-    for entry in network.nodes:
-        here = reached[np.asarray(positions[entry.name])]
-        own = problem.target if entry is network.output else activities[entry.name]
-        local = _Local(problem, entry, network.sources(entry, activities, problem.input), own)
-        node, updated[entry.name] = local.learn(optimizer, states[entry.name], here)
-        nodes.append(node)
-    return eqx.tree_at(lambda p: p.network.nodes, problem, tuple(nodes)), updated
+    known = problem.complete(activities)
+    positions = by_entry(network, tuple(range(len(network.labels))))
+    moved, updated = {}, {}
+    for part in network.predictors():
+        moved[part.name] = part
+        if not part.depth:
+            continue
+        here = reached[np.asarray(positions[part.name])]
+        local = _Local(problem, part, known)
+        state = states[part.name]
+        moved[part.name], updated[part.name] = local.learn(optimizer, state, here)
+    return problem.with_network(network.with_predictors(moved)), updated
 
 
 class _Local(eqx.Module):
     """What an entry's weights see: its parents' activities and its own."""
 
     problem: Problem
-    entry: Node | Stack
-    sources: list[Array]
-    own: Array
+    part: Predictor
+    activities: Entries
+
+    def energies(self, part: Predictor) -> Array:
+        """The energies of an entry or a feedback with these weights."""
+        network, known = self.problem.network, self.activities
+        if isinstance(part, Feedback):
+            target = network.target(part, known)
+            sources, own = network.feedback_sources(part, known), None
+        else:
+            target = own = known[part.name]
+            sources = network.sources(part, known, batch=self.problem.batch)
+        return self.problem.energy_of(part)(target, part.predict(sources, own))
 
     def learn(
         self, optimizer: optax.GradientTransformation, state: Any, reached: Array
-    ) -> tuple[Node | Stack, Any]:
-        learned, rest = split(self.entry)
-        if not jax.tree.leaves(learned):
-            return self.entry, state
+    ) -> tuple[Predictor, Any]:
+        learned, rest = split(self.part)
+        if not jax.tree.leaves(learned) or self.part.name not in self.learning:
+            return self.part, state
 
         def energy(learned: Any) -> Array:
-            energies = entry_energies(
-                self.problem, eqx.combine(learned, rest), self.sources, self.own
-            )
+            energies = self.energies(eqx.combine(learned, rest))
             scale = self.problem.batch * self.problem.output_precision
             return energies.sum() / scale.astype(energies.dtype)
 
         def step(learned: Any, state: Any) -> tuple[Any, Any]:
-            gradient = _function(jax.grad(energy)(learned))
-            stacked = isinstance(self.entry, Stack)
-            update = jax.vmap(optimizer.update) if stacked else optimizer.update
-            updates, after = update(gradient, state, _function(learned))
-            moved = eqx.apply_updates(_function(learned), updates)
-            if stacked:
+            gradient = _of_nodes(self.part, jax.grad(energy)(learned))
+            own = _of_nodes(self.part, learned)
+            updates, after = self.part.over_nodes(optimizer.update)(gradient, state, own)
+            moved = eqx.apply_updates(own, updates)
+            if self.part.batch_axis:
                 # A stack is computed as a whole, and kept where it is not reached.
                 moved, after = jax.tree.map(
                     lambda new, old: jnp.where(
                         reached.reshape(-1, *[1] * (new.ndim - 1)), new, old
                     ),
                     (moved, after),
-                    (_function(learned), state),
+                    (own, state),
                 )
-            return _with_function(learned, moved), after
+            return moved if own is learned else learned.with_function(moved), after
 
         learned, state = jax.lax.cond(
             reached.any(), step, lambda learned, state: (learned, state), learned, state
         )
         return eqx.combine(learned, rest), state
 
-
-def _with_function(entry: Any, function: Any) -> Any:
-    return eqx.tree_at(_function, entry, function, is_leaf=lambda part: part is None)
+    @property
+    def learning(self) -> set[str]:
+        """Names of what has an energy in this problem."""
+        return {*self.problem.free, *self.problem.explained}

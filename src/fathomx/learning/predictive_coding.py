@@ -67,7 +67,7 @@ class PredictiveCoding(LearningRule):
         """What is relaxed: batch statistics frozen, precision chosen; its start and strength."""
         arrays, rest = eqx.partition(problem.with_batch_statistics(), eqx.is_array)
         problem = eqx.combine(jax.lax.stop_gradient(arrays), rest)
-        start = Linearization(problem, problem.network.zeros(problem.batch))
+        start = Linearization.at_start(problem)
         problem, strength = self.choose(problem, key, start)
         return problem, start, strength
 
@@ -83,7 +83,7 @@ def report(
     problem: Problem, start: Linearization, relaxed: Relaxation, strength: Array
 ) -> StepReport:
     """What a step saw, from the feedforward pass and from the relaxation."""
-    loss, accuracy = feedforward_scores(problem, start.prediction)
+    loss, accuracy = feedforward_scores(problem, start.explained)
     return StepReport(
         loss=loss,
         accuracy=accuracy,

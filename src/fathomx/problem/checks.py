@@ -1,7 +1,9 @@
-"""Checks of what is clamped."""
+"""Checks of what is clamped: shapes, values, names."""
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Mapping
 from typing import Any
 
 import jax
@@ -9,25 +11,136 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from fathomx.graph.entries import Node
+from fathomx.graph.clamp import Clamp
+from fathomx.graph.entries import Entry
 from fathomx.graph.network import Network
+
+
+def check_clamps(network: Network, given: Mapping[str, Any]) -> dict[str, Clamp]:
+    """Clamps by name with values in the network's types, and masks of the values' shapes.
+
+    Raises `ValueError` for names that are unknown and values that do not fit.
+    """
+    known = {entry.name: entry for entry in network.entries}
+    for name in given:
+        if name not in known:
+            near = difflib.get_close_matches(str(name), known, n=1)
+            hint = f" Did you mean {near[0]!r}?" if near else ""
+            raise ValueError(
+                f"{name!r} is clamped, but the network has no entry of that name.{hint} Its "
+                f"entries are {', '.join(map(repr, known))}."
+            )
+    clamps: dict[str, Clamp] = {}
+    batch: int | None = None
+    # In the order of the network, so that inputs tell the size of the batch.
+    for name, entry in known.items():
+        if name not in given:
+            continue
+        clamp = given[name] if isinstance(given[name], Clamp) else Clamp(given[name])
+        clamps[name] = check_clamp(network, entry, clamp, batch)
+        batch = clamps[name].value.shape[entry.batch_axis]
+    return clamps
+
+
+def check_clamp(network: Network, entry: Entry, clamp: Clamp, batch: int | None) -> Clamp:
+    """One clamp, its value in the network's type and its mask of the value's shape."""
+    if isinstance(clamp.value, Clamp):
+        raise TypeError(f"{entry.name!r} is clamped by a clamp of a clamp; give one fx.Clamp.")
+    value = jnp.asarray(clamp.value)
+    given = value.shape
+    mask = None if clamp.mask is None else _check_mask_type(entry, clamp.mask)
+    if mask is not None and jnp.issubdtype(value.dtype, jnp.integer):
+        # A label that is not known may hold anything.
+        fits = _broadcast(mask, given)
+        value = value if fits is None else jnp.where(fits, value, 0)
+    if entry.is_root:
+        array = check_root(network, entry, value, batch, masked=mask is not None)
+    else:
+        array = check_target(network, entry, value, batch, masked=mask is not None)
+    if mask is None:
+        return Clamp(array)
+    whole = _whole_mask(entry, mask, given, array)
+    _check_positions(entry, whole)
+    known = array if isinstance(array, jax.core.Tracer) else np.asarray(array, np.float64)
+    if isinstance(known, np.ndarray) and not isinstance(whole, jax.core.Tracer):
+        _check_values("the clamp", jnp.asarray(known[np.asarray(whole)]), repr(entry.name))
+    return Clamp(jnp.where(whole, array, 0).astype(array.dtype), whole)
 
 
 def check_input(network: Network, input: Any) -> Array:
     """The input as an array of the network's input type; `ValueError` if it does not fit."""
-    array = jnp.asarray(input)
-    if array.ndim == 0 or array.shape[1:] != network.input_shape:
+    return check_root(network, network.roots[0], input, None)
+
+
+def check_root(
+    network: Network, root: Any, value: Any, batch: int | None, masked: bool = False
+) -> Array:
+    """The value of a root as an array of its type; `ValueError` if it does not fit."""
+    array = jnp.asarray(value)
+    what = "the input" if root.name == "input" else f"the value of {root.name!r}"
+    taker = "the network's input" if root.name == "input" else f"root {root.name!r}"
+    array = _one_hot(root, array, root.shape, network.dtype, what)
+    if array.ndim == 0 or array.shape[1:] != root.shape:
         raise ValueError(
-            f"the input has shape {array.shape}, but the network's input takes "
-            f"{('batch', *network.input_shape)}: a batch of examples of shape "
-            f"{network.input_shape}. Reshape the input, or build the network for this size."
+            f"{what} has shape {array.shape}, but {taker} takes "
+            f"{('batch', *root.shape)}: a batch of examples of shape "
+            f"{root.shape}. Reshape the input, or build the network for this size."
         )
-    _check_batch(array)
-    if network.vocabulary is not None:
-        check_tokens(array, network.vocabulary)
-    array = array.astype(network.input_dtype)
-    _check_values("input", array, "the input")
+    _check_batch(array, batch, what)
+    if root.vocabulary is not None:
+        check_tokens(array, root.vocabulary)
+    array = array.astype(network.root_dtype(root))
+    if not masked:
+        _check_values("input", array, what)
     return array
+
+
+def check_target(
+    network: Network, entry: Entry, target: Any, batch: int | None, masked: bool = False
+) -> Array:
+    """The value of an entry with a prediction, labels as one-hot vectors; `ValueError` if unfit."""
+    shape = network.shapes[entry.name]
+    array = jnp.asarray(target)
+    if entry.batch_axis:
+        fits = array.ndim == len(shape) + 1 and (*array.shape[:1], *array.shape[2:]) == shape
+        if not fits or (batch is not None and array.shape[1] != batch):
+            wanted = (shape[0], "batch" if batch is None else batch, *shape[1:])
+            raise ValueError(
+                f"the value of {entry.name!r} has shape {array.shape}, but a stack of depth "
+                f"{shape[0]} takes {wanted}: one activity for each of its blocks."
+            )
+    else:
+        array = _one_hot(entry, array, shape, network.dtype, "target labels")
+        if array.ndim == 0 or array.shape[1:] != shape or batch not in (None, array.shape[0]):
+            count = "batch" if batch is None else batch
+            raise ValueError(
+                f"the target has shape {array.shape}, but node {entry.name!r} predicts "
+                f"{(count, *shape)}; give one target per example, or integer labels of shape "
+                f"{(count, *shape[:-1])}."
+            )
+    _check_batch(array, None, "the target")
+    array = array.astype(network.dtype)
+    if not masked:
+        _check_values("target", array, f"node {entry.name!r}")
+    return array
+
+
+def _one_hot(entry: Entry, array: Array, shape: tuple[int, ...], dtype: Any, what: str) -> Array:
+    """Integer labels as one-hot vectors; anything else as it is."""
+    tokens = entry.is_root and getattr(entry, "function").dtype is not None  # noqa: B009
+    # A single output is a regression, whose integers are values.
+    labels = bool(shape) and shape[-1] > 1 and array.shape[1:] == shape[:-1] and not tokens
+    if not jnp.issubdtype(array.dtype, jnp.integer) or not labels or array.ndim == 0:
+        return array
+    if not isinstance(array, jax.core.Tracer) and array.size:
+        values = np.asarray(array)
+        low, high = int(values.min()), int(values.max())
+        if low < 0 or high >= shape[-1]:
+            raise ValueError(
+                f"{what} run from {low} to {high}, but node {entry.name!r} has "
+                f"{shape[-1]} outputs: labels must lie in 0..{shape[-1] - 1}."
+            )
+    return jax.nn.one_hot(array, shape[-1], dtype=dtype)
 
 
 def check_tokens(tokens: Array | np.ndarray, vocabulary: int) -> None:
@@ -45,39 +158,8 @@ def check_tokens(tokens: Array | np.ndarray, vocabulary: int) -> None:
         )
 
 
-def _check_batch(array: Array) -> None:
-    if array.shape[0] == 0:
-        raise ValueError("the batch is empty; give at least one example.")
-
-
-def _check_target(network: Network, target: Any, batch: int) -> Array:
-    output: Node = network.output
-    shape = network.output_shape
-    array = jnp.asarray(target)
-    # A single output is a regression, whose integers are values.
-    labels = bool(shape) and shape[-1] > 1 and array.shape[1:] == shape[:-1]
-    if jnp.issubdtype(array.dtype, jnp.integer) and labels:
-        if not isinstance(array, jax.core.Tracer) and array.size:
-            values = np.asarray(array)
-            low, high = int(values.min()), int(values.max())
-            if low < 0 or high >= shape[-1]:
-                raise ValueError(
-                    f"target labels run from {low} to {high}, but node {output.name!r} has "
-                    f"{shape[-1]} outputs: labels must lie in 0..{shape[-1] - 1}."
-                )
-        array = jax.nn.one_hot(array, shape[-1], dtype=network.dtype)
-    if array.ndim == 0 or array.shape[1:] != shape or array.shape[0] != batch:
-        raise ValueError(
-            f"the target has shape {array.shape}, but node {output.name!r} predicts "
-            f"{(batch, *shape)}; give one target per example, or integer labels of shape "
-            f"{(batch, *shape[:-1])}."
-        )
-    array = array.astype(network.dtype)
-    _check_values("target", array, f"node {output.name!r}")
-    return array
-
-
-def _check_precision(precision: Any, network: Network) -> Array:
+def check_precision(precision: Any, network: Network) -> Array:
+    """The output precision as an array; `ValueError` unless it is one positive, finite number."""
     array = jnp.asarray(precision, network.dtype)
     if array.ndim:
         raise ValueError(
@@ -89,6 +171,70 @@ def _check_precision(precision: Any, network: Network) -> Array:
     return array
 
 
+def _check_batch(array: Array, batch: int | None, what: str) -> None:
+    if array.shape[0] == 0:
+        raise ValueError("the batch is empty; give at least one example.")
+    if batch is not None and array.shape[0] != batch:
+        raise ValueError(
+            f"{what} holds {array.shape[0]} examples, but what is clamped before holds {batch}; "
+            "give one value per example everywhere."
+        )
+
+
+def _check_mask_type(entry: Entry, mask: Any) -> Array:
+    array = jnp.asarray(mask)
+    if array.dtype != jnp.bool_:
+        raise ValueError(
+            f"the mask of {entry.name!r} holds {array.dtype}, but must be booleans: true where the "
+            "value is known; compare first, as in mask > 0."
+        )
+    return array
+
+
+def _broadcast(mask: Array, shape: tuple[int, ...]) -> Array | None:
+    try:
+        return jnp.broadcast_to(mask, shape)
+    except ValueError:
+        return None
+
+
+def _whole_mask(entry: Entry, mask: Array, given: tuple[int, ...], array: Array) -> Array:
+    """The mask in the shape of the value; that of labels holds for all of their classes."""
+    shape = array.shape
+    one = (*shape[: entry.batch_axis], *shape[entry.batch_axis + 1 :])
+    if given != shape and mask.shape == given:
+        mask = mask[..., None]
+    elif mask.shape == one:
+        mask = jnp.expand_dims(mask, entry.batch_axis)
+    found = _broadcast(mask, shape)
+    if found is None:
+        raise ValueError(
+            f"the mask of {entry.name!r} has the shape {mask.shape}, which does not fit its value "
+            f"{shape}; give one of that shape, or of one example, {one}."
+        )
+    return found
+
+
+def _check_positions(entry: Entry, mask: Array) -> None:
+    """An energy that compares distributions cannot see a part of one."""
+    energy = entry.energy
+    like = jnp.zeros(mask.shape[entry.batch_axis + 1 :])
+    terms = jax.eval_shape(energy.terms, like, like)
+    if terms is None:
+        raise ValueError(
+            f"{entry.name!r} is clamped in part, but its energy {type(energy).__name__} does not "
+            "say what its terms are; define terms(target, prediction) or clamp all of it."
+        )
+    if terms.shape == like.shape or isinstance(mask, jax.core.Tracer):
+        return
+    seen = np.asarray(mask)
+    if (seen != seen[..., :1]).any():
+        raise ValueError(
+            f"the mask of {entry.name!r} splits a distribution of its {type(energy).__name__} "
+            "energy; it must be the same for all classes of a position."
+        )
+
+
 def _check_values(what: str, array: Array, where: str) -> None:
     if isinstance(array, jax.core.Tracer) or not jnp.issubdtype(array.dtype, jnp.inexact):
         return
@@ -96,5 +242,5 @@ def _check_values(what: str, array: Array, where: str) -> None:
     if not finite.all():
         raise ValueError(
             f"{what} of {where} holds {int((~finite).sum())} values that are NaN or infinite; "
-            "remove or replace them."
+            "remove or replace them, or mark them as missing with fx.Clamp.observed."
         )

@@ -9,33 +9,45 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fathomx.graph.entries import Stack
 from fathomx.graph.network import Network
-from fathomx.graph.statistics import split
+from fathomx.graph.statistics import split, weights
 from fathomx.graph.vector_space import Entries
-from fathomx.problem.checks import check_input
+from fathomx.problem.checks import check_clamps
 from fathomx.problem.evaluation import Evaluation
 from fathomx.problem.problem import Problem
 
 
 def evaluated_energies(problem: Problem, here: Evaluation) -> Float[Array, "nodes batch"]:
     """Energy of every node for every example, at an evaluated point."""
-    return _stack_energies(problem, here.errors, here.prediction)
+    rows = []
+    for part in problem.network.predictors():
+        name, row = part.name, None
+        if name in here.errors:
+            error = here.errors[name]
+            row = problem.free_energy_of(part)(error, jnp.zeros_like(error))
+        if name in here.explained:
+            observed = problem.observed_energy_of(part)(*problem.compared(part, here.explained))
+            row = observed if row is None else row + observed
+        if row is None:
+            row = jnp.zeros((part.depth, problem.batch), problem.network.dtype)
+        rows.append(row)
+    return jnp.concatenate(rows)
 
 
 def node_energies(problem: Problem, activities: Entries) -> Float[Array, "nodes batch"]:
-    """Energy of every node for every example, from the hidden activities."""
-    predicted = problem.network.predictions(activities, problem.input)
-    errors = {name: activities[name] - predicted[name] for name in problem.network.hidden}
-    return _stack_energies(problem, errors, predicted[problem.network.output.name])
+    """Energy of every node for every example, from the activities of the free entries."""
+    explained, errors = problem.explained_at(activities), problem.errors_of(activities)
+    return evaluated_energies(problem, Evaluation.of_energies(problem, errors, explained))
 
 
 def energy(problem: Problem, activities: Entries) -> Float[Array, " nodes"]:
-    """Energy of every node, mean over the batch; its sum is the energy F.
+    """Energy of every node and feedback, mean over the batch; its sum is the energy F.
 
-        F_l = (pi_l / 2) ||z_l - mu_l||^2,   F_L = lambda E_out(y, mu_L)
+        F_v = (pi_v / 2) ||z_v - mu_v||^2  where free,   lambda pi_v E_v(value_v, mu_v)  where
+        observed,   F_f = (pi_f / 2) ||z_of - g_f||^2
 
-    `activities` needs the hidden entries; the output's is ignored, since the problem clamps it.
+    in the order of `network.labels`. `activities` needs the free entries; others are ignored, since
+    the problem clamps them.
 
     ```python
     fx.energy(problem, relaxed.activities).sum()
@@ -49,47 +61,64 @@ def weight_gradient(
 ) -> Network:
     """`dF/dtheta` at fixed activities, mean over the batch: a pytree like the network's arrays.
 
-    Local: node `l` contributes `-(d mu_l / d theta_l)^T pi_l e_l`, from its own error and its
-    parents' activities. By the envelope theorem this is the gradient of the equilibrated energy
-    when the activities are at equilibrium. Everything but the weights is `None`.
+    Local: an entry contributes `-(d mu_v / d theta_v)^T pi_v e_v`, from its own error and its
+    parents' activities, and a feedback likewise. By the envelope theorem this is the gradient of
+    the equilibrated energy when the activities are at equilibrium. Everything but the weights is
+    `None`. Precisions and prior means that learn are among the weights.
 
     `errors`, if given (`relaxation.errors`), saves the computation of the predictions.
 
     Source: Whittington and Bogacz (2017), for any node function.
     """
-    network = problem.network
-    weights, rest = split(network)
+    learned, rest = split(problem.network)
+    errors = problem.all_errors(activities) if errors is None else errors
+    known = problem.complete(activities)
 
-    def predictions(weights: Network) -> Entries:
-        whole: Network = eqx.combine(weights, rest)
-        return whole.predictions(activities, problem.input)
+    def predictions(learned: Network) -> tuple[Entries, Array]:
+        there = problem.with_network(eqx.combine(learned, rest))
+        return _learning_predictions(there, known), _precision_energy(there, errors)
 
-    predicted, pull = jax.vjp(predictions, weights)
-    output = network.output
-    if errors is None:
-        errors = {name: activities[name] - predicted[name] for name in network.hidden}
-        errors[output.name] = jax.vmap(output.energy.error)(problem.target, predicted[output.name])
-    cotangents = {k: -v / problem.batch for k, v in problem.weigh(errors).items()}
-    cotangents[output.name] = -problem.output_precision * errors[output.name] / problem.batch
-    gradient: Network = pull(cotangents)[0]
+    (predicted, _), pull = jax.vjp(predictions, learned)
+    parts = {part.name: part for part in problem.network.predictors()}
+    cotangents = {
+        name: -problem.energy_of(parts[name]).weighed(errors[name]) / problem.batch
+        for name in predicted
+    }
+    one = jnp.ones((), problem.network.dtype)
+    gradient: Network = pull((cotangents, one))[0]
     return gradient
 
 
-def _stack_energies(problem: Problem, errors: Entries, prediction: Array) -> Array:
-    rows = []
-    for entry in problem.network.nodes[:-1]:
-        squares = 0.5 * entry.energy.precision * errors[entry.name] ** 2
-        if isinstance(entry, Stack):
-            rows.append(squares.sum(axis=tuple(range(2, squares.ndim))))
-        else:
-            rows.append(squares.sum(axis=tuple(range(1, squares.ndim)))[None])
-    rows.append(problem.output_energy(prediction)[None])
-    return jnp.concatenate(rows)
+def _learning_predictions(problem: Problem, activities: Entries) -> Entries:
+    """The predictions with an error: of free and observed entries, and of feedbacks."""
+    network = problem.network
+    predicted = network.predictions(activities)
+    wanted = {*problem.free, *problem.observed}
+    kept = {name: value for name, value in predicted.items() if name in wanted}
+    return kept | network.feedback_predictions(activities)
+
+
+def _precision_energy(problem: Problem, errors: Entries) -> Array:
+    """The energy of the entries whose precision learns, at fixed errors; mean over the batch."""
+    total = jnp.zeros((), problem.network.dtype)
+    for part in problem.network.predictors():
+        if part.name in errors and jax.tree.leaves(weights(part.energy)):
+            fixed = jax.lax.stop_gradient(errors[part.name])
+            rows = problem.energy_of(part)(fixed, jnp.zeros_like(fixed))
+            total = total + rows.sum() / problem.batch
+    return total
 
 
 def predict(network: Network, input: Any) -> Array:
     """The feedforward prediction of the output node, `(batch, *network.output_shape)`.
 
-    Logits if the output is `Categorical`. Raises `ValueError` if the input does not fit.
+    `input` is the value of the first root, or values by name; roots that are not given are at their
+    prior mean. Logits if the output is `Categorical`. Raises `ValueError` if a value does not fit.
+
+    ```python
+    fx.predict(network, x)
+    fx.predict(network, {"before": z, "control": u})
+    ```
     """
-    return network.unroll(None, check_input(network, input))[network.output.name]
+    clamps = check_clamps(network, network.clamped(input))
+    return network.unroll(None, clamps)[network.output.name]

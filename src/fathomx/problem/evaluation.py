@@ -9,46 +9,50 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
-from fathomx.graph.entries import entry_pull
-from fathomx.graph.network import INPUT
+from fathomx.graph.entries import Back, Derivative
 from fathomx.graph.vector_space import Entries
 from fathomx.problem.problem import Problem
 
 
 class Evaluation(eqx.Module):
-    """The energy and its gradient at given hidden errors.
+    """The energy and its gradient at given errors.
 
-    **Fields**: `errors`, `activities` (hidden), `prediction` of the output, `energy` `(batch,)`
-    and `gradient` `dF/de` (hidden).
+    **Fields**: `errors` and `activities` of the free entries, `explained` (predictions of what is
+    observed, discrepancies of feedbacks, by name), `energy` `(batch,)` and `gradient` `dF/de`.
     """
 
     errors: Entries
     activities: Entries
-    prediction: Array
+    explained: Entries
     energy: Float[Array, " batch"]
     gradient: Entries
 
+    @classmethod
+    def of_energies(cls, problem: Problem, errors: Entries, explained: Entries) -> Evaluation:
+        """What energies need, without activities and gradient."""
+        return cls(errors, {}, explained, jnp.zeros(problem.batch), {})
+
 
 def evaluate(problem: Problem, errors: Entries) -> Evaluation:
-    """Energy, activities and `dF/de = Pi e + J^T dE_out/dmu` by one reverse pass."""
-    prediction, pull, activities = jax.vjp(problem.predict, errors, has_aux=True)
-    return _evaluation(problem, errors, prediction, activities, lambda g: pull(g)[0])
+    """Energy, activities and `dF/de = Pi e + J^T dE/do` by one reverse pass."""
+    explained, pull, activities = jax.vjp(problem.explain, errors, has_aux=True)
+    return _evaluation(problem, errors, explained, activities, lambda g: pull(g)[0])
 
 
 def _evaluation(
     problem: Problem,
     errors: Entries,
-    prediction: Array,
+    explained: Entries,
     activities: Entries,
-    pull: Callable[[Array], Entries],
+    pull: Callable[[Entries], Entries],
 ) -> Evaluation:
-    pulled = pull(problem.output_gradient(prediction))
+    pulled = pull(problem.explained_gradient(explained))
     weighed = problem.weigh(errors)
     return Evaluation(
         errors=errors,
         activities=activities,
-        prediction=prediction,
-        energy=problem.hidden_energy(errors) + problem.output_energy(prediction),
+        explained=explained,
+        energy=problem.free_energy(errors) + problem.explained_energy(explained),
         gradient={name: weighed[name] + pulled[name] for name in errors},
     )
 
@@ -59,31 +63,44 @@ def evaluate_at(problem: Problem, activities: Entries) -> Evaluation:
     The activities are those given, not unrolled from the errors again.
     """
     network = problem.network
+    known = problem.inferred(activities)
     predicted: Entries = {}
-    pulls: dict[str, Callable[[Array], tuple[Array, list[Array]]]] = {}
-    for entry in network.nodes:
-        sources = network.sources(entry, activities, problem.input)
-        predicted[entry.name], pulls[entry.name] = entry_pull(
-            entry, sources, activities.get(entry.name)
-        )
-    output = network.output.name
-    prediction = predicted.pop(output)
+    pulls: dict[str, Back] = {}
+    for entry in network.bound():
+        if entry.name in problem.free or entry.name in problem.observed:
+            sources = network.sources(entry, known, batch=problem.batch)
+            own = known.get(entry.name)
+            predicted[entry.name], pulls[entry.name] = entry.pull(sources, own)
+    explained = {name: predicted[name] for name in problem.observed}
+    from_feedbacks: Callable[[Entries], tuple[Entries]] | None = None
+    if network.feedbacks:
+        found, from_feedbacks = jax.vjp(network.discrepancies, known)
+        explained |= found
 
-    def pull(cotangent: Array) -> Entries:
-        reached, pulled = {output: cotangent}, {}
-        for entry in reversed(network.nodes):
+    def pull(cotangents: Entries) -> Entries:
+        every: Entries = {}
+        if from_feedbacks is not None:
+            every = from_feedbacks({f.name: cotangents[f.name] for f in network.feedbacks})[0]
+        ends: Entries = {}
+        pulled: Entries = {}
+        for entry in reversed(network.entries):
             name = entry.name
-            if name not in reached:
-                pulled[name] = jnp.zeros_like(activities[name])
+            if name not in pulls:
                 continue
-            pulled[name], to_sources = pulls[name](reached[name])
-            for parent, add in zip(network.parents[name], to_sources, strict=True):
-                if parent != INPUT:
-                    reached[parent] = reached[parent] + add if parent in reached else add
-        return pulled
+            reaching = Derivative(
+                ends.get(name), every.get(name), cotangents.get(name), problem.clamps.get(name)
+            )
+            if reaching.empty:
+                pulled[name] = jnp.zeros_like(known[name])
+                continue
+            to_error, to_sources = pulls[name](reaching)
+            pulled[name] = to_error
+            for parent, add in zip(network.parents[name], to_sources, strict=False):
+                ends[parent] = ends[parent] + add if parent in ends else add
+        return {name: pulled[name] for name in problem.free}
 
-    errors = {name: activities[name] - predicted[name] for name in network.hidden}
-    return _evaluation(problem, errors, prediction, problem.hidden(activities), pull)
+    errors = problem.errors_from(known, predicted)
+    return _evaluation(problem, errors, explained, problem.select(activities), pull)
 
 
 def select(
@@ -91,33 +108,37 @@ def select(
 ) -> Evaluation:
     """`a` for the examples where `mask` holds, `b` for the others."""
     where = problem.network.space.where
-    shaped = mask.reshape(-1, *[1] * (a.prediction.ndim - 1))
     return Evaluation(
         errors=where(mask, a.errors, b.errors),
         activities=where(mask, a.activities, b.activities),
-        prediction=jnp.where(shaped, a.prediction, b.prediction),
+        explained=where(mask, a.explained, b.explained),
         energy=jnp.where(mask, a.energy, b.energy),
         gradient=where(mask, a.gradient, b.gradient),
     )
 
 
 class Linearization:
-    """The network linearized at given hidden errors: `prediction(e + d) ~ prediction + J d`.
+    """The network linearized at given errors: `explained(e + d) ~ explained + J d`.
 
     `push(d)` is `J d`, `pull(v)` is `J^T v`; each costs one pass and reuses what the linearization
-    stored. It does not depend on the target or on the output precision. It lives within one trace
-    and is not a pytree.
+    stored. `origin` is the evaluation at `e = 0` where inference starts elsewhere. It lives within
+    one trace and is not a pytree; but for `origin`, it does not depend on the values of what is
+    observed or on the output precision.
     """
 
-    def __init__(self, problem: Problem, errors: Entries) -> None:
+    def __init__(self, problem: Problem, errors: Entries, origin: Evaluation | None = None) -> None:
         self.errors = errors
-        self.prediction, push, self.activities = jax.linearize(
-            problem.predict, errors, has_aux=True
-        )
-        self.push: Callable[[Entries], Array] = push
+        self.origin = origin
+        self.explained, push, self.activities = jax.linearize(problem.explain, errors, has_aux=True)
+        self.push: Callable[[Entries], Entries] = push
         transposed = jax.linear_transpose(push, errors)
-        self.pull: Callable[[Array], Entries] = lambda cotangent: transposed(cotangent)[0]
+        self.pull: Callable[[Entries], Entries] = lambda cotangent: transposed(cotangent)[0]
+
+    @classmethod
+    def at_start(cls, problem: Problem) -> Linearization:
+        """At the feedforward pass, `e = 0`."""
+        return cls(problem, problem.zeros())
 
     def evaluation(self, problem: Problem) -> Evaluation:
         """Energy and gradient here; one reverse pass."""
-        return _evaluation(problem, self.errors, self.prediction, self.activities, self.pull)
+        return _evaluation(problem, self.errors, self.explained, self.activities, self.pull)

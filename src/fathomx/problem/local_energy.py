@@ -17,49 +17,33 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from fathomx.graph.arrival import NEVER, arrivals, by_entry
-from fathomx.graph.entries import Node, Stack, entry_prediction
-from fathomx.graph.network import INPUT
+from fathomx.graph.arrival import NEVER, by_entry
+from fathomx.graph.entries import Entry
+from fathomx.graph.feedback import Feedback
+from fathomx.graph.predictor import apply_to_batch
 from fathomx.graph.vector_space import Entries, zeros_like
+from fathomx.problem.entry_energy import EntryEnergy
 from fathomx.problem.problem import Problem
 
 # A stack's reached part is computed rounded up to this many parts of its depth.
 _PARTS = 4
 
-# Derivatives in the parents but the input, in the own activity, and the energy per example.
-_Local = tuple[Entries, Array, Array]
+# Derivatives in the parents that move, in the own activity, and the energy per example.
+_Local = tuple[list[Array], Array, Array]
 # Gradient of a stack's blocks, that of the block before from its own energy, energy per example.
 _Carry = tuple[Array, Array, Array]
 
 
-def entry_energies(
-    problem: Problem,
-    entry: Node | Stack,
-    sources: list[Array],
-    activity: Array,
-    prediction: Array | None = None,
-) -> Float[Array, "rows batch"]:
-    """Energy of every node of an entry and every example.
-
-    `activity` is the entry's own; that of the output is the problem's target. `prediction` is
-    computed unless given.
-    """
-    predicted = entry_prediction(entry, sources, activity) if prediction is None else prediction
-    if entry.name == problem.network.output.name:
-        return problem.output_energy(predicted)[None]
-    squares = 0.5 * entry.energy.precision * (activity - predicted) ** 2
-    if isinstance(entry, Stack):
-        return squares.sum(axis=tuple(range(2, squares.ndim)))
-    return squares.sum(axis=tuple(range(1, squares.ndim)))[None]
-
-
 def constant_predictions(problem: Problem) -> Entries:
-    """The predictions that inference cannot change: of nodes that see nothing but the input."""
-    network = problem.network
+    """The predictions that inference cannot change: of nodes whose parents are all given."""
+    network, given = problem.network, {*problem.given}
+    known = {name: problem.clamps[name].value for name in given}
     return {
-        entry.name: entry_prediction(entry, network.sources(entry, {}, problem.input), None)
-        for entry in network.nodes[:-1]
-        if isinstance(entry, Node) and set(network.parents[entry.name]) == {INPUT}
+        entry.name: entry.predict(network.sources(entry, known, batch=problem.batch), None)
+        for entry in network.bound()
+        if entry.name in problem.free
+        and not entry.batch_axis
+        and {*network.parents[entry.name]} <= given
     }
 
 
@@ -69,54 +53,86 @@ def activity_gradient(
     constant: Entries,
     weights: Float[Array, " nodes"],
     step: Array,
+    everywhere: bool = False,
 ) -> tuple[Entries, Float[Array, " batch"]]:
-    """Gradient of `sum_l w_l F_l` in the hidden activities, and the energy `F` without weights.
+    """Gradient of `sum_l w_l F_l` in the free activities, and the energy `F` without weights.
 
     In step `step` of state descent from the feedforward pass the energies of nodes with a later
-    arrival are zero, and so are their derivatives: they are not computed. `constant` holds the
-    `constant_predictions` of the problem.
+    arrival are zero, and so are their derivatives: they are not computed. From another start
+    (`everywhere`) all are. `constant` holds the `constant_predictions` of the problem.
 
     A stack on a processor is computed block by block, from the first that is reached: small
     products in order are as fast there as many at once, and keep to the cache. On an accelerator
     its reached part, rounded up to quarters of the depth, is computed at once.
     """
     network = problem.network
-    when = by_entry(network, arrivals(network))
+    arrival = (0,) * len(network.labels) if everywhere else problem.arrivals
+    when = by_entry(network, arrival)
+    known = problem.inferred(activities)
     gradient = zeros_like(activities)
     energy = jnp.zeros(problem.batch, network.dtype)
+    counted = {*problem.free, *problem.observed}
     begin = 0
-    for entry in network.nodes:
+
+    def add(name: str, more: Array) -> None:
+        if name in gradient:
+            gradient[name] = network.entry(name).add_to_end(gradient[name], more)
+
+    for entry in network.bound():
         end = begin + entry.depth
-        sources = network.sources(entry, activities, problem.input)
-        own = problem.target if entry is network.output else activities[entry.name]
-        part = _Part(
-            problem,
-            entry,
-            network.parents[entry.name],
-            when[entry.name],
-            weights[begin:end],
-            step,
-            constant.get(entry.name),
-        )
-        to_sources, to_own, energies = part.gradient(sources, own)
-        begin = end
-        energy = energy + energies
-        if entry is not network.output:
-            gradient[entry.name] = gradient[entry.name] + to_own
-        for parent, pulled in to_sources.items():
-            stacked = gradient[parent].ndim > pulled.ndim
-            gradient[parent] = (
-                gradient[parent].at[-1].add(pulled) if stacked else gradient[parent] + pulled
+        if entry.name in counted:
+            part = _Part(
+                problem.energy_of(entry),
+                entry,
+                tuple(name in gradient for name in network.parents[entry.name]),
+                when[entry.name],
+                weights[begin:end],
+                step,
+                constant.get(entry.name),
             )
-    return gradient, energy
+            sources = network.sources(entry, known, batch=problem.batch)
+            to_sources, to_own, energies = part.gradient(sources, known[entry.name])
+            energy = energy + energies
+            if entry.name in gradient:
+                gradient[entry.name] = gradient[entry.name] + to_own
+            for parent, pulled in zip(network.parents[entry.name], to_sources, strict=False):
+                add(parent, pulled)
+        begin = end
+    for feedback in network.feedbacks:
+        end = begin + feedback.depth
+        more, energies = _feedback_gradient(problem, feedback, known, weights[begin:end])
+        gradient = {name: gradient[name] + more[name] for name in gradient}
+        energy = energy + energies
+        begin = end
+    held = {n: c.mask for n, c in problem.clamps.items() if n in gradient}
+    return {
+        name: jnp.where(held[name], 0, array) if name in held else array
+        for name, array in gradient.items()
+    }, energy
+
+
+def _feedback_gradient(
+    problem: Problem, feedback: Feedback, known: Entries, weights: Float[Array, " rows"]
+) -> tuple[Entries, Float[Array, " batch"]]:
+    """Derivatives of a feedback's energy in the free activities, and the energy per example."""
+    network, own = problem.network, problem.energy_of(feedback)
+
+    def total(free: Entries) -> tuple[Array, Array]:
+        every = known | free
+        predicted = feedback.predict(network.feedback_sources(feedback, every))
+        rows = own(network.target(feedback, every), predicted)
+        return jnp.sum(weights[:, None].astype(rows.dtype) * rows), rows.sum(axis=0)
+
+    found: tuple[Entries, Array] = jax.grad(total, has_aux=True)(problem.select(known))
+    return found
 
 
 class _Part(NamedTuple):
     """An entry, or the tail of a stack, in one step of inference."""
 
-    problem: Problem
-    entry: Node | Stack
-    parents: tuple[str, ...]
+    energy: EntryEnergy
+    entry: Entry
+    moving: tuple[bool, ...]
     when: np.ndarray
     weights: Array
     step: Array
@@ -124,7 +140,7 @@ class _Part(NamedTuple):
 
     def gradient(self, sources: list[Array], own: Array) -> _Local:
         """The derivatives, computed only where the signal has arrived."""
-        if isinstance(self.entry, Node):
+        if not self.entry.batch_axis:
             return self._at_once(sources, own)
         if jax.default_backend() == "cpu":
             return self._by_block(sources, own)
@@ -134,38 +150,37 @@ class _Part(NamedTuple):
         return found
 
     def _by_block(self, sources: list[Array], own: Array) -> _Local:
-        stack = self.entry
-        assert isinstance(stack, Stack)
-        arrays, rest = eqx.partition(stack.block, eqx.is_array)
+        depth = self.entry.depth
+        arrays, rest = eqx.partition(self.entry.learned_function(), eqx.is_array)
 
         def block(row: int | Array, source: Array) -> tuple[Array, Array, Array]:
             function = eqx.combine(jax.tree.map(lambda a: a[row], arrays), rest)
-            node = Node(stack.name, function, stack.parents, stack.energy)
+            energy = self.energy.node(row)
 
             def total(source: Array, own: Array) -> tuple[Array, Array]:
-                energies = entry_energies(self.problem, node, [source], own)[0]
+                energies = energy(own, apply_to_batch(function, source))[0]
                 return self.weights[row] * energies.sum(), energies
 
             grad = jax.grad(total, argnums=(0, 1), has_aux=True)
-            (to_source, to_own), energy = grad(source, own[row])
-            return to_source, to_own, energy
+            (to_source, to_own), energies = grad(source, own[row])
+            return to_source, to_own, energies
 
         def body(row: Array, carry: _Carry) -> _Carry:
             gradient, before, energy = carry
             to_source, to_own, more = block(row, own[row - 1])
             return gradient.at[row - 1].set(before + to_source), to_own, energy + more
 
-        none = jnp.zeros_like(own[0]), jnp.zeros(self.problem.batch, own.dtype)
+        none = jnp.zeros_like(own[0]), jnp.zeros(own.shape[1], own.dtype)
         counted = jnp.asarray(self.when) <= self.step
-        first = jnp.where(counted.any(), jnp.argmax(counted), stack.depth)
+        first = jnp.where(counted.any(), jnp.argmax(counted), depth)
         to_source, to_own, energy = jax.lax.cond(
             first == 0, lambda: block(0, sources[0]), lambda: (jnp.zeros_like(sources[0]), *none)
         )
         gradient, to_own, energy = jax.lax.fori_loop(
-            jnp.maximum(first, 1), stack.depth, body, (jnp.zeros_like(own), to_own, energy)
+            jnp.maximum(first, 1), depth, body, (jnp.zeros_like(own), to_own, energy)
         )
-        to_sources = {} if self.parents == (INPUT,) else {self.parents[0]: to_source}
-        return to_sources, gradient.at[-1].set(to_own), energy
+        pulled = to_source if self.moving[0] else jnp.zeros((), own.dtype)
+        return [pulled], gradient.at[-1].set(to_own), energy
 
     def _at_once(self, sources: list[Array], own: Array) -> _Local:
         depth = self.entry.depth
@@ -190,35 +205,41 @@ class _Part(NamedTuple):
     def _everywhere(self, sources: list[Array], own: Array) -> _Local:
         counted = jnp.asarray(self.when) <= self.step
         weights = jnp.where(counted, self.weights, 0)
-        constant = {p: s for p, s in zip(self.parents, sources, strict=True) if p == INPUT}
-        moving = {p: s for p, s in zip(self.parents, sources, strict=True) if p != INPUT}
+        moving = [s for s, moves in zip(sources, self.moving, strict=False) if moves]
 
-        def total(moving: Entries, own: Array) -> tuple[Array, Array]:
-            known = {**constant, **moving}
-            given = [known[parent] for parent in self.parents]
-            energies = entry_energies(self.problem, self.entry, given, own, self.prediction)
+        def total(moving: list[Array], own: Array) -> tuple[Array, Array]:
+            found = iter(moving)
+            moves = [*self.moving, *[False] * (len(sources) - len(self.moving))]
+            given = [next(found) if m else s for s, m in zip(sources, moves, strict=True)]
+            known = self.prediction
+            predicted = self.entry.predict(given, own) if known is None else known
+            energies = self.energy(own, predicted)
             weighted = weights.astype(energies.dtype)[:, None] * energies
             return weighted.sum(), jnp.where(counted[:, None], energies, 0).sum(axis=0)
 
-        (to_sources, to_own), energy = jax.grad(total, argnums=(0, 1), has_aux=True)(moving, own)
+        (pulled, to_own), energy = jax.grad(total, argnums=(0, 1), has_aux=True)(moving, own)
+        found = iter(pulled)
+        to_sources = [next(found) if moves else jnp.zeros((), own.dtype) for moves in self.moving]
         return to_sources, to_own, energy
 
     def _nowhere(self, start: int, sources: list[Array], own: Array) -> _Local:
-        pairs = zip(self.parents, sources, strict=True)
-        to_sources = {p: jnp.zeros_like(s) for p, s in pairs if p != INPUT}
-        energy = jnp.zeros(self.problem.batch, self.problem.network.dtype)
-        return to_sources, jnp.zeros_like(own), energy
+        none = jnp.zeros((), own.dtype)
+        pairs = zip(sources, self.moving, strict=False)
+        to_sources = [jnp.zeros_like(s) if moves else none for s, moves in pairs]
+        batch = own.shape[self.entry.batch_axis]
+        return to_sources, jnp.zeros_like(own), jnp.zeros(batch, own.dtype)
 
     def _tail(self, start: int, sources: list[Array], own: Array) -> _Local:
-        assert isinstance(self.entry, Stack)
-        blocks = jax.tree.map(lambda a: a[start:] if eqx.is_array(a) else a, self.entry.block)
+        function = self.entry.learned_function()
+        blocks = jax.tree.map(lambda a: a[start:] if eqx.is_array(a) else a, function)
         tail = self._replace(
-            entry=eqx.tree_at(lambda stack: stack.block, self.entry, blocks),
-            parents=("before",),
+            entry=self.entry.with_function(blocks),
+            energy=self.energy.part(slice(start, None)),
+            moving=(True,),
             when=self.when[start:],
             weights=self.weights[start:],
         )
         pulled, to_tail, energy = tail._everywhere([own[start - 1]], own[start:])
         to_sources, to_own, _ = self._nowhere(start, sources, own)
-        to_own = to_own.at[start:].set(to_tail).at[start - 1].add(pulled["before"])
+        to_own = to_own.at[start:].set(to_tail).at[start - 1].add(pulled[0])
         return to_sources, to_own, energy

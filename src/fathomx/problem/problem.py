@@ -1,80 +1,191 @@
-"""`Problem`: what is clamped."""
+"""`Problem`: what is clamped, and the energy that follows."""
 
 from __future__ import annotations
 
 import math
+import warnings
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float
 
+from fathomx.graph.arrival import arrivals, first_moves
+from fathomx.graph.clamp import Clamp
+from fathomx.graph.entries import Entry
+from fathomx.graph.feedback import Feedback
 from fathomx.graph.network import Network
+from fathomx.graph.predictor import Predictor
+from fathomx.graph.statistics import with_fields
 from fathomx.graph.vector_space import Entries
-from fathomx.problem.checks import _check_precision, _check_target, check_input
+from fathomx.problem.checks import check_clamps, check_precision
+from fathomx.problem.entry_energy import EntryEnergy
+
+Scale = float | Array
 
 
 class Problem(eqx.Module):
-    """A network with its input and its output clamped: the energy that inference minimizes.
+    """A network with some of its entries clamped: the energy that inference minimizes.
 
-        F(z) = sum_{l<L} (pi_l / 2) ||z_l - mu_l||^2  +  lambda * E_out(y, mu_L)
+        z_v = where(clamped_v, value_v, mu_v(z_parents) + e_v)
+        F(e) = sum_free (pi_v / 2) ||e_v||^2  +  lambda * sum_observed pi_v E_v(value_v, mu_v)
+               +  sum_feedbacks (pi_f / 2) ||z_of - g_f(z_parents)||^2
 
-    per example; the hidden activities `z_l` are free. Examples never interact, so the objective of
+    per example. Free are the entries, and parts of entries, that are not clamped; their errors `e`
+    are the coordinates of inference. Observed are those that are clamped and have a prediction; a
+    root that is clamped is given and adds nothing. Examples never interact, so the objective of
     inference is the sum over the batch.
 
     **Arguments**
 
     * `network`: a `Network`.
-    * `input`: `(batch, *network.input_shape)`.
-    * `target`: `(batch, *network.output_shape)`, or integer labels `(batch, *output_shape[:-1])`
-      that are turned into one-hot vectors (where the output has at least two entries).
-    * `output_precision`: lambda; by default that of the output node's energy. May be traced.
+    * `clamps`: values by name, each `(batch, *shape)` (of a `Stack` `(depth, batch, ...)`), integer
+      labels `(batch, *shape[:-1])` that are turned into one-hot vectors, or an `fx.Clamp` of a
+      part. `Problem(network, x, y)` and `Problem(network, input=x, target=y)` clamp the first root
+      and the output. `{}` clamps nothing: the prior.
+    * `output_precision`: lambda, 1 unless given; may be traced. With `input` and `target` it is the
+      output's precision itself, in place of the one that its energy has.
+    * `batch`: number of examples, where nothing is clamped that tells it; 1 unless given.
 
-    Inputs and targets take the type of the network's weights.
+    Values take the type of the network's weights.
 
-    Raises `ValueError` for shapes that do not fit, labels out of range and values that are not
-    finite (the values are only looked at outside of `jax.jit`).
+    Raises `ValueError` for unknown names, shapes that do not fit, labels out of range, values that
+    are not finite (the values are only looked at outside of `jax.jit`), a free root without a
+    prior, a free entry with children whose energy is not Gaussian, and where nothing is left to
+    infer or to explain.
 
     ```python
     problem = fx.Problem(network, input=x, target=y)
+    problem = fx.Problem(network, {"image": x})                        # the cause is inferred
+    problem = fx.Problem(network, {"image": fx.Clamp(x, mask=seen)})   # and what is not seen
     relaxed = fx.infer(problem, fx.GaussNewton())
     ```
     """
 
     network: Network
-    input: Array
-    target: Array
+    clamps: dict[str, Clamp]
     output_precision: Float[Array, ""]
+    reference: float = eqx.field(static=True)
+    _batch: int = eqx.field(static=True)
 
     def __init__(
         self,
         network: Network,
-        input: Any,
-        target: Any,
+        clamps: Any = None,
+        target: Any = None,
         output_precision: Any = None,
+        *,
+        input: Any = None,
+        batch: int = 1,
     ) -> None:
         self.network = network
-        self.input = check_input(network, input)
-        self.target = _check_target(network, target, self.input.shape[0])
-        precision = (
-            network.output.energy.precision if output_precision is None else output_precision
-        )
-        self.output_precision = _check_precision(precision, network)
+        named = isinstance(clamps, Mapping)
+        if named and target is not None and output_precision is None and jnp.ndim(target) == 0:
+            target, output_precision = None, target
+        self.clamps = check_clamps(network, _by_name(network, clamps, input, target))
+        output = network.output
+        static = output.energy.log_precision is None
+        self.reference = 1.0 if named or not static else output.energy.precision
+        precision = self.reference if output_precision is None else output_precision
+        self.output_precision = check_precision(precision, network)
+        self._batch = batch
+        self._check()
 
     @property
     def batch(self) -> int:
         """Number of examples."""
-        return int(self.input.shape[0])
+        for name, clamp in self.clamps.items():
+            return int(clamp.value.shape[self.network.entry(name).batch_axis])
+        return self._batch
+
+    @property
+    def input(self) -> Array:
+        """The value of the first root; `AttributeError` if it is not clamped."""
+        return self._value(self.network.roots[0])
+
+    @property
+    def target(self) -> Array:
+        """The value of the output; `AttributeError` if it is not clamped."""
+        return self._value(self.network.output)
 
     @property
     def positions(self) -> int:
         """How many predictions the output of an example holds: its tokens, or 1 for a vector."""
-        return math.prod(self.target.shape[1:-1])
+        return math.prod(self.network.output_shape[:-1])
+
+    @property
+    def free(self) -> tuple[str, ...]:
+        """Names of the entries that are inferred, in whole or in part."""
+        return tuple(
+            entry.name
+            for entry in self.network.entries
+            if entry.depth and entry.energy_is_gaussian and not self._whole(entry)
+        )
+
+    @property
+    def observed(self) -> tuple[str, ...]:
+        """Names of the entries that are clamped, in whole or in part, and have a prediction."""
+        entries = self.network.entries
+        return tuple(e.name for e in entries if e.name in self.clamps and not e.is_root)
+
+    @property
+    def explained(self) -> tuple[str, ...]:
+        """Names of what the free entries have to explain: observed entries and feedbacks."""
+        return (*self.observed, *(feedback.name for feedback in self.network.feedbacks))
+
+    @property
+    def given(self) -> tuple[str, ...]:
+        """Names of the entries that are clamped whole."""
+        return tuple(entry.name for entry in self.network.entries if self._whole(entry))
+
+    @property
+    def arrivals(self) -> tuple[int, ...]:
+        """`fx.arrivals` of this network with what is clamped here."""
+        return arrivals(self.network, self.given, self.observed)
+
+    @property
+    def first_moves(self) -> tuple[int, ...]:
+        """The step of state descent in which each node first moves."""
+        return first_moves(self.network, self.given, self.observed)
 
     def with_output_precision(self, output_precision: Any) -> Problem:
         """The same problem with another output precision."""
-        checked = _check_precision(output_precision, self.network)
+        checked = check_precision(output_precision, self.network)
         return eqx.tree_at(lambda problem: problem.output_precision, self, checked)
+
+    def with_network(self, network: Network) -> Problem:
+        """The same problem with other weights."""
+        changed: Problem = eqx.tree_at(lambda problem: problem.network, self, network)
+        return changed
+
+    def examples(self, index: slice | np.ndarray | list[int]) -> Problem:
+        """The same problem with some of its examples."""
+        clamps = {}
+        for name, clamp in self.clamps.items():
+            axis = self.network.entry(name).batch_axis
+            some = (slice(None),) * axis + (index,)
+            mask = None if clamp.mask is None else clamp.mask[some]
+            clamps[name] = Clamp(clamp.value[some], mask)
+        count = len(np.arange(self.batch)[index])
+        return with_fields(self, clamps=clamps, _batch=count)
+
+    @property
+    def clamp_axes(self) -> dict[str, Clamp]:
+        """The batch axis of every array of `clamps`, as `jax.vmap` wants it."""
+        axes = {name: self.network.entry(name).batch_axis for name in self.clamps}
+        return {
+            name: Clamp(axes[name], None if clamp.mask is None else axes[name])
+            for name, clamp in self.clamps.items()
+        }
+
+    def alone(self, clamps: dict[str, Clamp]) -> Problem:
+        """The problem of one example, from its clamps without the axis of the batch."""
+        axes = self.clamp_axes
+        one = jax.tree.map(lambda a, axis: jnp.expand_dims(a, axis), clamps, axes)
+        return with_fields(self, clamps=one, _batch=1)
 
     def with_batch_statistics(self) -> Problem:
         """The same problem on a network whose batch statistics are those of this input.
@@ -87,57 +198,320 @@ class Problem(eqx.Module):
         relaxed = fx.infer(problem.with_batch_statistics(), fx.GaussNewton())
         ```
         """
-        network = self.network.with_batch_statistics(self.input)
-        if network is self.network:
-            return self
-        taken: Problem = eqx.tree_at(lambda problem: problem.network, self, network)
-        return taken
+        network = self.network.with_batch_statistics(self.clamps)
+        return self if network is self.network else self.with_network(network)
 
-    def output_energy(self, prediction: Array) -> Float[Array, " batch"]:
-        """`lambda * E_out(y, prediction)` of every example."""
-        return self.output_precision * self.loss(prediction)
+    def zeros(self) -> Entries:
+        """Errors of zero: the feedforward pass."""
+        return {name: self.network.zeros_of(name, self.batch) for name in self.free}
 
-    def loss(self, prediction: Array) -> Float[Array, " batch"]:
-        """The output energy of every example at precision 1: the loss of backprop."""
-        unit: Array = jax.vmap(self.network.output.energy.unit)(self.target, prediction)
-        return unit
+    def complete(self, activities: Entries) -> Entries:
+        """Activities of all entries, from those of the free ones."""
+        whole = {name: clamp.value for name, clamp in self.clamps.items() if clamp.whole}
+        whole |= {name: self._met(name, activities[name]) for name in self.free}
+        for entry in self.network.bound():
+            if entry.name not in whole and entry.depth:
+                # What is neither clamped whole nor inferred is a leaf, and stands for a prediction.
+                sources = self.network.sources(entry, whole, batch=self.batch)
+                predicted = entry.energy.expected(entry.predict(sources, None))
+                whole[entry.name] = self._met(entry.name, predicted)
+        return {entry.name: whole[entry.name] for entry in self.network.entries}
 
-    def output_gradient(self, prediction: Array) -> Array:
-        """Gradient of `output_energy` in the prediction."""
-        error = jax.vmap(self.network.output.energy.error)(self.target, prediction)
-        return -self.output_precision * error
+    def feedforward(self) -> Entries:
+        """What is explained at the feedforward pass."""
+        return self.explain({})[0]
 
-    def hidden_energy(self, errors: Entries) -> Float[Array, " batch"]:
-        """`sum_l (pi_l / 2) ||e_l||^2` over the hidden nodes, for every example."""
-        return 0.5 * self.network.space.dot(self.weigh(errors), errors)
+    def inferred(self, activities: Entries) -> Entries:
+        """Activities with what is clamped in its place, but for leaves that are only predicted."""
+        known = {name: self._met(name, activities[name]) for name in self.free}
+        return {name: clamp.value for name, clamp in self.clamps.items()} | known
 
-    def weigh(self, errors: Entries) -> Entries:
-        """`Pi e`: every hidden entry times its precision."""
-        return {k: errors[k] * pi if pi != 1 else errors[k] for k, pi in self._precisions()}
+    def explain(self, errors: Entries) -> tuple[Entries, Entries]:
+        """What is explained, from the errors: predictions of what is observed, discrepancies.
 
-    def unweigh(self, errors: Entries) -> Entries:
-        """`Pi^-1 e`: every hidden entry divided by its precision."""
-        return {k: errors[k] / pi if pi != 1 else errors[k] for k, pi in self._precisions()}
-
-    def _precisions(self) -> list[tuple[str, float]]:
-        return [(entry.name, entry.energy.precision) for entry in self.network.nodes[:-1]]
-
-    def total(self, errors: Entries) -> Float[Array, " batch"]:
-        """The energy F of every example as a function of the hidden errors."""
-        prediction = self.network.unroll(errors, self.input)[self.network.output.name]
-        return self.hidden_energy(errors) + self.output_energy(prediction)
-
-    def predict(self, errors: Entries) -> tuple[Array, Entries]:
-        """Prediction of the output and the hidden activities, from the hidden errors."""
-        activities = self.network.unroll(errors, self.input)
-        prediction = activities.pop(self.network.output.name)
-        return prediction, activities
-
-    def hidden(self, entries: Entries) -> Entries:
-        """The entries of the hidden nodes alone."""
-        return {name: entries[name] for name in self.network.hidden}
+        And the activities of the free entries.
+        """
+        network = self.network
+        activities, predicted = network.passed(errors, self.clamps, self.batch)
+        explained = {name: predicted[name] for name in self.observed}
+        if network.feedbacks:
+            explained |= network.discrepancies(activities)
+        return explained, {name: activities[name] for name in self.free}
 
     def errors_of(self, activities: Entries) -> Entries:
-        """Hidden errors `z_l - mu_l` from hidden activities."""
-        predicted = self.network.predictions(activities, self.input)
-        return {name: activities[name] - predicted[name] for name in self.network.hidden}
+        """Errors `z_v - mu_v` of the free entries from their activities; 0 where clamped."""
+        known = self.inferred(activities)
+        return self.errors_from(known, self.network.predictions(known))
+
+    def errors_from(
+        self, activities: Entries, predicted: Entries, names: tuple[str, ...] | None = None
+    ) -> Entries:
+        """Errors of the free entries from their activities and predictions; 0 where clamped."""
+        names = self.free if names is None else names
+        errors = {name: activities[name] - predicted[name] for name in names}
+        return {
+            name: jnp.where(self.clamps[name].mask, 0, error) if name in self.clamps else error
+            for name, error in errors.items()
+        }
+
+    def errors_from_start(self, at: Entries) -> Entries:
+        """Errors of the free entries from some activities; 0 of those that are not named."""
+        network, errors = self.network, self.zeros()
+        ends: Entries = {}
+        for entry in network.bound():
+            name, parents = entry.name, network.parents[entry.name]
+            sources = [ends[p] for p in parents] or network.sources(entry, {}, batch=self.batch)
+            if name in at:
+                activity = self._met(name, at[name])
+                errors |= self.errors_from(
+                    {name: activity}, {name: entry.predict(sources, activity)}, (name,)
+                )
+                ends[name] = entry.end(activity)
+            else:
+                ends[name] = entry.unroll(sources, None, self.clamps.get(name))[0]
+        return errors
+
+    def explained_at(self, activities: Entries) -> Entries:
+        """What is explained, from activities: all predictions at once."""
+        known = self.inferred(activities)
+        predicted = self.network.predictions(known)
+        explained = {name: predicted[name] for name in self.observed}
+        return explained | self.network.discrepancies(known)
+
+    def energy_of(self, part: Predictor) -> EntryEnergy:
+        """The whole energy of an entry or a feedback, of what is free and of what is observed."""
+        return self._entry_energy(part, 1.0, self.output_precision)
+
+    def free_energy_of(self, part: Predictor) -> EntryEnergy:
+        """The energy of what is free in an entry."""
+        return self._entry_energy(part, 1.0, None)
+
+    def observed_energy_of(self, part: Predictor, precision: Scale | None = None) -> EntryEnergy:
+        """The energy of what is observed in an entry, or of a feedback."""
+        precision = self.output_precision if precision is None else precision
+        return self._entry_energy(part, None, precision)
+
+    def free_energy(self, errors: Entries) -> Float[Array, "*batch"]:
+        """`sum_free (pi_v / 2) ||e_v||^2`, and the logarithms of learned precisions."""
+        energy = 0.5 * self.network.space.dot(self.weigh(errors), errors)
+        for entry in self._free_entries():
+            logarithm = self.free_energy_of(entry).logarithm
+            if logarithm is not None:
+                like = entry.rows(jnp.broadcast_to(logarithm, errors[entry.name].shape))
+                energy = energy - like.sum(axis=(0, *range(2, like.ndim)))
+        return energy
+
+    def explained_energy(self, explained: Entries) -> Float[Array, "*batch"]:
+        """The energy of observed entries and feedbacks, for every example."""
+        rows = [
+            self.observed_energy_of(part)(*self.compared(part, explained)).sum(axis=0)
+            for part in self._explained_parts()
+        ]
+        return sum(rows[1:], start=rows[0]) if rows else jnp.zeros(self.batch, self.network.dtype)
+
+    def explained_gradient(self, explained: Entries) -> Entries:
+        """The gradient of `explained_energy` in what is explained."""
+        gradient = {}
+        for part in self._explained_parts():
+            energy = self.observed_energy_of(part)
+            error = energy.weighed(energy.error(*self.compared(part, explained)))
+            gradient[part.name] = error if isinstance(part, Feedback) else -error
+        return gradient
+
+    def explained_errors(self, explained: Entries) -> Entries:
+        """The error of every observed entry at precision 1, and the feedbacks' discrepancies."""
+        return {
+            part.name: explained[part.name]
+            if isinstance(part, Feedback)
+            else self.observed_energy_of(part).error(*self.compared(part, explained))
+            for part in self._explained_parts()
+        }
+
+    def loss(self, explained: Entries | Array) -> Float[Array, " batch"]:
+        """The energy of what is observed at output precision 1, for every example.
+
+        With `input` and `target` it is the output's energy at precision 1: the loss of backprop.
+        An array alone is the prediction of the output.
+        """
+        if not isinstance(explained, dict):
+            explained = {self.network.output.name: explained}
+        rows = [
+            self.observed_energy_of(entry, 1.0)(*self.compared(entry, explained)).sum(axis=0)
+            for entry in self._explained_parts()
+            if not isinstance(entry, Feedback)
+        ]
+        return sum(rows[1:], start=rows[0]) if rows else jnp.zeros(self.batch, self.network.dtype)
+
+    def all_errors(self, activities: Entries) -> Entries:
+        """Errors of free and observed entries and discrepancies, from activities."""
+        return self.joined_errors(self.errors_of(activities), self.explained_at(activities))
+
+    def joined_errors(self, errors: Entries, explained: Entries) -> Entries:
+        """The errors of free entries with those of what is observed in their place."""
+        joined = self.explained_errors(explained)
+        for name, error in errors.items():
+            mask = self.clamps[name].mask if name in self.clamps else None
+            joined[name] = error if mask is None else jnp.where(mask, joined.get(name, 0), error)
+        return joined
+
+    def compared(self, part: Predictor, explained: Entries) -> tuple[Array, Array]:
+        """Target and prediction; a feedback's discrepancy is compared with zero."""
+        found = explained[part.name]
+        if isinstance(part, Feedback):
+            return found, jnp.zeros_like(found)
+        return self.clamps[part.name].value, found
+
+    def total(self, errors: Entries) -> Float[Array, " batch"]:
+        """The energy F of every example as a function of the errors."""
+        return self.free_energy(errors) + self.explained_energy(self.explain(errors)[0])
+
+    def constant_energy(self) -> Float[Array, "*batch"]:
+        """The energy without any error: the logarithms of learned precisions, 0 without them."""
+        none = {f.name: self.network.zeros_of(f.name, self.batch) for f in self.network.feedbacks}
+        met = none | {name: self.clamps[name].value for name in self.observed}
+        return self.free_energy(self.zeros()) + self.explained_energy(met)
+
+    def weigh(self, errors: Entries) -> Entries:
+        """`Pi e`: every free entry times its precision."""
+        return {
+            entry.name: self.free_energy_of(entry).weighed(errors[entry.name])
+            for entry in self._free_entries()
+        }
+
+    def unweigh(self, errors: Entries) -> Entries:
+        """`Pi^-1 e`: every free entry divided by its precision."""
+        shapes = self.network.shapes
+        precisions = {e.name: e.precision(shapes[e.name]) for e in self._free_entries()}
+        return {
+            name: errors[name] if isinstance(pi, float) and pi == 1 else errors[name] / pi
+            for name, pi in precisions.items()
+        }
+
+    def select(self, entries: Entries) -> Entries:
+        """The free entries alone."""
+        return {name: entries[name] for name in self.free}
+
+    def hidden(self, entries: Entries) -> Entries:
+        """The former name of `select`."""
+        _renamed("hidden", "select")
+        return self.select(entries)
+
+    def predict(self, errors: Entries) -> tuple[Array, Entries]:
+        """The output's prediction and the free activities: formerly what `explain` returns."""
+        _renamed("predict", "explain")
+        explained, activities = self.explain(errors)
+        return explained[self.network.output.name], activities
+
+    def _value(self, entry: Entry) -> Array:
+        if entry.name not in self.clamps:
+            raise AttributeError(f"{entry.name!r} is not clamped in this problem.")
+        value: Array = self.clamps[entry.name].value
+        return value
+
+    def _whole(self, entry: Entry) -> bool:
+        return entry.name in self.clamps and self.clamps[entry.name].whole
+
+    def _met(self, name: str, activity: Array) -> Array:
+        return self.clamps[name].meet(activity) if name in self.clamps else activity
+
+    def _free_entries(self) -> list[Entry]:
+        return [self.network.entry(name) for name in self.free]
+
+    def _explained_parts(self) -> list[Predictor]:
+        return [*(self.network.entry(name) for name in self.observed), *self.network.feedbacks]
+
+    def _entry_energy(
+        self, part: Predictor, free: Scale | None, observed: Scale | None
+    ) -> EntryEnergy:
+        """The energy with the factors of what is free and of what is observed; `None` for 0."""
+        shape, clamp = self.network.shapes[part.name], self.clamps.get(part.name)
+        precision = part.precision(shape)
+        if isinstance(part, Feedback):
+            free, observed = (None if observed is None else 1.0), None
+        elif part.name not in self.observed:
+            observed = None
+        if not part.energy_is_gaussian:
+            free = None
+        logarithm = None
+        if part.energy.log_precision is not None:
+            half = 0.5 * part.aligned(part.energy.log_precision, shape)
+            counted = free if self._is_read(part.name) or isinstance(part, Feedback) else None
+            logarithm = _of(clamp, counted or 0.0, 0.0 if observed is None else observed) * half
+        factor = _of(
+            clamp,
+            0.0 if free is None else _times(free, precision),
+            0.0 if observed is None else _times(observed, precision / self.reference),
+        )
+        return EntryEnergy(part.energy, factor, logarithm, stacked=part.batch_axis == 1)
+
+    def _is_read(self, name: str) -> bool:
+        network = self.network
+        read = {parent for parents in network.parents.values() for parent in parents}
+        return name in read | {feedback.of for feedback in network.feedbacks}
+
+    def _check(self) -> None:
+        network = self.network
+        for entry in network.entries:
+            whole = self._whole(entry)
+            if entry.is_root and not entry.depth and not whole:
+                raise ValueError(
+                    f"root {entry.name!r} has no prior and is not clamped as a whole: clamp it, or "
+                    "build it with an energy such as fx.Gaussian(1.0)."
+                )
+            if not entry.energy_is_gaussian and not whole and self._is_read(entry.name):
+                raise ValueError(
+                    f"{entry.name!r} has the energy {entry.energy} and is free, but others read "
+                    "it; hidden nodes need a Gaussian energy, only what is clamped or read by "
+                    "nobody may have another."
+                )
+        if not self.free:
+            raise ValueError(
+                "everything is clamped, so that nothing is left to infer; leave at least one "
+                "hidden entry free."
+            )
+        if self.clamps and not self.explained:
+            names = ", ".join(map(repr, self.clamps))
+            raise ValueError(
+                f"only {names} is clamped, which nothing predicts, so that there is nothing to "
+                "explain; clamp an entry with a prediction as well, or use fx.predict."
+            )
+
+
+def _by_name(network: Network, clamps: Any, input: Any, target: Any) -> dict[str, Any]:
+    """All that is clamped, by name."""
+    named = isinstance(clamps, Mapping)
+    found = dict(clamps) if named else {}
+    if not named and clamps is not None:
+        if input is not None:
+            raise ValueError("the input is given twice, by position and as input=; give it once.")
+        input = clamps
+    if not named and (input is None or target is None):
+        raise ValueError(
+            "a problem needs what is clamped: fx.Problem(network, input=x, target=y), or values by "
+            f"name such as fx.Problem(network, {{{network.output.name!r}: y}})."
+        )
+    for entry, value in ((network.roots[0], input), (network.output, target)):
+        if value is not None:
+            if entry.name in found:
+                raise ValueError(f"{entry.name!r} is clamped twice; give its value once.")
+            found[entry.name] = value
+    return found
+
+
+def _renamed(old: str, new: str) -> None:
+    warnings.warn(f"problem.{old} is now problem.{new}.", DeprecationWarning, stacklevel=3)
+
+
+def _of(clamp: Clamp | None, free: Scale, observed: Scale) -> Scale:
+    """What is free where nothing is clamped, what is observed where something is."""
+    if clamp is None:
+        return free
+    if clamp.whole:
+        return observed
+    return jnp.where(clamp.mask, observed, free)
+
+
+def _times(scale: Scale, precision: Scale) -> Scale:
+    if isinstance(precision, float) and precision == 1:
+        return scale
+    return scale * precision

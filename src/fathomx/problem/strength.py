@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from fathomx.graph.vector_space import Entries
 from fathomx.problem.evaluation import Linearization
 from fathomx.problem.problem import Problem
 
@@ -21,7 +22,9 @@ def strength(
 ) -> Float[Array, ""]:
     """Output precision times the mean eigenvalue of `J Pi^-1 J^T`, mean over the batch.
 
-        strength = lambda tr(J Pi^-1 J^T) / d_y,     J = d mu_L / d e at the feedforward pass
+        strength = lambda tr(J Pi^-1 J^T) / d_o,     J = d o / d e at the feedforward pass
+
+    with the predictions `o` of all that is observed and their number `d_o`.
 
     Near 0, inference moves the activities little and the weight update is backprop's; large, the
     output error is absorbed by the hidden layers before it teaches the last ones. The trace is
@@ -41,14 +44,16 @@ def strength(
 def mean_sensitivity(
     problem: Problem, key: PRNGKeyArray, start: Linearization | None = None
 ) -> Float[Array, ""]:
-    """The strength at output precision 1: `tr(J Pi^-1 J^T) / d_y`, mean over the batch."""
+    """The strength at output precision 1: `tr(J Pi^-1 J^T) / d_o`, mean over the batch.
+
+    With several observed entries, or precisions of their own, `J` is scaled by their roots.
+    """
     if start is None:
-        start = Linearization(problem, problem.network.zeros(problem.batch))
-    shape = start.prediction.shape
-    signs = jax.random.rademacher(key, shape, start.prediction.dtype)
-    pulled = start.pull(signs)
+        start = Linearization.at_start(problem)
+    observed = _Observed(problem, start)
+    pulled = start.pull(observed.scaled(observed.signs(key)))
     squares = problem.network.space.dot(pulled, problem.unweigh(pulled))
-    return jnp.mean(squares) / math.prod(shape[1:])
+    return jnp.mean(squares) / observed.size
 
 
 def largest_sensitivity(
@@ -63,22 +68,73 @@ def largest_sensitivity(
     estimate from below, which `iterations` (at least 1) improve.
     """
     if start is None:
-        start = Linearization(problem, problem.network.zeros(problem.batch))
-    shape = start.prediction.shape
-    rest = tuple(range(1, len(shape)))
+        start = Linearization.at_start(problem)
+    space, observed = problem.network.space, _Observed(problem, start)
 
-    def normalized(vector: Array) -> Array:
-        size = jnp.sqrt(jnp.sum(vector**2, axis=rest, keepdims=True))
-        return vector / jnp.where(size > 0, size, 1)
+    def normalized(vector: Entries) -> Entries:
+        size = jnp.sqrt(space.dot(vector, vector))
+        return space.scale(1 / jnp.where(size > 0, size, 1), vector)
 
-    def iterate(_: Any, carry: tuple[Array, Array]) -> tuple[Array, Array]:
+    def iterate(_: Any, carry: tuple[Entries, Array]) -> tuple[Entries, Array]:
         vector, _ = carry
-        image = start.push(problem.unweigh(start.pull(vector)))
-        return normalized(image), jnp.sum(vector * image, axis=rest)
+        pulled = start.pull(observed.scaled(vector))
+        image = observed.seen(start.push(problem.unweigh(pulled)))
+        return normalized(image), space.dot(vector, image)
 
-    begun = normalized(jax.random.rademacher(key, shape, start.prediction.dtype))
-    _, values = jax.lax.fori_loop(0, iterations, iterate, (begun, jnp.zeros(shape[0], begun.dtype)))
+    begun = normalized(observed.signs(key))
+    nothing = jnp.zeros(problem.batch, problem.network.dtype)
+    _, values = jax.lax.fori_loop(0, iterations, iterate, (begun, nothing))
     return jnp.max(values)
+
+
+class _Observed:
+    """Vectors over what is observed, in units in which its precision is the output precision."""
+
+    def __init__(self, problem: Problem, start: Linearization) -> None:
+        self.explained = start.explained
+        self.observed = problem.observed
+        network = problem.network
+        self.roots = {}
+        for name in self.observed:
+            factor = problem.observed_energy_of(network.entry(name), 1.0).factor
+            self.roots[name] = 1.0 if _is_one(factor) else jnp.sqrt(factor)
+        if not self.observed:
+            raise ValueError(
+                "strength compares what is observed with what it moves, but nothing that has a "
+                "prediction is clamped in this problem; clamp an entry that is predicted."
+            )
+        counts = [
+            jnp.sum(problem.clamps[name].mask) / problem.batch
+            if problem.clamps[name].mask is not None
+            else math.prod(network.shapes[name])
+            for name in self.observed
+        ]
+        self.size = sum(counts[1:], start=counts[0])
+
+    def signs(self, key: PRNGKeyArray) -> Entries:
+        """A random sign for every unit that is observed; 0 elsewhere."""
+        signs = {}
+        for index, name in enumerate(self.observed):
+            like = self.explained[name]
+            own = key if index == 0 else jax.random.fold_in(key, index)
+            signs[name] = jax.random.rademacher(own, like.shape, like.dtype)
+        return signs
+
+    def scaled(self, vector: Entries) -> Entries:
+        """A vector over all that is explained, from one over what is observed."""
+        zeros = {k: jnp.zeros_like(v) for k, v in self.explained.items() if k not in vector}
+        return zeros | self.seen(vector)
+
+    def seen(self, vector: Entries) -> Entries:
+        """The part over what is observed, times the roots of its precisions."""
+        return {
+            name: vector[name] if _is_one(root) else root * vector[name]
+            for name, root in self.roots.items()
+        }
+
+
+def _is_one(value: Any) -> bool:
+    return isinstance(value, float) and value == 1
 
 
 class HoldStrength(eqx.Module):

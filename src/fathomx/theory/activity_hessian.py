@@ -12,11 +12,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fathomx.graph.entries import Stack
 from fathomx.graph.names import unknown
-from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
 from fathomx.inference.base import checked_count, checked_positive
+from fathomx.problem.energies import node_energies
 from fathomx.problem.problem import Problem
 from fathomx.theory.landscape import DENSE_UP_TO, MOST_BYTES, extreme_eigenvalues, lanczos
 
@@ -83,6 +82,8 @@ class ActivityHessian(eqx.Module):
 
     problem: Problem
     at: Entries
+    # Positions of what is free in entries that are clamped in part.
+    _places: dict[str, Array]
 
     def __init__(self, problem: Problem, at: Entries | None = None) -> None:
         if problem.batch != 1:
@@ -91,10 +92,12 @@ class ActivityHessian(eqx.Module):
                 "take one of them, as in fx.Problem(network, x[:1], y[:1])."
             )
         self.problem = problem
-        if at is None:
-            activities = _feedforward(problem)
-        else:
-            activities = _checked(problem.network, "activities", at)
+        self._places = {
+            name: jnp.flatnonzero(~problem.clamps[name].mask.ravel())
+            for name in problem.free
+            if name in problem.clamps
+        }
+        activities = _feedforward(problem) if at is None else _checked(problem, "activities", at)
         self.at = self.coordinates(activities)
 
     @abc.abstractmethod
@@ -111,13 +114,14 @@ class ActivityHessian(eqx.Module):
 
     @property
     def labels(self) -> tuple[str, ...]:
-        """Names of the hidden nodes, the blocks of the Hessian."""
-        return self.problem.network.labels[:-1]
+        """Names of the nodes that are free, the blocks of the Hessian."""
+        entries = map(self.problem.network.entry, self.problem.free)
+        return tuple(label for entry in entries for label in entry.labels)
 
     @property
     def size(self) -> int:
-        """Number of hidden activities."""
-        return sum(_units(self.problem.network))
+        """Number of activities that are free."""
+        return sum(self._units())
 
     def product(self, entries: Entries) -> Entries:
         """`H v` for hidden entries `v`, at about the cost of two gradients.
@@ -128,7 +132,7 @@ class ActivityHessian(eqx.Module):
         hessian.product(relaxed.errors)
         ```
         """
-        checked = _checked(self.problem.network, "entries", entries)
+        checked = _checked(self.problem, "entries", entries)
         return self._entries(_product(self, self._vector(checked)))
 
     def dense(self, *, most_bytes: int = MOST_BYTES) -> Float[Array, "size size"]:
@@ -158,7 +162,7 @@ class ActivityHessian(eqx.Module):
         for label in (row, column):
             if label not in self.labels:
                 raise ValueError(unknown("hidden node", label, self.labels))
-        units = _units(self.problem.network)
+        units = self._units()
         begins = dict(zip(self.labels, np.cumsum([0, *units]).tolist(), strict=False))
         widths = dict(zip(self.labels, units, strict=True))
         rows = self._rows(begins[column], widths[column], most_bytes)
@@ -269,14 +273,36 @@ class ActivityHessian(eqx.Module):
         return rows
 
     def _vector(self, entries: Entries) -> Float[Array, " size"]:
-        return jnp.concatenate([entries[name].ravel() for name in self.problem.network.hidden])
+        def free(name: str) -> Array:
+            flat = entries[name].ravel()
+            return flat[self._places[name]] if name in self._places else flat
+
+        return jnp.concatenate([free(name) for name in self.problem.free])
 
     def _entries(self, vector: Float[Array, " size"]) -> Entries:
-        like = self.problem.network.zeros(1)
-        parts = jnp.split(vector, np.cumsum([like[name].size for name in like])[:-1])
-        return {
-            name: part.reshape(like[name].shape) for name, part in zip(like, parts, strict=True)
-        }
+        like, found, begin = self.problem.zeros(), {}, 0
+        for name in self.problem.free:
+            places = self._places.get(name)
+            size = like[name].size if places is None else places.size
+            part = vector[begin : begin + size]
+            if places is not None:
+                part = jnp.zeros(like[name].size, part.dtype).at[places].set(part)
+            found[name] = part.reshape(like[name].shape)
+            begin += size
+        return found
+
+    def _units(self) -> list[int]:
+        """Number of free activities of every node."""
+        network, units = self.problem.network, []
+        for name in self.problem.free:
+            entry = network.entry(name)
+            whole = entry.units(network.shapes[name])
+            if name not in self._places:
+                units += whole
+                continue
+            nodes = np.asarray(self._places[name]) // whole[0]
+            units += np.bincount(nodes, minlength=entry.depth).tolist()
+        return units
 
 
 class StateHessian(ActivityHessian):
@@ -302,16 +328,12 @@ class StateHessian(ActivityHessian):
         return activities
 
     def energy(self, coordinates: Entries) -> Float[Array, ""]:
-        problem = self.problem
-        predicted = problem.network.predictions(coordinates, problem.input)
-        errors = {name: coordinates[name] - predicted[name] for name in coordinates}
-        output = problem.output_energy(predicted[problem.network.output.name])
-        return (problem.hidden_energy(errors) + output).sum()
+        return node_energies(self.problem, coordinates).sum()
 
     def in_errors(self, gradient: Entries) -> Entries:
         """`dF/de = (dz/de)^T dF/dz`, by one reverse pass."""
         errors = self.problem.errors_of(self.at)
-        _, pull = jax.vjp(lambda e: self.problem.predict(e)[1], errors)
+        _, pull = jax.vjp(lambda e: self.problem.explain(e)[1], errors)
         pulled: Entries = pull(gradient)[0]
         return pulled
 
@@ -413,7 +435,7 @@ class _Course(eqx.Module):
 
 @eqx.filter_jit
 def _feedforward(problem: Problem) -> Entries:
-    return problem.hidden(problem.network.unroll(None, problem.input))
+    return problem.explain({})[1]
 
 
 @eqx.filter_jit
@@ -455,20 +477,10 @@ def _in_errors(hessian: ActivityHessian, rows: Array) -> Array:
     return pulled
 
 
-def _units(network: Network) -> list[int]:
-    """Number of activities of every hidden node."""
-    units: list[int] = []
-    for entry in network.nodes[:-1]:
-        shape = network.shapes[entry.name]
-        inner = shape[1:] if isinstance(entry, Stack) else shape
-        units += [math.prod(inner)] * entry.depth
-    return units
-
-
-def _checked(network: Network, what: str, entries: Any) -> Entries:
-    """The hidden entries alone, in the type of the network; `ValueError` if they do not fit."""
+def _checked(problem: Problem, what: str, entries: Any) -> Entries:
+    """The free entries alone, in the type of the network; `ValueError` if they do not fit."""
     checked: Entries = {}
-    for name, like in network.zeros(1).items():
+    for name, like in problem.zeros().items():
         given = jnp.shape(entries[name]) if name in entries else "nothing"
         if given != like.shape:
             raise ValueError(

@@ -10,15 +10,20 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fathomx.graph.energy import Gaussian
 from fathomx.graph.network import Network
-from fathomx.graph.smoothness import is_linear
 from fathomx.graph.vector_space import Entries
 from fathomx.inference import Newton, Solver, infer
 from fathomx.inference.relaxation import Relaxation
-from fathomx.problem.energies import predict
 from fathomx.problem.problem import Problem
-from fathomx.problem.rescaling import CHUNK, check_linear, rescaling_matrix
+from fathomx.problem.rescaling import (
+    CHUNK,
+    ExplainedVectors,
+    check_linear,
+    clamped_whole,
+    forces,
+    has_closed_form,
+    rescaling_matrix,
+)
 from fathomx.theory.solving import check_finite, conjugate_gradients
 
 
@@ -29,16 +34,24 @@ class Equilibrated(eqx.Module):
 
     * `energy`: F*, mean over the examples.
     * `energies`: `(batch,)`, of every example.
-    * `prediction`: `(batch, *output_shape)`, of the feedforward pass.
-    * `rescaling`: S, `(outputs, outputs)`; `None` where there is no closed form.
+    * `explained`: predictions of what is observed and discrepancies of feedbacks, by name, at the
+      feedforward pass.
+    * `rescaling`: S, `(units, units)`; `None` where there is no closed form, or something is
+      clamped in part, so that it differs between examples.
     * `relaxation`: the equilibrium found, with its certificate; `None` in closed form.
     """
 
     energy: Float[Array, ""]
     energies: Float[Array, " batch"]
-    prediction: Array
+    explained: Entries
     rescaling: Float[Array, "outputs outputs"] | None
     relaxation: Relaxation | None
+    _output: str = eqx.field(static=True)
+
+    @property
+    def prediction(self) -> Array:
+        """The feedforward prediction of the output, `(batch, *output_shape)`, if it is observed."""
+        return self.explained[self._output]
 
     def describe(self) -> str:
         """The energy, and how it is known."""
@@ -50,9 +63,9 @@ class Equilibrated(eqx.Module):
 
 
 def equilibrated_energy(
-    network: Network,
-    x: Any,
-    y: Any,
+    network: Network | Problem,
+    x: Any = None,
+    y: Any = None,
     *,
     output_precision: Any = None,
     solver: Solver | None = None,
@@ -62,10 +75,11 @@ def equilibrated_energy(
 
         F*(theta) = min_z F(z, theta) = 1/2 mean_i (y_i - mu_i)^T S^-1 (y_i - mu_i)
 
-    with the feedforward prediction `mu` and the rescaling matrix `S` (`rescaling`). The closed form
-    holds for every network that is linear in its activities and has a Gaussian output: chains,
-    skips, convolutions, average pooling, any parameterization and any precisions. Without one the
-    activities are relaxed, and the result carries the certificate.
+    with the feedforward prediction `mu` of what is observed (and the discrepancies of feedbacks,
+    whose `y` is zero) and the rescaling matrix `S` (`rescaling`). The closed form holds for every
+    network that is linear in its activities where what is observed has a Gaussian energy: chains,
+    skips, convolutions, average pooling, any parameterization and any precisions, latent roots,
+    masks. Without one the activities are relaxed, and the result carries the certificate.
 
     Differentiable in the weights, twice. In closed form through `S`. After relaxation by one Newton
     step from the equilibrium, whose Hessian is held constant: it leaves the value, and by the
@@ -77,7 +91,7 @@ def equilibrated_energy(
 
     **Arguments**
 
-    * `network`, `x`, `y`: as for `fx.Problem`.
+    * `network`, `x`, `y`: as for `fx.Problem`; `x` may hold clamps by name. Or a problem alone.
     * `output_precision`: lambda; by default that of the output node's energy.
     * `solver`: for networks without a closed form; `Newton` to 1e-9 (1e-4 in float32) unless given.
       One that is given is used on every network.
@@ -93,30 +107,43 @@ def equilibrated_energy(
     Source: Innocenti et al. (2024), arXiv 2408.11979, there for linear chains. Ours: precisions,
     graphs, and nonlinear networks by the implicit function theorem.
     """
-    problem = Problem(network, x, y, output_precision)
-    if solver is None and has_closed_form(network):
-        matrix, prediction, energies = _closed_form(problem, chunk)
-        check_finite("the rescaling matrix", matrix)
+    problem = _problem(network, x, y, output_precision)
+    output = problem.network.output.name
+    if solver is None and has_closed_form(problem):
+        matrix, explained, energies = _closed_form(problem, chunk)
+        if matrix is not None:
+            check_finite("the rescaling matrix", matrix)
         check_finite("the equilibrated energy", energies)
-        return Equilibrated(energies.mean(), energies, prediction, matrix, None)
-    relaxed = infer(problem, relaxing_solver(network) if solver is None else solver)
+        return Equilibrated(energies.mean(), energies, explained, matrix, None, output)
+    relaxed = infer(problem, relaxing_solver(problem.network) if solver is None else solver)
     energies = energy_around(problem, relaxed.errors)
     check_finite("the equilibrated energy", energies)
-    return Equilibrated(energies.mean(), energies, predict(network, x), None, relaxed)
+    explained = problem.feedforward()
+    return Equilibrated(energies.mean(), energies, explained, None, relaxed, output)
+
+
+def _problem(network: Network | Problem, x: Any, y: Any, output_precision: Any) -> Problem:
+    if isinstance(network, Network):
+        return Problem(network, x, y, output_precision)
+    if x is not None or y is not None:
+        raise ValueError("a problem holds its values already; give it alone, without x and y.")
+    return network if output_precision is None else network.with_output_precision(output_precision)
 
 
 def rescaling(
-    network: Network, *, output_precision: Any = None, chunk: int = CHUNK
+    network: Network | Problem, *, output_precision: Any = None, chunk: int = CHUNK
 ) -> Float[Array, "outputs outputs"]:
     """The matrix by which the equilibrated energy rescales the loss.
 
         S = I / lambda + J Pi^-1 J^T = I / lambda + sum_l P_l P_l^T / pi_l
 
     with `P_l` the map from node `l`'s error to the output (the product of the weights above it, in
-    a chain). `(outputs, outputs)`, the outputs flattened. `chunk` columns are computed at a time.
+    a chain). `(outputs, outputs)`, the outputs flattened. Of a problem, over all that is explained
+    in it, one after another in the order of `problem.explained`, with the precisions of each in
+    place of `lambda`. `chunk` columns are computed at a time.
 
     Raises `ValueError` for a network that is not linear in its activities, one whose output is not
-    Gaussian, and where the matrix is not finite.
+    Gaussian, for a problem with something clamped in part, and where the matrix is not finite.
 
     ```python
     jnp.linalg.eigvalsh(fx.theory.rescaling(network))
@@ -124,9 +151,12 @@ def rescaling(
 
     Source: Innocenti et al. (2024), arXiv 2408.11979.
     """
-    check_linear(network, "The rescaling matrix", "use equilibrated_energy, which relaxes it")
-    x = jnp.zeros((1, *network.input_shape), network.input_dtype)
-    problem = Problem(network, x, jnp.zeros((1, *network.output_shape)), output_precision)
+    x = y = None
+    if isinstance(network, Network):
+        x = jnp.zeros((1, *network.input_shape), network.input_dtype)
+        y = jnp.zeros((1, *network.output_shape))
+    problem = _problem(network, x, y, output_precision)
+    check_linear(problem, "The rescaling matrix", "use equilibrated_energy, which relaxes it")
     matrix: Array = eqx.filter_jit(rescaling_matrix)(problem, chunk)
     check_finite("the rescaling matrix", matrix)
     return matrix
@@ -146,7 +176,7 @@ def energy_around(problem: Problem, errors: Entries) -> Float[Array, " batch"]:
     """
     fixed, rest = eqx.partition(problem, eqx.is_array)
     still: Problem = eqx.combine(jax.lax.stop_gradient(fixed), rest)
-    errors = jax.lax.stop_gradient(problem.hidden(errors))
+    errors = jax.lax.stop_gradient(problem.select(errors))
     gradient = jax.grad(lambda e: problem.total(e).sum())(errors)
     _, product = jax.linearize(jax.grad(lambda e: still.total(e).sum()), errors)
 
@@ -157,15 +187,13 @@ def energy_around(problem: Problem, errors: Entries) -> Float[Array, " batch"]:
     return problem.total({name: errors[name] - step[name] for name in errors})
 
 
-def has_closed_form(network: Network) -> bool:
-    """Whether the equilibrium has a closed form: linear in the activities, Gaussian output."""
-    return is_linear(network) and isinstance(network.output.energy, Gaussian)
-
-
 @eqx.filter_jit
-def _closed_form(problem: Problem, chunk: int) -> tuple[Array, Array, Array]:
+def _closed_form(problem: Problem, chunk: int) -> tuple[Array | None, Entries, Array]:
+    explained, constant = problem.feedforward(), problem.constant_energy()
+    if not clamped_whole(problem):
+        solved, misfit = forces(problem, explained, chunk)
+        return None, explained, 0.5 * jnp.sum(misfit * solved, axis=1) + constant
     matrix = rescaling_matrix(problem, chunk)
-    prediction = predict(problem.network, problem.input)
-    residual = (problem.target - prediction).reshape(problem.batch, -1)
-    solved = jax.scipy.linalg.solve(matrix, residual.T, assume_a="pos").T
-    return matrix, prediction, 0.5 * jnp.sum(residual * solved, axis=1)
+    misfit = ExplainedVectors(problem).misfit(explained)
+    solved = jax.scipy.linalg.solve(matrix, misfit.T, assume_a="pos").T
+    return matrix, explained, 0.5 * jnp.sum(misfit * solved, axis=1) + constant

@@ -17,12 +17,12 @@ from fathomx.graph.network import Network
 from fathomx.graph.statistics import split
 from fathomx.graph.vector_space import Entries
 from fathomx.inference import Solver, infer
-from fathomx.problem.energies import predict
+from fathomx.learning.backprop import check_feedforward
 from fathomx.problem.problem import Problem
+from fathomx.problem.rescaling import has_closed_form
 from fathomx.theory.equilibrated_energy import (
     energy_around,
     equilibrated_energy,
-    has_closed_form,
     relaxing_solver,
 )
 
@@ -39,13 +39,17 @@ _RESOLUTION = 1e-3
 class Objective(eqx.Module):
     """A scalar function of a network's weights, on fixed data: a landscape.
 
-    **Fields**: `x` and `y`, as `fx.Problem` takes them; `output_precision`, by default that of the
-    output node's energy.
+    **Fields**: `x` and `y`, as `fx.Problem` takes them (`x` may hold clamps by name, without `y`);
+    `output_precision`, by default that of the output node's energy.
     """
 
     x: Any
-    y: Any
+    y: Any = None
     output_precision: Any = None
+
+    def problem(self, network: Network) -> Problem:
+        """The data posed to a network."""
+        return Problem(network, self.x, self.y, self.output_precision)
 
     @abc.abstractmethod
     def __call__(self, network: Network) -> Float[Array, ""]:
@@ -67,8 +71,9 @@ class Loss(Objective):
     """
 
     def __call__(self, network: Network) -> Float[Array, ""]:
-        problem = Problem(network, self.x, self.y, self.output_precision)
-        return problem.output_energy(predict(network, problem.input)).mean()
+        problem = self.problem(network)
+        check_feedforward(problem)
+        return problem.explained_energy(problem.feedforward()).mean()
 
 
 class EquilibratedEnergy(Objective):
@@ -84,20 +89,13 @@ class EquilibratedEnergy(Objective):
     solver: Solver | None = None
 
     def __call__(self, network: Network) -> Float[Array, ""]:
-        found = equilibrated_energy(
-            network,
-            self.x,
-            self.y,
-            output_precision=self.output_precision,
-            solver=self.solver,
-        )
-        return found.energy
+        return equilibrated_energy(self.problem(network), solver=self.solver).energy
 
     def around(self, network: Network) -> Function:
         """Relaxes once, here; around the equilibrium the energy is known to second order."""
-        if self.solver is None and has_closed_form(network):
+        problem = self.problem(network)
+        if self.solver is None and has_closed_form(problem):
             return self
-        problem = Problem(network, self.x, self.y, self.output_precision)
         errors = infer(problem, self.solver or relaxing_solver(network)).errors
         return _Relaxed(problem, errors)
 
@@ -109,8 +107,7 @@ class _Relaxed(eqx.Module):
     errors: Entries
 
     def __call__(self, network: Network) -> Float[Array, ""]:
-        moved = eqx.tree_at(lambda p: p.network, self.problem, network)
-        return energy_around(moved, self.errors).mean()
+        return energy_around(self.problem.with_network(network), self.errors).mean()
 
 
 def gradient(objective: Objective, network: Network) -> Float[Array, " weights"]:

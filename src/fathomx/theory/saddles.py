@@ -10,9 +10,10 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.graph.entries import Node
+from fathomx.graph.entries import Entry
 from fathomx.graph.names import unknown
 from fathomx.graph.network import Network
+from fathomx.graph.predictor import Predictor
 from fathomx.graph.smoothness import is_linear
 from fathomx.graph.statistics import split
 from fathomx.layers.scaled import Linear
@@ -48,18 +49,17 @@ def rank_zero(network: Network, label: str) -> Network:
     """
     if label not in network.labels:
         raise ValueError(unknown("node", label, network.labels))
-    nodes = []
-    for entry in origin(network).nodes:
-        own = next(e for e in network.nodes if e.name == entry.name)
-        if isinstance(entry, Node):
-            nodes.append(own if label == entry.name else entry)
-            continue
-        kept = [f"{entry.name}[{i}]" == label for i in range(entry.depth)]
-        learned, rest = split(own)
-        masked = jax.tree.map(lambda a, k=kept: a * _lead(k, a), learned)
-        nodes.append(eqx.combine(masked, rest))
-    saddle: Network = eqx.tree_at(lambda n: n.nodes, network, tuple(nodes))
-    return saddle
+    changed = {}
+    for part in network.predictors():
+        kept = jnp.asarray([own == label for own in part.labels])
+        learned, rest = split(part)
+
+        def masked(array: Array, part: Predictor = part, kept: Array = kept) -> Array:
+            return array * part.spread(kept, array.ndim).astype(array.dtype)
+
+        moved = jax.tree.map(masked, learned) if part.depth else learned
+        changed[part.name] = eqx.combine(moved, rest)
+    return network.with_predictors(changed)
 
 
 def rank_r(network: Network, x: Any, y: Any, rank: int) -> Network:
@@ -131,8 +131,8 @@ _NO_CHAIN = (
 )
 
 
-def _lead(kept: list[bool], like: Array) -> Array:
-    return jnp.asarray(kept, like.dtype).reshape(-1, *[1] * (like.ndim - 1))
+def _dense(network: Network) -> list[Entry]:
+    return [entry for entry in network.entries if not entry.is_root]
 
 
 def _layers(entry: Any) -> list[Linear]:
@@ -142,10 +142,10 @@ def _layers(entry: Any) -> list[Linear]:
 
 def _chain(network: Network) -> list[np.ndarray]:
     """The weights of a chain of dense layers, one matrix for each node."""
-    if not is_linear(network) or any(len(_layers(entry)) != 1 for entry in network.nodes):
+    if not is_linear(network) or any(len(_layers(entry)) != 1 for entry in _dense(network)):
         raise ValueError(_NO_CHAIN)
     maps: list[np.ndarray] = []
-    for entry in network.nodes:
+    for entry in _dense(network):
         weight = np.asarray(_layers(entry)[0].weight)
         maps += [weight] if weight.ndim == 2 else list(weight)
     return maps
@@ -153,14 +153,13 @@ def _chain(network: Network) -> list[np.ndarray]:
 
 def _with_chain(network: Network, factors: list[np.ndarray]) -> Network:
     remaining = list(factors)
-    nodes = []
-    for entry in network.nodes:
+    changed = {}
+    for entry in _dense(network):
         layer = _layers(entry)[0]
         own = [remaining.pop(0) for _ in range(entry.depth)]
         stacked = np.stack(own) if layer.weight.ndim == 3 else own[0]
         multiplier = np.asarray(layer.multiplier)
         multiplier = multiplier.reshape(*multiplier.shape, *[1] * (stacked.ndim - multiplier.ndim))
         weight = jnp.asarray(stacked / multiplier, layer.weight.dtype)
-        nodes.append(eqx.tree_at(lambda e: _layers(e)[0].weight, entry, weight))
-    changed: Network = eqx.tree_at(lambda n: n.nodes, network, tuple(nodes))
-    return changed
+        changed[entry.name] = eqx.tree_at(lambda e: _layers(e)[0].weight, entry, weight)
+    return network.with_predictors(changed)

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -12,11 +10,12 @@ from jaxtyping import Array, Bool, Float
 
 from fathomx.graph.energy import Gaussian
 from fathomx.graph.network import Network
-from fathomx.graph.statistics import split
+from fathomx.graph.statistics import split, with_fields
 from fathomx.graph.vector_space import Entries, VectorSpace, zeros_like
 from fathomx.inference import Solver, infer
 from fathomx.inference.relaxation import Relaxation
-from fathomx.problem.energies import predict, weight_gradient
+from fathomx.learning.backprop import is_feedforward
+from fathomx.problem.energies import weight_gradient
 from fathomx.problem.problem import Problem
 from fathomx.theory.equilibrated_energy import relaxing_solver
 from fathomx.theory.solving import check_finite, conjugate_gradients
@@ -50,7 +49,8 @@ class TrustRegion(eqx.Module):
     * `cosine`: `(batch,)`, of the two; 0 where one of them is zero.
     * `overall_difference`, `overall_cosine`: the same of all examples whose model is bounded, taken
       as one vector; infinite and 0 where no model is.
-    * `cosine_to_backprop`: of the weight gradient at equilibrium with that of the loss.
+    * `cosine_to_backprop`: of the weight gradient at equilibrium with that of the loss; NaN where
+      there is a free root or a feedback, and so no backprop.
     * `cosine_to_trust_region`: of the weight gradient at equilibrium with the one at the predicted
       activities, both of the examples whose model is bounded; 0 if none is.
     """
@@ -134,16 +134,19 @@ def with_hidden_precision(network: Network, precision: float) -> Network:
     ```
     """
     energy = Gaussian(precision)
-    nodes = [dataclasses.replace(entry, energy=energy) for entry in network.nodes[:-1]]
-    changed: Network = eqx.tree_at(lambda n: n.nodes, network, (*nodes, network.output))
-    return changed
+    changed = {
+        entry.name: with_fields(entry, energy=energy)
+        for entry in network.entries[:-1]
+        if entry.depth and entry.energy_is_gaussian
+    }
+    return network.with_predictors(changed)
 
 
 @eqx.filter_jit
 def _compare(problem: Problem, relaxed: Relaxation) -> tuple[Array, TrustRegion]:
     """The comparison, after the norm of every example's gradient at the feedforward pass."""
     space = problem.network.space
-    still = problem.network.zeros(problem.batch)
+    still = problem.zeros()
     gradient, product = jax.linearize(jax.grad(lambda e: problem.total(e).sum()), still)
 
     size = space.norm(gradient)
@@ -153,7 +156,7 @@ def _compare(problem: Problem, relaxed: Relaxation) -> tuple[Array, TrustRegion]
     step, bounded = conjugate_gradients(problem, product, direction)
     unsolved = space.norm(space.add(product(step), minus, direction))
 
-    errors, settled = space.scale(size, step), problem.hidden(relaxed.errors)
+    errors, settled = space.scale(size, step), problem.select(relaxed.errors)
     apart = space.norm(space.add(errors, minus, settled))
     length, settled_length = space.norm(errors), space.norm(settled)
     cosine = space.dot(_unit(space, errors), _unit(space, settled))
@@ -164,13 +167,9 @@ def _compare(problem: Problem, relaxed: Relaxation) -> tuple[Array, TrustRegion]
     overall = _ratio(_length(kept(apart)), _length(kept(settled_length)))
     shares = _direction(kept(length)) * _direction(kept(settled_length))
 
-    prediction, activities = problem.predict(errors)
-    output = problem.network.output
-    predicted_errors = {
-        **errors,
-        output.name: jax.vmap(output.energy.error)(problem.target, prediction),
-    }
-    feedforward = problem.network.unroll(None, problem.input)
+    explained, activities = problem.explain(errors)
+    predicted_errors = problem.joined_errors(errors, explained)
+    feedforward = problem.explain({})[1]
 
     def displacement(errors: Entries, activities: Entries) -> Displacement:
         return Displacement(errors, {name: activities[name] - feedforward[name] for name in errors})
@@ -191,7 +190,7 @@ def _compare(problem: Problem, relaxed: Relaxation) -> tuple[Array, TrustRegion]
         cosine=cosine,
         overall_difference=jnp.where(bounded.any(), overall, jnp.inf),
         overall_cosine=jnp.sum(cosine * shares),
-        cosine_to_backprop=_cosine(ours, _loss_gradient(problem)),
+        cosine_to_backprop=_cosine_to_loss(problem, ours),
         cosine_to_trust_region=_cosine(
             bounded_gradient(relaxed.activities, relaxed.errors),
             bounded_gradient(activities, predicted_errors),
@@ -199,16 +198,17 @@ def _compare(problem: Problem, relaxed: Relaxation) -> tuple[Array, TrustRegion]
     )
 
 
-def _loss_gradient(problem: Problem) -> Network:
-    """Backprop's gradient; statistics of a batch normalization are constants."""
+def _cosine_to_loss(problem: Problem, gradient: Network) -> Float[Array, ""]:
+    """The cosine with backprop's gradient; statistics of a batch normalization are constants."""
+    if not is_feedforward(problem):
+        return jnp.full((), jnp.nan, problem.network.dtype)
     learned, rest = split(problem.network)
 
     def loss(learned: Network) -> Array:
-        network: Network = eqx.combine(learned, rest)
-        return problem.loss(predict(network, problem.input)).mean()
+        there = problem.with_network(eqx.combine(learned, rest))
+        return there.loss(there.feedforward()).mean()
 
-    gradient: Network = jax.grad(loss)(learned)
-    return gradient
+    return _cosine(gradient, jax.grad(loss)(learned))
 
 
 def _unit(space: VectorSpace, entries: Entries) -> Entries:

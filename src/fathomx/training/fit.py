@@ -433,12 +433,13 @@ def _probe(
 @eqx.filter_jit
 def _score(network: Network, input: Array, labels: Array, count: Array) -> tuple[Array, Array]:
     problem = Problem(network, input, labels)
-    prediction = network.unroll(None, problem.input)[network.output.name]
+    explained = problem.feedforward()
+    prediction = explained[network.output.name]
     counted = jnp.arange(len(labels)) < count
     hits = jnp.argmax(prediction, axis=-1) == labels
     # Of labels at many positions, the part of them that is met.
     hits = hits.reshape(len(labels), -1).mean(axis=1)
-    loss = problem.loss(prediction) / problem.positions
+    loss = problem.loss(explained) / problem.positions
     return jnp.sum(loss * counted), jnp.sum(hits * counted)
 
 

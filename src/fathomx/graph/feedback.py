@@ -1,0 +1,153 @@
+"""Feedbacks: further predictions of entries that have their own."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+from jaxtyping import Array
+
+from fathomx.graph.energy import Energy, Gaussian
+from fathomx.graph.entries import Entry, Stack
+from fathomx.graph.predictor import Chained, Predictor, apply_blocks, checked_depth, first_block
+from fathomx.graph.statistics import holds_statistics
+
+
+class Feedback(Predictor):
+    """A further prediction of an entry, from any entries, later ones included.
+
+        F_f = (pi_f / 2) ||z_of - g(z_parents)||^2
+
+    Top-down predictions on a bottom-up network, lateral and recurrent edges. It adds an energy and
+    no activity: its error is the discrepancy `z_of - g(z_parents)`. Of a `Stack`, what children see
+    of it (its last block) is predicted.
+
+    Without `parents`, of a `Stack`: one feedback block for each of its blocks, which predicts from
+    the block's activity what the block reads, so that the program does not grow with depth. The
+    arrays of `function` then have the stack's depth as their leading axis.
+
+    **Fields**
+
+    * `name`: unique in the network.
+    * `of`: name of the entry that is predicted.
+    * `function`: `g(*parent_activities) -> prediction` for one example.
+    * `parents`: names of entries; of a stack may be empty.
+    * `energy`: `Gaussian()` unless given; its precision says how much the feedback counts. The
+      output precision of a problem does not multiply it.
+
+    Raises `TypeError` and `ValueError` for functions and energies that do not fit, when it is built
+    or when the network is.
+
+    ```python
+    fx.Network([...], feedbacks=[fx.Feedback("back", "hidden", top_down, parents=("output",))])
+    ```
+
+    Source: Rao and Ballard (1999); bidirectional: Oliviers et al. (2025), arXiv 2505.23415; graphs
+    with any edges: Salvatori et al. (2022), arXiv 2201.13180. Ours: on stacks at any depth.
+    """
+
+    function: Callable[..., Array]
+    name: str = eqx.field(static=True)
+    of: str = eqx.field(static=True)
+    parents: tuple[str, ...] = eqx.field(static=True)
+    energy: Energy
+
+    def __init__(
+        self,
+        name: str,
+        of: str,
+        function: Callable[..., Array],
+        parents: Sequence[str] = (),
+        energy: Energy | None = None,
+    ) -> None:
+        if not callable(function):
+            raise TypeError(
+                f"feedback {name!r}: its function must map activities to a prediction, not "
+                f"{type(function).__name__}; give an Equinox module or a function."
+            )
+        if holds_statistics(function):
+            raise ValueError(
+                f"feedback {name!r}: its function holds the statistics of a batch normalization, "
+                "which are taken on the way forward; use GroupNorm or no normalization."
+            )
+        self.name, self.of = name, of
+        self.function = function
+        self.parents = tuple(parents)
+        self.energy = Gaussian() if energy is None else energy
+        if not isinstance(self.energy, Gaussian):
+            raise ValueError(
+                f"feedback {name!r} has the energy {energy}; a feedback's is Gaussian, since it "
+                "compares two activities."
+            )
+
+    def learned_function(self) -> Any:
+        return self.function
+
+    def with_function(self, function: Any) -> Feedback:
+        changed: Feedback = eqx.tree_at(
+            lambda e: e.function, self, function, is_leaf=lambda part: part is None
+        )
+        return changed
+
+    def bound(self, entries: Mapping[str, Entry]) -> Feedback:
+        """The feedback as the network needs it, once it knows what is predicted."""
+        of = entries[self.of]
+        if self.parents:
+            return self
+        if isinstance(of, Stack):
+            return ChainFeedback(self, of)
+        raise ValueError(
+            f"feedback {self.name!r} needs the parents that it predicts {self.of!r} from; only the "
+            "feedback of a Stack may leave them out."
+        )
+
+    def target(self, of: Entry, sources: list[Array], activity: Array) -> Array:
+        """What is predicted, from the activity of `of` and from what that entry reads."""
+        return of.end(activity)
+
+    def sources(self, ends: list[Array], activity: Array) -> list[Array]:
+        """What the feedback predicts from: what its parents show, or the blocks' activities."""
+        return ends
+
+    def predict(self, sources: list[Array], own: Any = None) -> Array:
+        predicted: Array = jax.vmap(self.function)(*sources)
+        return predicted
+
+    def infer_shape(self, sources: list[Any]) -> tuple[tuple[int, ...], Any]:
+        predicted = eqx.filter_eval_shape(self.function, *sources)
+        return predicted.shape, predicted
+
+
+class ChainFeedback(Chained, Feedback):
+    """The feedback of a stack, block by block."""
+
+    _depth: int = eqx.field(static=True)
+
+    def __init__(self, feedback: Feedback, of: Stack) -> None:
+        self._depth = checked_depth(f"feedback {feedback.name!r}", feedback.function)
+        self.name, self.of, self.parents = feedback.name, feedback.of, (feedback.of,)
+        self.function, self.energy = feedback.function, feedback.energy
+        if self.depth != of.depth:
+            raise ValueError(
+                f"feedback {self.name!r} has {self.depth} blocks, but the stack {of.name!r} has "
+                f"{of.depth}; give one feedback block for each."
+            )
+
+    def bound(self, entries: Mapping[str, Entry]) -> Feedback:
+        return self
+
+    def target(self, of: Entry, sources: list[Array], activity: Array) -> Array:
+        assert isinstance(of, Stack)
+        return of.read(sources[0], activity)
+
+    def sources(self, ends: list[Array], activity: Array) -> list[Array]:
+        return [activity]
+
+    def predict(self, sources: list[Array], own: Any = None) -> Array:
+        return apply_blocks(self.function, sources[0])
+
+    def infer_shape(self, sources: list[Any]) -> tuple[tuple[int, ...], Any]:
+        predicted = eqx.filter_eval_shape(first_block(self.function), *sources)
+        return (self.depth, *predicted.shape), predicted

@@ -1,0 +1,120 @@
+"""Inference over time: what is inferred in one step is clamped in the next."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
+
+from fathomx.graph.clamp import Clamp, clamps_of
+from fathomx.graph.network import Network
+from fathomx.inference.base import Solver, infer
+from fathomx.inference.relaxation import Relaxation
+from fathomx.problem.problem import Problem
+
+
+def follow(
+    network: Network,
+    clamps: Mapping[str, Any],
+    carry: Mapping[str, str],
+    solver: Solver,
+    *,
+    initial: Mapping[str, Any] | None = None,
+    output_precision: Any = None,
+    key: PRNGKeyArray | None = None,
+) -> Relaxation:
+    """Relaxes a network frame by frame: temporal predictive coding.
+
+        z_t = argmin_z F(z; observed_t, before = z_{t-1})
+
+    One program for all frames, a `jax.lax.scan`; its result is constant under differentiation, as
+    that of `fx.infer`.
+
+    **Arguments**
+
+    * `network`: a network of one frame.
+    * `clamps`: values by name as for `fx.Problem`, with an axis of frames in front:
+      `(frames, batch, ...)`. An `fx.Clamp` has it in its value, and in its mask where that differs
+      between frames (a mask of fewer axes holds for all).
+    * `carry`: which entry is clamped to which relaxed activity of the frame before, as in
+      `{"before": "state"}`.
+    * `solver`: for every frame.
+    * `initial`: what the carried entries are clamped to in the first frame; the prior means of
+      those that are not named.
+    * `output_precision`: as for `fx.Problem`.
+    * `key`: for solvers that draw random numbers.
+
+    Returns the `Relaxation`s of all frames, each field with an axis of frames in front.
+
+    Raises `ValueError` for names that are unknown or clamped as well as carried, for values without
+    one number of frames, and as `fx.Problem` does.
+
+    ```python
+    found = fx.follow(network, {"image": frames, "control": u}, {"before": "state"}, fx.Newton())
+    found.activities["state"]                                  # (frames, batch, ...)
+    ```
+
+    Source: Millidge et al. (2024), doi 10.1371/journal.pcbi.1011183.
+    """
+    known = {entry.name: entry for entry in network.entries}
+    for name in (*carry, *carry.values()):
+        if name not in known:
+            raise ValueError(
+                f"carry={dict(carry)!r} names {name!r}, which is no entry of the network; its "
+                f"entries are {', '.join(map(repr, known))}."
+            )
+    for name in carry:
+        if name in clamps:
+            raise ValueError(f"{name!r} is clamped by hand and carried over; choose one of them.")
+    given = {n: _as_arrays(c, network, n) for n, c in clamps_of(clamps).items()}
+    lengths = {name: int(clamp.value.shape[0]) for name, clamp in given.items()}
+    if len(set(lengths.values())) != 1:
+        raise ValueError(
+            f"the clamps have unlike numbers of frames, {lengths}; give every value an axis of "
+            "frames in front, all of one length."
+        )
+    frames = next(iter(lengths.values()))
+    first = next(iter(given))
+    batch = given[first].value.shape[1 + known[first].batch_axis]
+    begun = network.unroll(None, {}, batch) if network.roots else {}
+    start = {
+        before: jnp.asarray(initial[before], network.dtype)
+        if initial is not None and before in initial
+        else begun[before]
+        for before in carry
+    }
+    keys = None if key is None else jax.random.split(key, frames)
+    # What does not fit is said here, where values can be looked at.
+    Problem(network, {n: _frame(c, 0) for n, c in given.items()} | start, None, output_precision)
+
+    def step(before: Any, now: Any) -> tuple[Any, Relaxation]:
+        frame, key = now
+        problem = Problem(network, frame | before, None, output_precision)
+        relaxed = infer(problem, solver, key=key)
+        return {name: relaxed.activities[carry[name]] for name in carry}, relaxed
+
+    return _scanned(step, start, (given, keys))
+
+
+@eqx.filter_jit
+def _scanned(step: Any, start: Any, frames: Any) -> Relaxation:
+    found: Relaxation = jax.lax.scan(step, start, frames)[1]
+    return found
+
+
+def _as_arrays(clamp: Clamp, network: Network, name: str) -> Clamp:
+    value = jnp.asarray(clamp.value)
+    if clamp.mask is None:
+        return Clamp(value)
+    mask = jnp.asarray(clamp.mask)
+    if mask.ndim < value.ndim:
+        mask = jnp.broadcast_to(mask, (value.shape[0], *mask.shape))
+    return Clamp(value, mask)
+
+
+def _frame(clamp: Clamp, index: int) -> Clamp:
+    return Clamp(clamp.value[index], None if clamp.mask is None else clamp.mask[index])

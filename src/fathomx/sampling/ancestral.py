@@ -1,0 +1,69 @@
+"""Samples from the predictions of a network, from its roots to its leaves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+from jaxtyping import PRNGKeyArray
+
+from fathomx.graph.network import Network
+from fathomx.graph.vector_space import Entries
+from fathomx.problem.checks import check_clamps
+
+
+def sample(
+    network: Network,
+    key: PRNGKeyArray,
+    clamped: Mapping[str, Any] | None = None,
+    batch: int | None = None,
+) -> Entries:
+    """Activities of all entries, drawn in order from what their parents predict.
+
+        z_v = mu_v(z_parents) + noise / sqrt(pi_v),    noise ~ N(0, I)
+
+    and classes from the probabilities of a `Categorical` energy, as one-hot vectors. What is
+    clamped is set to its value, as by an intervention: what comes before it is not conditioned on
+    it (use `fx.infer` for that).
+
+    **Arguments**: `network`; a PRNG `key`; `clamped`, values by name as for `fx.Problem`; `batch`,
+    the number of samples where nothing is clamped that tells it, 1 unless given.
+
+    Raises `ValueError` for names and values that do not fit, for an input without a prior that is
+    not clamped, and for networks with feedbacks, which have no order to draw in.
+
+    ```python
+    images = fx.sample(network, jax.random.key(0), {"label": labels})["image"]
+    ```
+    """
+    if network.feedbacks:
+        raise ValueError(
+            f"samples are drawn from parents to children, but {network.feedbacks[0].name!r} is a "
+            "feedback; relax fx.Problem(network, {...}) instead."
+        )
+    clamps = check_clamps(network, clamped or {})
+    for root in network.roots:
+        if not root.depth and root.name not in clamps:
+            raise ValueError(
+                f"root {root.name!r} has no prior to draw from; clamp it, or give it an energy."
+            )
+    values = {name: clamp.value for name, clamp in clamps.items()}
+    count = network.batch_of(values) if values else (1 if batch is None else batch)
+    keys = jax.random.split(key, len(network.entries))
+    errors, drawn = {}, {}
+    for entry, own in zip(network.entries, keys, strict=True):
+        if not entry.energy_is_gaussian:
+            drawn[entry.name] = own
+        elif entry.depth:
+            shape = entry.whole_shape(network.shapes[entry.name], count)
+            noise = jax.random.normal(own, shape, network.dtype)
+            errors[entry.name] = noise / jnp.sqrt(entry.precision(network.shapes[entry.name]))
+    activities = network.passed(errors, clamps, count)[0]
+    for name, own in drawn.items():
+        logits = activities[name]
+        if name not in clamps:
+            chosen = jax.random.categorical(own, logits)
+            activities[name] = jax.nn.one_hot(chosen, logits.shape[-1], dtype=network.dtype)
+    return activities
