@@ -22,6 +22,7 @@ from fathomx.graph.entries import Node as Node
 from fathomx.graph.entries import Root as Root
 from fathomx.graph.entries import Stack as Stack
 from fathomx.graph.feedback import Feedback as Feedback
+from fathomx.graph.freezing import freeze as freeze
 from fathomx.graph.network import Network as Network
 from fathomx.graph.numbers import mixed_precision as mixed_precision
 from fathomx.graph.numbers import rematerialized as rematerialized
@@ -36,6 +37,7 @@ from fathomx.inference import Newton as Newton
 from fathomx.inference import Solver as Solver
 from fathomx.inference import SolverState as SolverState
 from fathomx.inference import StateDescent as StateDescent
+from fathomx.inference import follow as follow
 from fathomx.inference import infer as infer
 from fathomx.inference import trace as trace
 from fathomx.inference.relaxation import Relaxation as Relaxation
@@ -60,12 +62,14 @@ from fathomx.learning import Incremental as Incremental
 from fathomx.learning import LearningRule as LearningRule
 from fathomx.learning import PredictiveCoding as PredictiveCoding
 from fathomx.learning import StepReport as StepReport
+from fathomx.models import wrap as wrap
 from fathomx.problem.energies import energy as energy
 from fathomx.problem.energies import predict as predict
 from fathomx.problem.energies import weight_gradient as weight_gradient
 from fathomx.problem.problem import Problem as Problem
 from fathomx.problem.strength import HoldStrength as HoldStrength
 from fathomx.problem.strength import strength as strength
+from fathomx.sampling.ancestral import sample as sample
 from fathomx.sampling.tokens import generate as generate
 from fathomx.training import DivergenceError as DivergenceError
 from fathomx.training import FitResult as FitResult

@@ -248,8 +248,8 @@ def node_energies(problem, clamps, activities):
         z, energy = activities[entry.name], entry.energy
         known, learned = known_of(entry.name, z), energy.log_precision
         if isinstance(entry, fx.Root):
-            mean = entry.function.mean
-            mean = entry.function.constant if mean is None else mean
+            mean = entry.mean
+            mean = entry.constant_mean if mean is None else mean
             if entry.has_prior:
                 rows.append(cost(entry.name, learned, energy.precision, z, mean, 0.0, known))
         elif isinstance(entry, fx.Stack):
@@ -314,7 +314,9 @@ class Dense:
         free = self.entries(vector)
         found = {n: c.value for n, c in clamps.items() if c.mask is None}
         for name, z in free.items():
-            found[name] = jnp.where(clamps[name].mask, clamps[name].value, z) if name in clamps else z
+            found[name] = (
+                jnp.where(clamps[name].mask, clamps[name].value, z) if name in clamps else z
+            )
         return found
 
     def total(self, clamps, vector):

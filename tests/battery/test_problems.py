@@ -30,9 +30,7 @@ infer = eqx.filter_jit(fx.infer)
 
 
 def kind_by(names):
-    return [
-        pytest.param(name, marks=[] if name in names else [pytest.mark.slow]) for name in NAMES
-    ]
+    return [pytest.param(name, marks=[] if name in names else [pytest.mark.slow]) for name in NAMES]
 
 
 @functools.cache
@@ -69,9 +67,16 @@ def test_the_equilibrium_of_a_linear_problem(float64, name):
         once = fx.infer(problem, fx.GaussNewton(1, 60))
         expected = dense.each(lambda c, v: jnp.where(dense.known(c), 0, v))(vectors)
         energies = fx.theory.equilibrated_energy(problem).energies
-        return exact, once, held(dense, exact.activities), held(dense, once.activities), expected, (
-            rows,
-            energies,
+        return (
+            exact,
+            once,
+            held(dense, exact.activities),
+            held(dense, once.activities),
+            expected,
+            (
+                rows,
+                energies,
+            ),
         )
 
     exact, once, by_exact, by_once, expected, (rows, energies) = everything(problem)

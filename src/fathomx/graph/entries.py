@@ -102,7 +102,36 @@ class Entry(Predictor):
         return activity + more
 
 
-class Node(Entry):
+class _Single(Entry):
+    """What roots and nodes have in common: one prediction by one function."""
+
+    def predict(self, sources: list[Array], own: ArrayLike | None) -> Array:
+        predicted: Array = jax.vmap(self.learned_function())(*sources)
+        return predicted
+
+    def pull(self, sources: list[Array], own: ArrayLike | None) -> tuple[Array, Back]:
+        predicted, pull = jax.vjp(jax.vmap(self.learned_function()), *sources)
+
+        def back(reaching: Derivative) -> tuple[Array, list[Array]]:
+            reached = _sum(reaching.end, reaching.every, predicted)
+            to_prediction, to_error = reaching.parts(reached)
+            return to_error, list(pull(to_prediction))
+
+        return predicted, back
+
+    def unroll(
+        self, sources: list[Array], error: Array | None, clamp: Clamp | None
+    ) -> tuple[Array, Array, Array | None]:
+        activity = predicted = self.predict(sources, None)
+        if error is not None:
+            activity = predicted + error
+        if clamp is None:
+            return activity, activity, None
+        activity = clamp.meet(activity)
+        return activity, activity, predicted
+
+
+class Node(_Single):
     """One node of the graph: it predicts its own activity from its parents' activities.
 
     **Fields**
@@ -125,7 +154,6 @@ class Node(Entry):
     function: Callable[..., Array]
     name: str = eqx.field(static=True)
     parents: tuple[str, ...] = eqx.field(static=True)
-    energy: Energy
 
     def __init__(
         self,
@@ -148,7 +176,7 @@ class Node(Entry):
         self.name = name
         self.function = function
         self.parents = tuple(parents)
-        self.energy = Gaussian() if energy is None else energy
+        self._set_energy(Gaussian() if energy is None else energy)
 
     def learned_function(self) -> Any:
         return self.function
@@ -157,56 +185,12 @@ class Node(Entry):
         changed: Node = eqx.tree_at(lambda e: e.function, self, function, is_leaf=_is_none)
         return changed
 
-    def predict(self, sources: list[Array], own: ArrayLike | None) -> Array:
-        predicted: Array = jax.vmap(self.function)(*sources)
-        return predicted
-
-    def pull(self, sources: list[Array], own: ArrayLike | None) -> tuple[Array, Back]:
-        predicted, pull = jax.vjp(jax.vmap(self.function), *sources)
-
-        def back(reaching: Derivative) -> tuple[Array, list[Array]]:
-            reached = _sum(reaching.end, reaching.every, predicted)
-            to_prediction, to_error = reaching.parts(reached)
-            return to_error, list(pull(to_prediction))
-
-        return predicted, back
-
-    def unroll(
-        self, sources: list[Array], error: Array | None, clamp: Clamp | None
-    ) -> tuple[Array, Array, Array | None]:
-        activity = predicted = self.predict(sources, None)
-        if error is not None:
-            activity = predicted + error
-        if clamp is None:
-            return activity, activity, None
-        activity = clamp.meet(activity)
-        return activity, activity, predicted
-
     def infer_shape(self, sources: list[Any]) -> tuple[tuple[int, ...], Any]:
         predicted = traced_shape(self.name, self.function, sources)
         return predicted.shape, predicted
 
 
-class Prior(eqx.Module):
-    """The prior mean of a root: the same for all examples.
-
-    **Fields**: `mean`, an array that learns, or `None`; `constant`, the mean that it has then;
-    `shape` of one example, `dtype`.
-    """
-
-    mean: Array | None
-    constant: float = eqx.field(static=True)
-    shape: tuple[int, ...] = eqx.field(static=True)
-    dtype: Any = eqx.field(static=True)
-
-    def __call__(self, nothing: Array) -> Array:
-        """The mean in the shape of an example; the argument only tells the type of weights."""
-        kind = nothing.dtype if self.dtype is None else self.dtype
-        mean = jnp.asarray(self.constant if self.mean is None else self.mean)
-        return jnp.broadcast_to(mean, self.shape).astype(kind)
-
-
-class Root(Node):
+class Root(_Single):
     """An entry without parents: an input where it is clamped, a latent cause where it is not.
 
         F = (pi / 2) ||z - mean||^2        for what of it is free
@@ -234,6 +218,12 @@ class Root(Node):
     Source: Rao and Ballard (1999); Whittington and Bogacz (2017).
     """
 
+    mean: Array | None
+    name: str = eqx.field(static=True)
+    parents: tuple[str, ...] = eqx.field(static=True)
+    shape: tuple[int, ...] = eqx.field(static=True)
+    dtype: Any = eqx.field(static=True)
+    constant_mean: float = eqx.field(static=True)
     vocabulary: int | None = eqx.field(static=True)
     has_prior: bool = eqx.field(static=True)
 
@@ -271,20 +261,23 @@ class Root(Node):
                 f"root {name!r}: its mean has the shape {learned.shape}, which does not fit "
                 f"{inner}; give a number, or an array of that shape."
             )
-        self.function = Prior(learned, 0.0 if array else float(mean), inner, kind)
-        self.energy = energy
+        self.mean, self.constant_mean = learned, 0.0 if array else float(mean)
+        self.shape, self.dtype = inner, kind
         self.vocabulary = vocabulary
+        self._set_energy(energy)
 
-    @property
-    def shape(self) -> tuple[int, ...]:
-        """Of one example, without the batch."""
-        return self.prior.shape
+    def learned_function(self) -> Any:
+        """The prior mean in the shape of an example; its argument tells the type of weights."""
 
-    @property
-    def prior(self) -> Prior:
-        """The function that returns the prior mean."""
-        function: Any = self.function
-        return function
+        def prior(nothing: Array) -> Array:
+            mean = jnp.asarray(self.constant_mean if self.mean is None else self.mean)
+            kind = nothing.dtype if self.dtype is None else self.dtype
+            return jnp.broadcast_to(mean, self.shape).astype(kind)
+
+        return prior
+
+    def with_function(self, function: Any) -> Root:
+        raise TypeError(f"root {self.name!r} has a prior mean, and no function to replace.")
 
     @property
     def depth(self) -> int:
@@ -303,7 +296,7 @@ class Root(Node):
         return values[None] if self.depth else jnp.zeros((0, *values.shape), values.dtype)
 
     def infer_shape(self, sources: list[Any]) -> tuple[tuple[int, ...], Any]:
-        kind = sources[0].dtype if self.prior.dtype is None else self.prior.dtype
+        kind = sources[0].dtype if self.dtype is None else self.dtype
         return self.shape, jax.ShapeDtypeStruct(self.shape, kind)
 
 
@@ -329,7 +322,6 @@ class Stack(Chained, Entry):
     block: Callable[[Array], Array]
     name: str = eqx.field(static=True)
     parents: tuple[str, ...] = eqx.field(static=True)
-    energy: Energy
     _depth: int = eqx.field(static=True)
 
     def __init__(
@@ -348,7 +340,7 @@ class Stack(Chained, Entry):
         self.name = name
         self.block = block
         self.parents = tuple(parents)
-        self.energy = Gaussian() if energy is None else energy
+        self._set_energy(Gaussian() if energy is None else energy)
 
     def learned_function(self) -> Any:
         return self.block

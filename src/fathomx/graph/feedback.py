@@ -52,7 +52,6 @@ class Feedback(Predictor):
     name: str = eqx.field(static=True)
     of: str = eqx.field(static=True)
     parents: tuple[str, ...] = eqx.field(static=True)
-    energy: Energy
 
     def __init__(
         self,
@@ -75,7 +74,7 @@ class Feedback(Predictor):
         self.name, self.of = name, of
         self.function = function
         self.parents = tuple(parents)
-        self.energy = Gaussian() if energy is None else energy
+        self._set_energy(Gaussian() if energy is None else energy)
         if not isinstance(self.energy, Gaussian):
             raise ValueError(
                 f"feedback {name!r} has the energy {energy}; a feedback's is Gaussian, since it "
@@ -128,7 +127,8 @@ class ChainFeedback(Chained, Feedback):
     def __init__(self, feedback: Feedback, of: Stack) -> None:
         self._depth = checked_depth(f"feedback {feedback.name!r}", feedback.function)
         self.name, self.of, self.parents = feedback.name, feedback.of, (feedback.of,)
-        self.function, self.energy = feedback.function, feedback.energy
+        self.function = feedback.function
+        self._set_energy(feedback.energy)
         if self.depth != of.depth:
             raise ValueError(
                 f"feedback {self.name!r} has {self.depth} blocks, but the stack {of.name!r} has "

@@ -22,6 +22,7 @@ from fathomx.graph.statistics import (
     is_statistics,
     weights,
     with_batch_statistics,
+    with_fields,
 )
 from fathomx.graph.vector_space import Entries, VectorSpace
 
@@ -63,8 +64,8 @@ class Network(eqx.Module):
     ```
     """
 
-    entries: tuple[Entry, ...]
-    feedbacks: tuple[Feedback, ...]
+    _predictors: tuple[Predictor, ...]
+    _feedback_count: int = eqx.field(static=True)
     share: tuple[tuple[str, str], ...] = eqx.field(static=True)
     _parents: tuple[tuple[str, tuple[str, ...]], ...] = eqx.field(static=True)
     _shapes: tuple[tuple[str, tuple[int, ...]], ...] = eqx.field(static=True)
@@ -85,10 +86,11 @@ class Network(eqx.Module):
         given = (*roots, *entries)
         self._parents = tuple(_resolve_parents(given).items())
         by_name = {entry.name: entry for entry in given}
-        self.feedbacks = _resolve_feedbacks(tuple(feedbacks), by_name)
-        self._parents += tuple((f.name, f.parents) for f in self.feedbacks)
+        resolved = _resolve_feedbacks(tuple(feedbacks), by_name)
+        self._parents += tuple((f.name, f.parents) for f in resolved)
         self.share = tuple((share or {}).items())
-        self.entries = check_separate(given, self.feedbacks, self.share)
+        self._feedback_count = len(resolved)
+        self._predictors = (*check_separate(given, resolved, self.share), *resolved)
         self._shapes = tuple(self._infer_shapes().items())
 
     @property
@@ -123,8 +125,18 @@ class Network(eqx.Module):
         return jnp.result_type(*learned) if learned else jnp.result_type(float)
 
     @property
-    def _predictors(self) -> tuple[Predictor, ...]:
-        return (*self.entries, *self.feedbacks)
+    def entries(self) -> tuple[Entry, ...]:
+        """Roots, nodes and stacks in topological order."""
+        count = len(self._predictors) - self._feedback_count
+        entries: Any = self._predictors[:count]
+        return entries
+
+    @property
+    def feedbacks(self) -> tuple[Feedback, ...]:
+        """Further predictions of entries."""
+        count = len(self._predictors) - self._feedback_count
+        feedbacks: Any = self._predictors[count:]
+        return feedbacks
 
     def predictors(self) -> Iterator[Predictor]:
         """Entries and feedbacks, in the order in which nodes are reported."""
@@ -152,7 +164,7 @@ class Network(eqx.Module):
 
     def root_dtype(self, root: Root) -> Any:
         """The type that values of a root are cast to."""
-        return self.dtype if root.prior.dtype is None else root.prior.dtype
+        return self.dtype if root.dtype is None else root.dtype
 
     @property
     def depth(self) -> int:
@@ -391,17 +403,12 @@ class Network(eqx.Module):
 
     def with_predictors(self, changed: Mapping[str, Any]) -> Network:
         """The network with other entries and feedbacks of the same names and shapes."""
-        entries = tuple(changed.get(entry.name, entry) for entry in self.entries)
-        feedbacks = tuple(changed.get(feedback.name, feedback) for feedback in self.feedbacks)
-        replaced: Network = eqx.tree_at(
-            lambda network: (network.entries, network.feedbacks), self, (entries, feedbacks)
-        )
-        return replaced
+        parts = tuple(changed.get(part.name, part) for part in self._predictors)
+        return with_fields(self, _predictors=parts)
 
     def with_entries(self, entries: tuple[Entry, ...]) -> Network:
         """The network with other entries of the same names and shapes."""
-        replaced: Network = eqx.tree_at(lambda network: network.entries, self, entries)
-        return replaced
+        return self.with_predictors({entry.name: entry for entry in entries})
 
     def _infer_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}

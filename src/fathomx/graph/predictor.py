@@ -5,7 +5,7 @@ from __future__ import annotations
 import abc
 import math
 from collections.abc import Callable
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import equinox as eqx
 import jax
@@ -14,7 +14,9 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from fathomx.graph.energy import Energy, Gaussian
-from fathomx.graph.statistics import Freezable
+from fathomx.graph.statistics import Freezable, with_fields
+
+Part = TypeVar("Part", bound="Predictor")
 
 
 class Predictor(Freezable):
@@ -26,10 +28,28 @@ class Predictor(Freezable):
 
     name: eqx.AbstractVar[str]
     parents: eqx.AbstractVar[tuple[str, ...]]
-    energy: eqx.AbstractVar[Energy]
+    # Apart from one that learns, so that a network has few parts for every call to take apart.
+    _fixed_energy: Energy | None = eqx.field(static=True, default=None, init=False)
+    _learned_energy: Energy | None = eqx.field(default=None, init=False)
 
     # How many axes stand before that of the batch.
     batch_axis: ClassVar[int] = 0
+
+    @property
+    def energy(self) -> Energy:
+        """How the predicted activity and the prediction are compared."""
+        energy = self._fixed_energy if self._learned_energy is None else self._learned_energy
+        assert energy is not None
+        return energy
+
+    def _set_energy(self, energy: Energy) -> None:
+        learns = bool(jax.tree.leaves(eqx.filter(energy, eqx.is_array)))
+        self._fixed_energy = None if learns else energy
+        self._learned_energy = energy if learns else None
+
+    def with_energy(self: Part, energy: Energy) -> Part:
+        """The same with another energy that does not learn."""
+        return with_fields(self, _fixed_energy=energy, _learned_energy=None)
 
     @abc.abstractmethod
     def learned_function(self) -> Any:

@@ -8,6 +8,7 @@ from fathomx.inference.base import trace as trace
 from fathomx.inference.descent import Descent as Descent
 from fathomx.inference.error_descent import ErrorDescent as ErrorDescent
 from fathomx.inference.exact import Exact as Exact
+from fathomx.inference.follow import follow as follow
 from fathomx.inference.gauss_newton import GaussNewton as GaussNewton
 from fathomx.inference.gradient_flow import GradientFlow as GradientFlow
 from fathomx.inference.newton import Newton as Newton

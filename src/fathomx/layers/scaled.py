@@ -34,6 +34,16 @@ class Linear(ScaledWeight):
         return self.multiplier * jnp.inner(activity, self.weight)
 
 
+class Bias(ScaledWeight):
+    """`activity + multiplier * weight`: a number for every unit, for one example.
+
+    **Fields**: those of `ScaledWeight`, with a `weight` of the shape of the activity.
+    """
+
+    def __call__(self, activity: Float[Array, "..."]) -> Float[Array, "..."]:
+        return activity + self.multiplier * self.weight
+
+
 class Embedding(ScaledWeight):
     """`multiplier * weight[tokens]`: the vectors of integers, for one example.
 

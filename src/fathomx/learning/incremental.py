@@ -18,6 +18,7 @@ from fathomx.graph.network import Network
 from fathomx.graph.predictor import Predictor
 from fathomx.graph.statistics import split, weights
 from fathomx.graph.vector_space import Entries
+from fathomx.inference import ErrorDescent, Solver
 from fathomx.inference.relaxation import Progress, relaxation
 from fathomx.learning.base import StepReport
 from fathomx.learning.predictive_coding import PredictiveCoding, per_precision, report
@@ -39,7 +40,9 @@ class Incremental(PredictiveCoding):
     that of the node. A batch makes up to `solver.max_steps` updates; choose a learning rate to
     suit.
 
-    **Fields**: `solver`, one of `StateDescent`, `ErrorDescent`, `GaussNewton`, and
+    **Fields**: `solver`, one of `StateDescent`, `ErrorDescent`, `GaussNewton`; `ErrorDescent()`
+    unless given, five steps that reach every node at any depth (after one step, such as that of
+    `GaussNewton()`, there is nothing incremental: it equals `Equilibrium`); and
     `output_precision`, as in `PredictiveCoding`. Raises `TypeError` for other solvers.
 
     `gradient`, which the diagnostics use, is the sum of the gradients over the steps with weights
@@ -51,6 +54,8 @@ class Incremental(PredictiveCoding):
 
     Source: Salvatori et al. (2022), arXiv 2212.00720.
     """
+
+    solver: Solver = eqx.field(default_factory=ErrorDescent)
 
     def gradient(self, problem: Problem, key: PRNGKeyArray) -> tuple[Network, StepReport]:
         def add(problem: Problem, state: Any, reached: Array, total: Any) -> tuple[Problem, Any]:

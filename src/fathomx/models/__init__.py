@@ -6,3 +6,4 @@ from fathomx.models.residual_cnn import residual_cnn as residual_cnn
 from fathomx.models.resnet import resnet as resnet
 from fathomx.models.transformer import transformer as transformer
 from fathomx.models.vgg import vgg as vgg
+from fathomx.models.wrapping import wrap as wrap

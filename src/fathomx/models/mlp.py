@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.graph.energy import Energy
-from fathomx.graph.entries import Node, Stack
+from fathomx.graph.entries import Entry, Node, Stack
 from fathomx.graph.network import Network
-from fathomx.layers.activations import Activation, activation_function
+from fathomx.layers.activations import Activation, activation_function, linear
 from fathomx.layers.parameterization import Parameterization, Role, Standard
-from fathomx.layers.scaled import Linear
+from fathomx.layers.scaled import Bias, Linear
 
 
 class Dense(eqx.Module):
@@ -24,6 +25,15 @@ class Dense(eqx.Module):
 
     def __call__(self, activity: Array) -> Array:
         return self.linear(self.activation(activity))
+
+
+class Biased(Dense):
+    """`a W phi(z) + b`."""
+
+    bias: Bias
+
+    def __call__(self, activity: Array) -> Array:
+        return self.bias(super().__call__(activity))
 
 
 class Residual(eqx.Module):
@@ -39,34 +49,44 @@ def mlp(
     in_size: int,
     out_size: int,
     *,
-    width: int = 128,
-    depth: int = 3,
-    activation: Activation = "gelu",
+    width: int | Sequence[int] = 128,
+    depth: int | None = None,
+    activation: Activation | Sequence[Activation] = "gelu",
+    bias: bool = False,
     parameterization: Parameterization | None = None,
     key: PRNGKeyArray,
     output: Energy | None = None,
 ) -> Network:
     """A plain multilayer perceptron with `depth` weight layers, each a node.
 
-        mu_1 = a_1 W_1 x,    mu_l = a_l W_l phi(z_{l-1}),    no biases
+        mu_1 = a_1 W_1 x,    mu_l = a_l W_l phi(z_{l-1}),    + b_l with biases
 
-    The hidden layers are one `Stack` named `hidden`, between the nodes `first` and `output`.
+    The hidden layers are one `Stack` named `hidden`, between the nodes `first` and `output`; with
+    lists of widths or activations, they are nodes `hidden1`, `hidden2` and so on.
 
-    **Arguments**: sizes of input and output, `width` of the hidden layers, `depth` at least 2,
-    `activation` a name of `fathomx.layers.ACTIVATIONS` (`"linear"` too) or a function,
-    `parameterization` (`Standard()` unless given), a PRNG `key`, and `output`, the output node's
-    energy (`Gaussian()` unless given).
+    Without biases (the default) a network of odd activations such as tanh is an odd function of its
+    input, and fits nothing else; give `bias=True`, or an activation that is not odd.
 
-    Raises `ValueError` for sizes below 1, a depth below 2 and unknown activations.
+    **Arguments**: sizes of input and output; `width` of the hidden layers, or the width of each;
+    `depth` at least 2, 3 unless given or told by a list; `activation`, a name of
+    `fathomx.layers.ACTIVATIONS` (`"linear"` too) or a function, or one for each hidden layer;
+    `bias`, whether nodes add a bias, zero at first; `parameterization` (`Standard()` unless given);
+    a PRNG `key`; `output`, the output node's energy (`Gaussian()` unless given).
+
+    Raises `ValueError` for sizes below 1, a depth below 2, lists of unlike length and unknown
+    activations.
 
     ```python
     network = fx.models.mlp(784, 10, width=128, depth=20, activation="tanh",
                             parameterization=fx.Standard(), key=jax.random.key(0))
+    network = fx.models.mlp(4, 2, width=[64, 32], activation=["tanh", "relu"], bias=True,
+                            key=jax.random.key(0))
     ```
     """
-    parameterization = Standard() if parameterization is None else parameterization
-    make = _Maker(in_size, out_size, width, depth, activation, parameterization)
-    return make.network(Role.HIDDEN, lambda dense: dense, output, key)
+    make = _Maker((in_size, out_size), width, depth, activation, bias, parameterization)
+    if make.uniform:
+        return make.network(Role.HIDDEN, lambda dense: dense, output, key)
+    return make.chain(output, key)
 
 
 def residual_mlp(
@@ -74,8 +94,9 @@ def residual_mlp(
     out_size: int,
     *,
     width: int = 128,
-    depth: int = 3,
+    depth: int | None = None,
     activation: Activation = "gelu",
+    bias: bool = False,
     parameterization: Parameterization | None = None,
     key: PRNGKeyArray,
     output: Energy | None = None,
@@ -84,7 +105,8 @@ def residual_mlp(
 
         mu_1 = a_1 W_1 x,    mu_l = z_{l-1} + a_l W_l phi(z_{l-1}),    mu_L = a_L W_L phi(z_{L-1})
 
-    Arguments and errors as for `mlp`; with `parameterization=fx.MuPC()` it trains at any depth.
+    Arguments and errors as for `mlp`, with one width and one activation, which skips need; with
+    `parameterization=fx.MuPC()` it trains at any depth.
 
     ```python
     network = fx.models.residual_mlp(784, 10, width=128, depth=128,
@@ -93,8 +115,12 @@ def residual_mlp(
 
     Source: Innocenti et al. (2025), arXiv 2505.13124.
     """
-    parameterization = Standard() if parameterization is None else parameterization
-    make = _Maker(in_size, out_size, width, depth, activation, parameterization)
+    make = _Maker((in_size, out_size), width, depth, activation, bias, parameterization)
+    if not make.uniform:
+        raise ValueError(
+            "identity skips need hidden layers of one width and one activation; give numbers, or "
+            "use fx.models.mlp, which has no skips."
+        )
     return make.network(Role.RESIDUAL, Residual, output, key)
 
 
@@ -103,32 +129,74 @@ class _Maker:
 
     def __init__(
         self,
-        in_size: int,
-        out_size: int,
-        width: int,
-        depth: int,
-        activation: Activation,
-        parameterization: Parameterization,
+        sizes: tuple[int, int],
+        width: int | Sequence[int],
+        depth: int | None,
+        activation: Activation | Sequence[Activation],
+        bias: bool,
+        parameterization: Parameterization | None,
     ) -> None:
-        for name, value in (("in_size", in_size), ("out_size", out_size), ("width", width)):
-            if value < 1:
-                raise ValueError(f"{name} must be at least 1, not {value}.")
-        if depth < 2:
+        widths, activations = _each(width), _each(activation)
+        told = len(widths or activations or (0, 0)) + 1
+        self.depth = told if depth is None else depth
+        if self.depth < 2:
             raise ValueError(
                 f"depth counts weight layers, input and output included, and must be at least 2, "
-                f"not {depth}."
+                f"not {self.depth}."
             )
+        hidden = self.depth - 1
+        self.uniform = not widths and not activations
+        self.widths: list[int] = widths or [width] * hidden
+        named = activations or [activation] * hidden
+        for name, values in (("widths", self.widths), ("activations", named)):
+            if len(values) != hidden:
+                raise ValueError(
+                    f"there are {len(values)} {name}, but depth={self.depth} has {hidden} hidden "
+                    "layers; give one for each, and leave out depth."
+                )
+        known = {"in_size": sizes[0], "out_size": sizes[1], "width": min(self.widths)}
+        for name, value in known.items():
+            if value < 1:
+                raise ValueError(f"{name} must be at least 1, not {value}.")
+        parameterization = Standard() if parameterization is None else parameterization
         if not isinstance(parameterization, Parameterization):
             raise TypeError(
                 f"parameterization must be a Parameterization such as fx.MuPC(), not "
                 f"{parameterization!r}."
             )
-        self.in_size, self.out_size, self.width, self.depth = in_size, out_size, width, depth
-        self.activation = activation_function(activation)
+        self.in_size, self.out_size = sizes
+        # What a parameterization takes for the width of all.
+        self.width = max(self.widths)
+        self.activations = [activation_function(each) for each in named]
+        self.bias = bias
         self.parameterization = parameterization
 
     def linear(self, role: Role, sizes: tuple[int, int], key: PRNGKeyArray) -> Linear:
         return self.parameterization.linear(role, sizes, self.width, self.depth, key)
+
+    def dense(
+        self,
+        role: Role,
+        sizes: tuple[int, int],
+        key: PRNGKeyArray,
+        activation: Callable[[Array], Array],
+    ) -> Dense:
+        mapped = self.linear(role, sizes, key)
+        if not self.bias:
+            return Dense(mapped, activation)
+        bias = self.parameterization.bias(sizes[1], self.width, self.depth)
+        return Biased(mapped, activation, bias)
+
+    def first(self, key: PRNGKeyArray) -> Node:
+        sizes = (self.in_size, self.widths[0])
+        if not self.bias:
+            return Node("first", self.linear(Role.INPUT, sizes, key))
+        return Node("first", self.dense(Role.INPUT, sizes, key, linear))
+
+    def last(self, energy: Energy | None, key: PRNGKeyArray) -> Node:
+        sizes = (self.widths[-1], self.out_size)
+        last = self.dense(Role.OUTPUT, sizes, key, self.activations[-1])
+        return Node("output", last, energy=energy)
 
     def network(
         self,
@@ -137,18 +205,34 @@ class _Maker:
         output: Energy | None,
         key: PRNGKeyArray,
     ) -> Network:
+        """The hidden layers as one stack."""
         first_key, hidden_key, output_key = jax.random.split(key, 3)
-        width = self.width
-        nodes: list[Node | Stack] = [
-            Node("first", self.linear(Role.INPUT, (self.in_size, width), first_key))
-        ]
+        entries: list[Entry] = [self.first(first_key)]
         if self.depth > 2:
+            sizes = (self.width, self.width)
 
             @eqx.filter_vmap
             def hidden(key: PRNGKeyArray) -> Callable[[Array], Array]:
-                return block(Dense(self.linear(role, (width, width), key), self.activation))
+                return block(self.dense(role, sizes, key, self.activations[0]))
 
-            nodes.append(Stack("hidden", hidden(jax.random.split(hidden_key, self.depth - 2))))
-        last = self.linear(Role.OUTPUT, (width, self.out_size), output_key)
-        nodes.append(Node("output", Dense(last, self.activation), energy=output))
-        return Network(nodes, input_shape=(self.in_size,))
+            entries.append(Stack("hidden", hidden(jax.random.split(hidden_key, self.depth - 2))))
+        entries.append(self.last(output, output_key))
+        return Network(entries, input_shape=(self.in_size,))
+
+    def chain(self, output: Energy | None, key: PRNGKeyArray) -> Network:
+        """The hidden layers as nodes, each of its own width and activation."""
+        first_key, hidden_key, output_key = jax.random.split(key, 3)
+        entries: list[Entry] = [self.first(first_key)]
+        keys = jax.random.split(hidden_key, max(1, self.depth - 2))
+        for index in range(1, self.depth - 1):
+            sizes = (self.widths[index - 1], self.widths[index])
+            activation = self.activations[index - 1]
+            dense = self.dense(Role.HIDDEN, sizes, keys[index - 1], activation)
+            entries.append(Node(f"hidden{index}", dense))
+        entries.append(self.last(output, output_key))
+        return Network(entries, input_shape=(self.in_size,))
+
+
+def _each(given: Any) -> list[Any]:
+    """What a list holds; nothing where one value is meant for all."""
+    return list(given) if isinstance(given, list | tuple) else []

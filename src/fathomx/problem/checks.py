@@ -12,7 +12,7 @@ import numpy as np
 from jaxtyping import Array
 
 from fathomx.graph.clamp import Clamp
-from fathomx.graph.entries import Entry
+from fathomx.graph.entries import Entry, Root
 from fathomx.graph.network import Network
 
 
@@ -127,7 +127,7 @@ def check_target(
 
 def _one_hot(entry: Entry, array: Array, shape: tuple[int, ...], dtype: Any, what: str) -> Array:
     """Integer labels as one-hot vectors; anything else as it is."""
-    tokens = entry.is_root and getattr(entry, "function").dtype is not None  # noqa: B009
+    tokens = isinstance(entry, Root) and entry.dtype is not None
     # A single output is a regression, whose integers are values.
     labels = bool(shape) and shape[-1] > 1 and array.shape[1:] == shape[:-1] and not tokens
     if not jnp.issubdtype(array.dtype, jnp.integer) or not labels or array.ndim == 0:

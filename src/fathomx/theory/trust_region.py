@@ -10,7 +10,7 @@ from jaxtyping import Array, Bool, Float
 
 from fathomx.graph.energy import Gaussian
 from fathomx.graph.network import Network
-from fathomx.graph.statistics import split, with_fields
+from fathomx.graph.statistics import split
 from fathomx.graph.vector_space import Entries, VectorSpace, zeros_like
 from fathomx.inference import Solver, infer
 from fathomx.inference.relaxation import Relaxation
@@ -135,7 +135,7 @@ def with_hidden_precision(network: Network, precision: float) -> Network:
     """
     energy = Gaussian(precision)
     changed = {
-        entry.name: with_fields(entry, energy=energy)
+        entry.name: entry.with_energy(energy)
         for entry in network.entries[:-1]
         if entry.depth and entry.energy_is_gaussian
     }
