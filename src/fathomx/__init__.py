@@ -1,9 +1,12 @@
 """Fathomx: deep predictive coding networks, relaxed to equilibrium, in JAX."""
 
+import importlib as _importlib
+import sys as _sys
 import warnings as _warnings
 from importlib.metadata import version as _version
 
 from fathomx import data as data
+from fathomx import former as _former
 from fathomx import models as models
 from fathomx import theory as theory
 from fathomx.diagnostics.alignment import Alignment as Alignment
@@ -59,6 +62,7 @@ from fathomx.learning import Equilibrium as Equilibrium
 from fathomx.learning import EquilibriumPropagation as EquilibriumPropagation
 from fathomx.learning import ForwardUpdate as ForwardUpdate
 from fathomx.learning import Incremental as Incremental
+from fathomx.learning import Learner as Learner
 from fathomx.learning import LearningRule as LearningRule
 from fathomx.learning import PredictiveCoding as PredictiveCoding
 from fathomx.learning import StepReport as StepReport
@@ -76,9 +80,14 @@ from fathomx.training import FitResult as FitResult
 from fathomx.training import fit as fit
 from fathomx.training.devices import Division as Division
 
+if not any(isinstance(finder, _former.FormerModules) for finder in _sys.meta_path):
+    _sys.meta_path.append(_former.FormerModules())
+
 
 def __getattr__(name: str) -> object:
     """Names of version 0.1 that have changed, for one version."""
+    if name in _former.MODULES:
+        return _importlib.import_module(f"fathomx.{name}")
     if name == "Precision":
         _warnings.warn("fx.Precision is now fx.Schedule.", DeprecationWarning, stacklevel=2)
         return Schedule

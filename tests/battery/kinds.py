@@ -76,7 +76,7 @@ def masked_output(phi=identity, batch=4):
     make = Maker(phi, 2)
     network = fx.Network(
         [
-            fx.Root("cause", (2,)),
+            fx.Root("cause", (2,), mean=0.4),
             fx.Stack("s", make.blocks(5, 2), energy=fx.Gaussian(0.5)),
             fx.Node("image", make.sum(6, 2), energy=fx.Gaussian(2.0)),
         ]

@@ -512,7 +512,7 @@ def test_an_embedding_of_tokens_is_linear_in_the_activities():
 
 PACKAGE = Path(fx.__file__).parent
 LEVELS = (
-    ("graph",),
+    ("graph", "former"),
     ("layers", "data", "drawing"),
     ("problem",),
     ("inference",),

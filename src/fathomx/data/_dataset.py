@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import math
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any, ClassVar, NamedTuple, SupportsIndex
 
 import numpy as np
 from numpy.typing import NDArray
+
+_TITLES = ("train", "validation", "test")
 
 
 class Part(NamedTuple):
@@ -33,20 +35,30 @@ class Part(NamedTuple):
 
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
-    """A classification data set in memory: train, validation and test parts.
+    """A data set in memory: train, validation and test parts.
 
-    The idea: fit on `train`, choose hyperparameters on `validation`, report on `test`.
-    Everything is checked on construction. Inputs of any real dtype are converted to
+    The idea: fit on `train`, choose hyperparameters on `validation`, report on `test`. A part is
+    a pair of inputs and class labels, or arrays by name, of any number and shape, as for data
+    without labels, with several targets or real-valued ones:
+
+        fx.data.Dataset("pictures", {"image": x}, {"image": x_val}, {"image": x_test})
+
+    Named floating-point arrays become float32, integers int32 and truth values stay; `fx.fit`
+    clamps the entries of these names, unless it is told otherwise (`pose`).
+
+    Of pairs everything is checked on construction. Inputs of any real dtype are converted to
     C-contiguous float32 and integer labels to int32; arrays that have this form already are
     kept without a copy. Inputs are not standardized here; `fathomx.data.load` does that for
     the named sets. Two data sets are equal only if they are the same object.
 
     Attributes:
         name: what error messages and reports call the data set.
-        train: the part to fit on; a pair `(inputs, labels)` is accepted for every part.
+        train: the part to fit on; a pair `(inputs, labels)` or a mapping from names to arrays is
+            accepted for every part, the same in all three.
         validation: the part to choose hyperparameters on.
         test: the part to report on.
-        classes: number of classes, at least 1; labels run from 0 to `classes - 1`.
+        classes: number of classes, at least 1; labels run from 0 to `classes - 1`. 0 (the
+            default) for named arrays, which have none.
         image_shape: the shape that shows one input as an image, such as `(28, 28)`, or `()`
             (the default) where inputs are not images.
         augmentation: None (the default), or a function that training applies to every
@@ -71,10 +83,10 @@ class Dataset:
     """
 
     name: str
-    train: Part
-    validation: Part
-    test: Part
-    classes: int
+    train: Any
+    validation: Any
+    test: Any
+    classes: int = 0
     image_shape: tuple[int, ...] = ()
     augmentation: Callable[[Any, Any], Any] | None = None
 
@@ -88,6 +100,14 @@ class Dataset:
                 f"the name of a data set was {self.name!r}, expected a non-empty string: "
                 "pass one, such as name='toy'."
             )
+        if self.named:
+            self._check_named()
+            if self.augmentation is not None:
+                raise ValueError(
+                    f"augmentation of data set {self.name!r} is for pairs of images and labels, "
+                    "but its arrays have names: change them in pose instead."
+                )
+            return
         classes = _positive(self.classes)
         if classes is None:
             raise ValueError(
@@ -96,7 +116,7 @@ class Dataset:
             )
         # The class is frozen, so normalized values are set past its own __setattr__.
         object.__setattr__(self, "classes", classes)
-        for title in ("train", "validation", "test"):
+        for title in _TITLES:
             part = self._checked_part(title)
             object.__setattr__(self, title, part)
             if part.inputs.shape[1:] != self.input_shape:
@@ -112,6 +132,47 @@ class Dataset:
                 "function of images and a random key: pass one, such as "
                 "fathomx.data.CropAndFlip(), or None."
             )
+
+    @property
+    def named(self) -> bool:
+        """Whether the parts hold arrays by name instead of inputs and labels."""
+        return isinstance(self.train, Mapping)
+
+    def arrays(self, title: str) -> dict[str, NDArray[Any]]:
+        """The arrays of a part by name: of a pair, `input` and `target`."""
+        part = getattr(self, title)
+        return dict(part) if self.named else {"input": part.inputs, "target": part.labels}
+
+    @property
+    def size(self) -> int:
+        """Number of training examples."""
+        return len(next(iter(self.arrays("train").values())))
+
+    def _check_named(self) -> None:
+        shapes: dict[str, tuple[int, ...]] = {}
+        for title in _TITLES:
+            where = f"the {title} part of data set {self.name!r}"
+            part = getattr(self, title)
+            if not isinstance(part, Mapping) or not part:
+                raise ValueError(
+                    f"{where} was a {type(part).__name__}, expected arrays by name as in the train "
+                    "part: pass a dictionary such as {'image': x}."
+                )
+            found = {str(k): _named_array(f"{k!r} of {where}", v) for k, v in part.items()}
+            sizes = {name: len(array) for name, array in found.items()}
+            if len(set(sizes.values())) != 1 or not next(iter(sizes.values())):
+                raise ValueError(
+                    f"{where} holds unlike or no numbers of examples, {sizes}: give every array "
+                    "one row for each example."
+                )
+            own = {name: array.shape[1:] for name, array in found.items()}
+            if shapes and own != shapes:
+                raise ValueError(
+                    f"{where} holds examples of shapes {own}, expected {shapes} as in the train "
+                    "part: give all parts the same names and shapes."
+                )
+            shapes = own
+            object.__setattr__(self, title, found)
 
     def _checked_part(self, title: str) -> Part:
         where = f"the {title} part of data set {self.name!r}"
@@ -171,7 +232,7 @@ class Dataset:
             >>> data.load("digits").take(100)
             Dataset('digits': 100 train, 25 validation, 25 test, inputs (64,), 10 classes)
         """
-        total = len(self.train.labels)
+        total = self.size
         count = _positive(n)
         if count is None or count > total:
             raise ValueError(
@@ -179,6 +240,15 @@ class Dataset:
                 f"training examples in data set {self.name!r}: pass an n in that range."
             )
         few = max(1, count // 4)
+        if self.named:
+            sizes = {"train": count, "validation": few, "test": few}
+            parts = {t: {k: v[:n] for k, v in self.arrays(t).items()} for t, n in sizes.items()}
+            return replace(
+                self,
+                train=parts["train"],
+                validation=parts["validation"],
+                test=parts["test"],
+            )
         return replace(
             self,
             train=Part(self.train.inputs[:count], self.train.labels[:count]),
@@ -246,8 +316,14 @@ class Dataset:
     def __repr__(self) -> str:
         # The generated repr would print the arrays.
         train, validation, test = (
-            len(part.labels) for part in (self.train, self.validation, self.test)
+            len(next(iter(self.arrays(title).values()))) for title in _TITLES
         )
+        if self.named:
+            shapes = {name: array.shape[1:] for name, array in self.train.items()}
+            return (
+                f"Dataset({self.name!r}: {train} train, {validation} validation, {test} test, "
+                f"arrays {shapes})"
+            )
         return (
             f"Dataset({self.name!r}: {train} train, {validation} validation, {test} test, "
             f"inputs {self.input_shape}, {self.classes} classes)"
@@ -298,6 +374,20 @@ def _checked_inputs(where: str, inputs: NDArray[Any], wanted: Any) -> NDArray[An
             "remove or replace those values before building the data set."
         )
     return values
+
+
+def _named_array(what: str, values: Any) -> NDArray[Any]:
+    """An array of a named part: numbers as float32 or int32, truth values as they are."""
+    array = _array(what, values)
+    if array.ndim == 0:
+        raise ValueError(f"{what} was one number, expected an array with a row for each example.")
+    if array.dtype == np.bool_:
+        return np.ascontiguousarray(array)
+    if np.issubdtype(array.dtype, np.integer):
+        return np.ascontiguousarray(array, np.int32)
+    if not np.issubdtype(array.dtype, np.floating):
+        raise ValueError(f"{what} holds {array.dtype}, expected numbers or truth values.")
+    return np.ascontiguousarray(array, np.float32)
 
 
 def _array(what: str, values: Any) -> NDArray[Any]:

@@ -41,9 +41,10 @@ from fathomx.learning import (
 from fathomx.models import resnet, vgg
 from fathomx.problem.problem import Problem
 from fathomx.training import DivergenceError, Observer, TrainingState, fit
-from fathomx.training.fit import parameter_count, score
+from fathomx.training.fit import parameter_count
 from fathomx.training.observer import plain
 from fathomx.training.run_folder import write_json
+from fathomx.training.scores import score
 
 
 @dataclasses.dataclass(frozen=True)

@@ -57,8 +57,8 @@ from fathomx.models import mlp, residual_cnn, residual_mlp, transformer
 from fathomx.problem.evaluation import Linearization
 from fathomx.problem.problem import Problem
 from fathomx.problem.strength import mean_sensitivity
-from fathomx.training.fit import score
 from fathomx.training.run_folder import write_text
+from fathomx.training.scores import score
 
 _LARGEST_PRECISION = 1e6
 _PROBED, _SIGNS = 64, 8

@@ -29,8 +29,8 @@ class Predictor(Freezable):
     name: eqx.AbstractVar[str]
     parents: eqx.AbstractVar[tuple[str, ...]]
     # Apart from one that learns, so that a network has few parts for every call to take apart.
-    _fixed_energy: Energy | None = eqx.field(static=True, default=None, init=False)
-    _learned_energy: Energy | None = eqx.field(default=None, init=False)
+    _fixed_energy: Energy | None = eqx.field(static=True, default=None, kw_only=True, repr=False)
+    _learned_energy: Energy | None = eqx.field(default=None, kw_only=True, repr=False)
 
     # How many axes stand before that of the batch.
     batch_axis: ClassVar[int] = 0

@@ -31,7 +31,7 @@ class Freezable(eqx.Module):
     **Fields**: `frozen`, false unless set.
     """
 
-    frozen: bool = eqx.field(static=True, default=False, init=False)
+    frozen: bool = eqx.field(static=True, default=False, kw_only=True)
 
     def freeze(self: Part) -> Part:
         """The same part, which does not learn."""

@@ -9,5 +9,7 @@ from fathomx.learning.equilibrium_propagation import (
 )
 from fathomx.learning.forward_update import ForwardUpdate as ForwardUpdate
 from fathomx.learning.incremental import Incremental as Incremental
+from fathomx.learning.learner import Learner as Learner
+from fathomx.learning.learner import Pose as Pose
 from fathomx.learning.predictive_coding import DEFAULT_STRENGTH as DEFAULT_STRENGTH
 from fathomx.learning.predictive_coding import PredictiveCoding as PredictiveCoding

@@ -99,18 +99,24 @@ def _layers(given: Any) -> tuple[Callable[[Array], Array], list[Any]]:
         whole: Any = Chain(tuple(parts))
     elif isinstance(given, Sequence) and not isinstance(given, str):
         parts = list(given)
+        for part in parts:
+            if not callable(part):
+                raise TypeError(f"layers must be callable, and {type(part).__name__} is not.")
         whole = Chain(tuple(parts))
     else:
         raise TypeError(
             "fx.wrap takes a list of layers, an eqx.nn.Sequential or an eqx.nn.MLP, not "
             f"{type(given).__name__}; for other modules write nodes: fx.Node(name, module)."
         )
+    return whole, _flat(parts)
+
+
+def _flat(parts: list[Any]) -> list[Any]:
+    """Layers one by one, checked."""
     flat: list[Any] = []
     for part in parts:
         if isinstance(part, eqx.nn.Sequential):
-            flat += _layers(part)[1]
-        elif not callable(part):
-            raise TypeError(f"layers must be callable, and {type(part).__name__} is not.")
+            flat += _flat(list(part.layers))
         elif isinstance(part, eqx.nn.StatefulLayer) and part.is_stateful():
             raise TypeError(
                 f"{type(part).__name__} keeps a state, which a node has no place for; use "
@@ -118,7 +124,7 @@ def _layers(given: Any) -> tuple[Callable[[Array], Array], list[Any]]:
             )
         else:
             flat.append(part)
-    return whole, flat
+    return flat
 
 
 def _grouped(parts: list[Any]) -> list[tuple[Any, ...]]:

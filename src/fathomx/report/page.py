@@ -93,7 +93,9 @@ def verdict(
 def _accuracy_sentence(summary: Mapping[str, Any]) -> str:
     test, validation = finite(summary.get("test_accuracy")), summary.get("validation_accuracy")
     if test is None:
-        return "The test accuracy is unknown."
+        scores = {k: finite(v) for k, v in summary.items() if k.startswith("test_")}
+        known = [f"{k.replace('_', ' ')} {_short(v)}" for k, v in scores.items() if v is not None]
+        return f"{', '.join(known).capitalize()}." if known else "The test accuracy is unknown."
     aside = "" if finite(validation) is None else f" ({_percent(validation)} in validation)"
     return f"Test accuracy: {_percent(test)}{aside}."
 

@@ -7,6 +7,7 @@ import errno
 import gc
 import logging
 import os
+import re
 import shutil
 import signal
 import sys
@@ -20,6 +21,7 @@ import equinox as eqx
 import jax
 import numpy as np
 
+from fathomx.graph.network import Network
 from fathomx.training.observer import TrainingState
 
 _DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.EROFS)
@@ -106,8 +108,21 @@ def _named(state: TrainingState) -> tuple[list[tuple[str, Any]], Any, TrainingSt
     data = eqx.tree_at(lambda s: s.key, state, jax.random.key_data(state.key))
     arrays, rest = eqx.partition(data, eqx.is_array)
     leaves, structure = jax.tree_util.tree_flatten_with_path(arrays)
-    named = [(jax.tree_util.keystr(path, simple=True, separator="."), a) for path, a in leaves]
+    places = _places(state.network)
+    named = [(_stored_name(path, places), array) for path, array in leaves]
     return named, structure, rest
+
+
+def _places(network: Network) -> dict[int, int]:
+    """Positions among the parts of a network that are counted: pure inputs hold no arrays."""
+    counted = [i for i, part in enumerate(network.predictors()) if part.depth]
+    return {index: place for place, index in enumerate(counted)}
+
+
+def _stored_name(path: Any, places: dict[int, int]) -> str:
+    """The path of an array, as version 0.1 wrote it: a network's parts are its `nodes`."""
+    name: str = jax.tree_util.keystr(path, simple=True, separator=".")
+    return re.sub(r"(^|\.)_predictors\.(\d+)\b", lambda m: f"{m[1]}nodes.{places[int(m[2])]}", name)
 
 
 def _arrays(state: TrainingState) -> dict[str, np.ndarray]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -14,22 +15,24 @@ import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.data import Dataset, Part
-from fathomx.diagnostics.alignment import compare_to_backprop, node_dot
+from fathomx.data import Dataset
+from fathomx.diagnostics.alignment import Alignment, compare_to_backprop, node_dot
 from fathomx.diagnostics.energy_balance import energy_balance
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import holds_statistics, weights
-from fathomx.learning import Backprop, Equilibrium, LearningRule, StepReport
+from fathomx.learning import Backprop, Equilibrium, Learner, LearningRule, Pose, StepReport
+from fathomx.learning.backprop import is_feedforward
+from fathomx.learning.learner import pose as by_name
 from fathomx.problem.problem import Problem
 from fathomx.problem.strength import strength
 from fathomx.training.devices import Division
 from fathomx.training.observer import Observer, Plan, TrainingState, plain
+from fathomx.training.scores import Scores, UsualScores, evaluate_part, score
 
 # Keeps the run's random numbers apart from those of weights that were drawn from the same seed.
 _RUN = 1_000_003
 _MOST_STEPS = 128
 _SECONDS_PER_DISPATCH = 0.5
-_SCORED_AT_ONCE = 500
 _STRENGTH_PROBES = 8
 # Every device updates all weights; with more of them the cores of a processor gain nothing.
 _MOST_PARAMETERS_DIVIDED = 4_000_000
@@ -66,6 +69,8 @@ def fit(
     batch_size: int = 64,
     seed: int = 0,
     observers: Sequence[Observer] = (),
+    pose: Pose | None = None,
+    scores: Scores | None = None,
 ) -> FitResult:
     """Trains a network and scores it: validation after each epoch, the test set once, at the end.
 
@@ -80,6 +85,12 @@ def fit(
     * `data.augmentation`, if there is one, is applied to every training batch, on the device.
     * `seed`: the same seed gives the same run, bit for bit, on the same machine.
     * `observers`: who is told about the run (`fathomx.training.Observer`): run folders, progress.
+    * `pose`: `pose(network, batch) -> fx.Problem`, how a batch becomes a problem; `batch` holds
+      arrays by name, `input` and `target` of a data set of pairs. Unless given, input and target,
+      or of named arrays the entries of these names, are clamped.
+    * `scores`: `scores(network, batch) -> dict`, what validation and test are scored by: one number
+      per example, or one for the batch, by name. Unless given `loss`, and `accuracy` where the
+      target is a class; with a free root or a feedback `loss` and `energy` after inference.
 
     Each batch is divided among the devices of JAX's default backend (`fx.Division`). The cores of a
     processor count as devices if JAX is told so before anything is computed, as the command line
@@ -103,6 +114,8 @@ def fit(
     ```python
     result = fx.fit(network, fx.data.load("digits"), fx.Equilibrium(),
                     optimizer=optax.adam(1e-2, eps=1e-12), epochs=10)
+    pictures = fx.data.Dataset("pictures", {"image": x}, {"image": x_val}, {"image": x_test})
+    result = fx.fit(decoder, pictures, epochs=10)          # the roots of the decoder are inferred
     ```
     """
     rule = Equilibrium() if rule is None else rule
@@ -111,8 +124,9 @@ def fit(
             f"rule must be a learning rule such as fx.Equilibrium() or fx.Backprop(), not {rule!r}."
         )
     optimizer = optax.adam(1e-2, eps=1e-12) if optimizer is None else optimizer
-    plan = _plan(network, data, epochs, batch_size)
-    run = _Run(network, data, rule, optimizer, plan, seed, observers)
+    plan = _plan(network, data, epochs, batch_size, pose)
+    task = _Task(data, _usual_pose(data) if pose is None else pose, scores)
+    run = _Run(network, task, rule, optimizer, plan, seed, observers)
     try:
         return run.train()
     except KeyboardInterrupt:
@@ -121,8 +135,35 @@ def fit(
         raise
 
 
-def _plan(network: Network, data: Dataset, epochs: int, batch_size: int) -> Plan:
-    size = len(data.train.labels)
+def _pair(network: Network, batch: Any) -> Problem:
+    return Problem(network, batch["input"], batch["target"])
+
+
+def _usual_pose(data: Dataset) -> Pose:
+    """How the batches of a data set become problems unless told otherwise."""
+    return by_name if data.named else _pair
+
+
+@dataclasses.dataclass(frozen=True)
+class _Task:
+    """A data set, how its batches become problems, and what they are scored by."""
+
+    data: Dataset
+    pose: Pose
+    scores: Scores | None
+
+    def score(self, network: Network, title: str) -> dict[str, float]:
+        """The scores of a part; `loss` and `accuracy` are always among them."""
+        if self.scores is None and self.pose is _pair:
+            loss, accuracy = score(network, getattr(self.data, title))
+            return {"loss": loss, "accuracy": accuracy}
+        scores = UsualScores(self.pose) if self.scores is None else self.scores
+        found = evaluate_part(network, self.data.arrays(title), scores)
+        return {"loss": math.nan, "accuracy": math.nan, **found}
+
+
+def _plan(network: Network, data: Dataset, epochs: int, batch_size: int, pose: Pose | None) -> Plan:
+    size = data.size
     if epochs < 1:
         raise ValueError(f"epochs must be at least 1, not {epochs}.")
     if not 1 <= batch_size <= size:
@@ -131,6 +172,15 @@ def _plan(network: Network, data: Dataset, epochs: int, batch_size: int) -> Plan
             f"a batch size from 1 to {size}."
         )
     check_statistics(network, batch_size)
+    plan = Plan(epochs, size // batch_size, batch_size, network.labels)
+    if pose is not None or data.named:
+        if pose is None:
+            _check_finite_arrays(data)
+        first = {name: jnp.asarray(array[:2]) for name, array in data.arrays("train").items()}
+        posed = (_usual_pose(data) if pose is None else pose)(network, first)
+        if not isinstance(posed, Problem):
+            raise TypeError(f"pose must return an fx.Problem, not {type(posed).__name__}.")
+        return plan
     if data.train.inputs.shape[1:] != network.input_shape:
         raise ValueError(
             f"the examples of {data.name!r} have shape {data.train.inputs.shape[1:]}, but the "
@@ -142,7 +192,19 @@ def _plan(network: Network, data: Dataset, epochs: int, batch_size: int) -> Plan
             f"{data.name!r} has {data.classes} classes, but node {network.output.name!r} predicts "
             f"{network.output_shape}; build the network so that it predicts {predicted}."
         )
-    return Plan(epochs, size // batch_size, batch_size, network.labels)
+    return plan
+
+
+def _check_finite_arrays(data: Dataset) -> None:
+    for title in ("train", "validation", "test"):
+        for name, array in data.arrays(title).items():
+            bad = int((~np.isfinite(array)).sum())
+            if bad:
+                raise ValueError(
+                    f"{name!r} of {data.name!r} holds {bad} values in its {title} part that are NaN "
+                    "or infinite; remove them, or mark them as missing: give a pose that clamps "
+                    "fx.Clamp.observed(batch[name])."
+                )
 
 
 def check_statistics(network: Network, batch_size: int) -> None:
@@ -160,21 +222,23 @@ class _Run:
     def __init__(
         self,
         network: Network,
-        data: Dataset,
+        task: _Task,
         rule: LearningRule,
         optimizer: optax.GradientTransformation,
         plan: Plan,
         seed: int,
         observers: Sequence[Observer],
     ) -> None:
-        self.data, self.rule, self.plan, self.observers = data, rule, plan, observers
+        self.task, self.rule, self.plan, self.observers = task, rule, plan, observers
         self.seed = seed
         self.division = division_for(network, rule, plan.batch_size)
-        self.inputs, self.labels = self.division.whole(
-            (jnp.asarray(data.train.inputs, network.input_dtype), jnp.asarray(data.train.labels))
-        )
-        probe = slice(0, min(plan.batch_size, len(data.train.labels)))
-        self.probe = self.division.parts((self.inputs[probe], self.labels[probe]))
+        arrays = {name: jnp.asarray(a) for name, a in task.data.arrays("train").items()}
+        if task.pose is _pair:
+            arrays["input"] = arrays["input"].astype(network.input_dtype)
+        self.arrays = self.division.whole(arrays)
+        probe = slice(0, min(plan.batch_size, task.data.size))
+        self.probe = self.division.parts({k: array[probe] for k, array in self.arrays.items()})
+        self.posed = task.pose(network, self.probe)
         fresh = TrainingState(
             network=network,
             optimizer=rule.init_optimizer(optimizer, network),
@@ -193,7 +257,8 @@ class _Run:
                 self.history, self.records = restored.history, restored.records
                 self.earlier_seconds = restored.seconds
         self.state = self.division.whole(self.state)
-        self._advance = _Advance(rule, optimizer, plan, data.augmentation, self.division)
+        learner = Learner(rule, optimizer, task.pose)
+        self._advance = _Advance(learner, plan, task.data.augmentation, self.division)
         self._compiled: Any = None
         self.memory: int | None = None
         self.step_seconds: list[float] = []
@@ -207,11 +272,12 @@ class _Run:
             self._epoch()
         train_seconds = self.earlier_seconds + time.perf_counter() - begun
         self.state = self.division.gathered(self.state)
-        test_loss, test_accuracy = score(self.state.network, self.data.test)
+        scores = self.task.score(self.state.network, "test")
         summary = plain(
             {
-                "test_accuracy": test_accuracy,
-                "test_loss": test_loss,
+                "test_accuracy": scores.pop("accuracy"),
+                "test_loss": scores.pop("loss"),
+                **{f"test_{name}": value for name, value in scores.items()},
                 **{k: v for k, v in self.history[-1].items() if k not in ("epoch", "steps")},
                 "train_seconds": train_seconds,
                 "first_step_seconds": self.first_step_seconds,
@@ -232,18 +298,18 @@ class _Run:
     def _epoch(self) -> None:
         epoch = int(self.state.epoch)
         order_key = jax.random.fold_in(jax.random.fold_in(self.state.key, 0), epoch)
-        order = jax.random.permutation(order_key, len(self.labels))
+        order = jax.random.permutation(order_key, self.task.data.size)
         order = order[: self.plan.steps_per_epoch * self.plan.batch_size]
         order = order.reshape(self.plan.steps_per_epoch, self.plan.batch_size)
         while (step := int(self.state.step)) < self.plan.steps_per_epoch:
             count = min(self._next_count(), self.plan.steps_per_epoch - step)
             begun = time.perf_counter()
-            arguments = (self.state, self.inputs, self.labels, order, jnp.asarray(count))
+            arguments = (self.state, self.arrays, order, jnp.asarray(count))
             if self._compiled is None:
                 filter_jit: Any = eqx.filter_jit
                 jitted = filter_jit(self._advance, compiler_options=self.division.compiler_options)
                 self._compiled = jitted.lower(*arguments).compile()
-                per_device = _memory(self._compiled, (self.inputs, self.labels))
+                per_device = _memory(self._compiled, tuple(self.arrays.values()))
                 self.memory = per_device and per_device * len(self.division.devices)
             state, reports = self._compiled(*arguments)
             reports = jax.tree.map(lambda a, n=count: np.asarray(a)[:n], reports)
@@ -281,10 +347,11 @@ class _Run:
             return np.asarray([value for record in self.records for value in record[name]], float)
 
         network = self.state.network
-        loss, accuracy = score(network, self.data.validation)
+        scores = self.task.score(network, "validation")
+        loss, accuracy = scores.pop("loss"), scores.pop("accuracy")
         self._check_weights(epoch, loss)
         key = jax.random.fold_in(jax.random.fold_in(self.state.key, 2), epoch)
-        aligned, probed_strength, own = _probe(network, self.rule, *self.probe, key)
+        aligned, probed_strength, own = _probe(network, self._advance.learner, self.probe, key)
         inferred = np.isfinite(gather("strength")).any()
         energy = jnp.asarray(self.records[-1]["energy_per_node"])
         record = plain(
@@ -295,6 +362,7 @@ class _Run:
                 "train_accuracy": gather("accuracy").mean(),
                 "validation_loss": loss,
                 "validation_accuracy": accuracy,
+                **{f"validation_{name}": value for name, value in scores.items()},
                 "unsettled": {
                     "median": np.median(gather("unsettled_median")) if inferred else None,
                     "max": gather("unsettled_max").max() if inferred else None,
@@ -305,7 +373,7 @@ class _Run:
                 "cosine_to_backprop_per_node": aligned.cosine,
                 "length_to_backprop_per_node": aligned.ratio,
                 "energy_per_node": energy if inferred else None,
-                "imbalance": energy_balance(network, energy).imbalance if inferred else None,
+                "imbalance": energy_balance(self.posed, energy).imbalance if inferred else None,
                 **own,
             }
         )
@@ -353,14 +421,13 @@ def _diverged(epoch: int, step: int, what: str) -> DivergenceError:
 class _Advance(eqx.Module):
     """Some training steps in one dispatch; how many is traced, so that it compiles once."""
 
-    rule: LearningRule
-    optimizer: optax.GradientTransformation = eqx.field(static=True)
+    learner: Learner
     plan: Plan = eqx.field(static=True)
     augmentation: Augmentation | None = eqx.field(static=True)
     division: Division = eqx.field(static=True)
 
     def __call__(
-        self, state: TrainingState, inputs: Array, labels: Array, order: Array, count: Array
+        self, state: TrainingState, data: dict[str, Array], order: Array, count: Array
     ) -> tuple[TrainingState, StepReport]:
         arrays, rest = eqx.partition(state, eqx.is_array)
 
@@ -371,13 +438,10 @@ class _Advance(eqx.Module):
             chosen = order[step]
             whole = now.epoch * self.plan.steps_per_epoch + step
             key = jax.random.fold_in(jax.random.fold_in(now.key, 1), whole)
-            images, targets = self.division.parts((inputs[chosen], labels[chosen]))
+            batch = self.division.parts({name: array[chosen] for name, array in data.items()})
             if self.augmentation is not None:
-                images = self.augmentation(images, jax.random.fold_in(key, 1))
-            problem = Problem(now.network, images, targets)
-            network, optimizer, report = self.rule.update(
-                problem, self.optimizer, now.optimizer, key
-            )
+                batch["input"] = self.augmentation(batch["input"], jax.random.fold_in(key, 1))
+            network, optimizer, report = self.learner.update(now.network, now.optimizer, batch, key)
             after = TrainingState(network, optimizer, now.key, now.epoch, step + 1)
             return self.division.whole((eqx.filter(after, eqx.is_array), report))
 
@@ -415,12 +479,13 @@ def _memory(compiled: Any, data: tuple[Array, ...]) -> int | None:
 
 
 @eqx.filter_jit
-def _probe(
-    network: Network, rule: LearningRule, input: Array, labels: Array, key: PRNGKeyArray
-) -> Any:
-    problem = Problem(network, input, labels, output_precision=1.0)
+def _probe(network: Network, learner: Learner, batch: dict[str, Array], key: PRNGKeyArray) -> Any:
+    rule = learner.rule
+    problem = learner.pose(network, batch).with_output_precision(1.0)
     gradient, report = rule.gradient(problem, key)
-    aligned = compare_to_backprop(problem, gradient, key)
+    aligned = Alignment.unknown(network)
+    if is_feedforward(problem):
+        aligned = compare_to_backprop(problem, gradient, key)
     own = rule.probe(problem, jax.random.fold_in(key, 2))
     problem = problem.with_batch_statistics()
     # Signs of its own: the precision that a rule chose by its own estimate would confirm itself.
@@ -428,36 +493,6 @@ def _probe(
     sensitivity = jnp.mean(jax.lax.map(lambda probe: strength(problem, probe), keys))
     precision = jnp.where(jnp.isfinite(report.output_precision), report.output_precision, 1)
     return aligned, sensitivity * precision, own
-
-
-@eqx.filter_jit
-def _score(network: Network, input: Array, labels: Array, count: Array) -> tuple[Array, Array]:
-    problem = Problem(network, input, labels)
-    explained = problem.feedforward()
-    prediction = explained[network.output.name]
-    counted = jnp.arange(len(labels)) < count
-    hits = jnp.argmax(prediction, axis=-1) == labels
-    # Of labels at many positions, the part of them that is met.
-    hits = hits.reshape(len(labels), -1).mean(axis=1)
-    loss = problem.loss(explained) / problem.positions
-    return jnp.sum(loss * counted), jnp.sum(hits * counted)
-
-
-def score(network: Network, part: Part) -> tuple[float, float]:
-    """Loss (output energy at precision 1) and accuracy of the feedforward prediction.
-
-    Means over examples and, where there is a label at each of several positions, over these.
-    """
-    loss, hits, size = 0.0, 0.0, len(part.labels)
-    for begin in range(0, size, _SCORED_AT_ONCE):
-        # The last batch is padded, so that parts of any size share one compiled program.
-        taken = np.minimum(np.arange(begin, begin + _SCORED_AT_ONCE), size - 1)
-        count = jnp.asarray(min(_SCORED_AT_ONCE, size - begin))
-        some_loss, some_hits = _score(
-            network, jnp.asarray(part.inputs[taken]), jnp.asarray(part.labels[taken]), count
-        )
-        loss, hits = loss + float(some_loss), hits + float(some_hits)
-    return loss / size, hits / size
 
 
 def parameter_count(network: Network) -> int:

@@ -53,7 +53,9 @@ class ProgressBar(Observer):
         self._advance(state, None)
 
     def stepped(self, record: dict[str, Any], state: TrainingState) -> None:
-        scores = f"loss {_mean(record['loss']):.4f}  accuracy {_mean(record['accuracy']):.3f}"
+        scores = f"loss {_mean(record['loss']):.4f}"
+        if any(value is not None for value in record["accuracy"]):
+            scores += f"  accuracy {_mean(record['accuracy']):.3f}"
         settled = [value for value in record["unsettled_median"] if value is not None]
         if settled:
             scores += f"  unsettled {_mean(settled):.2g}"
@@ -64,7 +66,7 @@ class ProgressBar(Observer):
         text = (
             f"{self._name}  epoch {record['epoch']}/{self._plan.epochs}"
             f"  loss {_shown(record['train_loss'], '.4f')}"
-            f"  validation accuracy {record['validation_accuracy']:.4f}"
+            f"  {_validation(record)}"
         )
         if record["unsettled"]["median"] is not None:
             text += (
@@ -95,6 +97,14 @@ class ProgressBar(Observer):
             self._bar.update(self._task, completed=done)
         else:
             self._bar.update(self._task, completed=done, scores=scores)
+
+
+def _validation(record: dict[str, Any]) -> str:
+    """What validation said: the accuracy where there is one, else all scores."""
+    if record["validation_accuracy"] is not None:
+        return f"validation accuracy {record['validation_accuracy']:.4f}"
+    scores = {k: v for k, v in record.items() if k.startswith("validation_") and v is not None}
+    return "  ".join(f"{k.replace('_', ' ')} {_shown(v, '.4f')}" for k, v in scores.items())
 
 
 def _mean(values: list[float | None]) -> float:

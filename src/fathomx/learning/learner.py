@@ -1,0 +1,91 @@
+"""Weight updates, one or many in one program."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import equinox as eqx
+import jax
+import optax
+from jaxtyping import Array, PRNGKeyArray
+
+from fathomx.graph.network import Network
+from fathomx.learning.base import LearningRule, StepReport
+from fathomx.problem.problem import Problem
+
+Pose = Callable[[Network, Any], Problem]
+
+
+def pose(network: Network, batch: Any) -> Problem:
+    """How a batch becomes a problem unless told otherwise.
+
+    Arrays by name clamp the entries of these names; a pair `(x, y)` input and output.
+
+    ```python
+    fx.Learner(fx.Equilibrium(), optimizer, pose=lambda network, batch: fx.Problem(
+        network, {"image": batch["image"] / 255}))
+    ```
+    """
+    return Problem(network, batch) if isinstance(batch, Mapping) else Problem(network, *batch)
+
+
+class Learner(eqx.Module):
+    """A rule, an optimizer, and how a batch becomes a problem: all that an update needs.
+
+    **Fields**
+
+    * `rule`: any `LearningRule`.
+    * `optimizer`: any optax optimizer.
+    * `pose`: `pose(network, batch) -> Problem`; arrays by name, or a pair of input and target,
+      unless given.
+
+    ```python
+    learner = fx.Learner(fx.Equilibrium(), optax.adam(1e-2, eps=1e-12))
+    state = learner.begin(network)
+    batches = x.reshape(-1, 64, 784), y.reshape(-1, 64)
+    keys = jax.random.split(jax.random.key(0), len(batches[0]))
+    network, state, reports = eqx.filter_jit(learner.updates)(network, state, batches, keys)
+    ```
+    """
+
+    rule: LearningRule
+    optimizer: optax.GradientTransformation = eqx.field(static=True)
+    pose: Pose = eqx.field(static=True, default=pose)
+
+    def begin(self, network: Network) -> Any:
+        """The optimizer's state before the first update."""
+        return self.rule.init_optimizer(self.optimizer, network)
+
+    def update(
+        self, network: Network, state: Any, batch: Any, key: PRNGKeyArray
+    ) -> tuple[Network, Any, StepReport]:
+        """The network and the optimizer's state after learning from a batch."""
+        return self.rule.update(self.pose(network, batch), self.optimizer, state, key)
+
+    def updates(
+        self,
+        network: Network,
+        state: Any,
+        batches: Any,
+        keys: Array,
+        observe: Callable[[Network, StepReport], Any] = lambda network, report: report,
+    ) -> tuple[Network, Any, Any]:
+        """One update after another, in one program: a `jax.lax.scan`.
+
+        **Arguments**: `network`; `state`, from `begin`; `batches`, as one batch with an axis of
+        updates in front; `keys`, one for each update; `observe(network, report)`, what is kept of
+        an update, the report unless given.
+
+        Returns the network, the optimizer's state and what was observed, stacked.
+        """
+        arrays, rest = eqx.partition((network, state), eqx.is_array)
+
+        def one(arrays: Any, given: tuple[Any, PRNGKeyArray]) -> tuple[Any, Any]:
+            now, state = eqx.combine(arrays, rest)
+            after, state, report = self.update(now, state, *given)
+            return eqx.filter((after, state), eqx.is_array), observe(after, report)
+
+        arrays, seen = jax.lax.scan(one, arrays, (batches, keys))
+        network, state = eqx.combine(arrays, rest)
+        return network, state, seen

@@ -1,0 +1,56 @@
+"""Samples from parents to children, against the moments of a linear Gaussian network."""
+
+import equinox as eqx
+import jax
+import numpy as np
+import pytest
+
+import fathomx as fx
+
+
+def linear(seed, inputs, outputs):
+    return eqx.nn.Linear(inputs, outputs, use_bias=False, key=jax.random.key(seed))
+
+
+def test_moments_are_those_of_the_model(float64):
+    w, v = linear(0, 2, 3), linear(1, 3, 2)
+    network = fx.Network(
+        [
+            fx.Root("z", (2,), mean=np.array([1.0, -2.0]), energy=fx.Gaussian(4.0)),
+            fx.Node("h", w, energy=fx.Gaussian(2.0)),
+            fx.Node("x", v, energy=fx.Gaussian(np.array([0.5, 8.0]))),
+        ]
+    )
+    count = 40_000
+    x = np.asarray(fx.sample(network, jax.random.key(2), batch=count)["x"])
+    w, v = np.asarray(w.weight), np.asarray(v.weight)
+    covariance = v @ (w @ w.T / 4 + np.eye(3) / 2) @ v.T + np.diag([2, 0.125])
+    error = np.sqrt(np.diag(covariance) / count)
+    assert (np.abs(x.mean(0) - v @ w @ [1, -2]) < 4 * error).all()
+    spread = np.sqrt((covariance**2 + np.outer(np.diag(covariance), np.diag(covariance))) / count)
+    assert (np.abs(np.cov(x.T) - covariance) < 4 * spread).all()
+
+
+def test_clamps_are_interventions_and_classes_are_drawn():
+    network = fx.Network(
+        [
+            fx.Root("u", (2,), energy=None),
+            fx.Node("h", linear(3, 2, 4)),
+            fx.Node("label", linear(4, 4, 3), energy=fx.Categorical()),
+        ]
+    )
+    u, h = np.ones((6, 2)), np.full((6, 4), 9.0)
+    drawn = fx.sample(network, jax.random.key(0), {"u": u, "h": h})
+    np.testing.assert_array_equal(drawn["h"], h)
+    np.testing.assert_array_equal(drawn["label"].sum(1), 1)
+    assert set(np.unique(drawn["label"])) <= {0, 1}
+    again = fx.sample(network, jax.random.key(0), {"u": u, "h": h})
+    assert eqx.tree_equal(drawn, again)
+    with pytest.raises(ValueError, match="'u' has no prior"):
+        fx.sample(network, jax.random.key(0))
+    looped = fx.Network(
+        [fx.Root("z", (2,)), fx.Node("x", linear(5, 2, 2))],
+        feedbacks=[fx.Feedback("f", "z", linear(6, 2, 2), ("x",))],
+    )
+    with pytest.raises(ValueError, match="'f' is a feedback"):
+        fx.sample(looped, jax.random.key(0))
