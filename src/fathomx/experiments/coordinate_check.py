@@ -39,9 +39,8 @@ from fathomx.layers.parameterization import (
     Standard,
     scale_learning_rates,
 )
-from fathomx.learning import Equilibrium
+from fathomx.learning import Equilibrium, Learner, StepReport
 from fathomx.models import residual_cnn, residual_mlp, transformer
-from fathomx.problem.problem import Problem
 from fathomx.training.observer import plain
 from fathomx.training.run_folder import write_text
 
@@ -248,19 +247,15 @@ def _course(
     mean square over inputs and units.
     """
     probe, batches = examples
-    rule = Equilibrium()
-    state = rule.init_optimizer(optimizer, network)
-    arrays, rest = eqx.partition(network, eqx.is_array)
+    learner = Learner(Equilibrium(), optimizer)
     before = network.unroll(None, probe)
 
-    def learn(carry: tuple[Any, Any], batch: Batches) -> tuple[Any, Array]:
-        problem = Problem(eqx.combine(carry[0], rest), *batch)
-        updated, state, _ = rule.update(problem, optimizer, carry[1], jax.random.key(0))
-        moved = _apart(network, updated.unroll(None, probe), before)
-        return (eqx.filter(updated, eqx.is_array), state), moved
+    def moved_by(updated: Network, _: StepReport) -> Array:
+        return _apart(network, updated.unroll(None, probe), before)
 
-    (arrays, _), moved = jax.lax.scan(learn, (arrays, state), batches)
-    updated: Network = eqx.combine(arrays, rest)
+    # Nothing is random here but the signs of the strength's estimate.
+    keys = jnp.broadcast_to(jax.random.key(0), len(batches[0]))
+    updated, _, moved = learner.updates(network, learner.begin(network), batches, keys, moved_by)
     return {
         "activity": node_sizes(network, before),
         "first_update": moved[0],

@@ -29,7 +29,7 @@ from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selec
 from fathomx.graph.network import Network
 from fathomx.inference import ErrorDescent, Exact, GaussNewton, Solver, StateDescent, infer
 from fathomx.layers.parameterization import Standard
-from fathomx.learning import Equilibrium
+from fathomx.learning import Equilibrium, Learner
 from fathomx.models import mlp
 from fathomx.problem.problem import Problem
 from fathomx.theory import equilibrated_energy
@@ -184,18 +184,10 @@ def _learn(
     network: Network, state: Any, batches: tuple[Array, Array], rule: Equilibrium, rate: float
 ) -> tuple[Network, Any]:
     """One update for each of the batches along the leading axis."""
-    optimizer = optax.adam(rate)
-    arrays, rest = eqx.partition((network, state), eqx.is_array)
-
-    def step(arrays: Any, batch: tuple[Array, Array]) -> tuple[Any, None]:
-        network, state = eqx.combine(arrays, rest)
-        problem = Problem(network, *batch)
-        network, state, _ = rule.update(problem, optimizer, state, jax.random.key(0))
-        return eqx.partition((network, state), eqx.is_array)[0], None
-
-    arrays, _ = jax.lax.scan(step, arrays, batches)
-    learned: tuple[Network, Any] = eqx.combine(arrays, rest)
-    return learned
+    learner = Learner(rule, optax.adam(rate))
+    # Nothing here is random.
+    keys = jnp.broadcast_to(jax.random.key(0), len(batches[0]))
+    return learner.updates(network, state, batches, keys)[:2]
 
 
 @eqx.filter_jit

@@ -27,13 +27,12 @@ from jaxtyping import Array, Bool, Float
 
 from fathomx.drawing.style import COLORS, has_lines, legend, legend_key, new_figure, save, set_title
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.graph.clamp import Clamp
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import split
 from fathomx.models import mlp
 from fathomx.problem.energies import predict
-from fathomx.problem.problem import Problem
-from fathomx.problem.rescaling import rescaling_matrix
-from fathomx.theory import Objective, nearby, origin
+from fathomx.theory import EquilibratedEnergy, Loss, Objective, nearby, origin
 
 Numbers = np.ndarray
 
@@ -90,58 +89,10 @@ NETWORKS = {
 }
 
 
-class ObservedLoss(Objective):
-    """The loss on the observed entries: what backprop descends.
-
-        L_O(theta) = lambda/2 mean_i ||(y_i - mu_i)_O(i)||^2
-
-    **Fields**: those of every `fx.theory.Objective`, and `observed`, `(batch, outputs)`: which
-    outputs an example clamps.
-    """
-
-    observed: Any = None
-
-    def residual(self, problem: Problem) -> Float[Array, "batch outputs"]:
-        """Target less prediction, zero where nothing is observed."""
-        prediction = predict(problem.network, problem.input)
-        return jnp.where(self.observed, problem.target - prediction, 0)
-
-    def __call__(self, network: Network) -> Float[Array, ""]:
-        problem = Problem(network, self.x, self.y, self.output_precision)
-        energy: Array = 0.5 * jnp.sum(self.residual(problem) ** 2, axis=1).mean()
-        return problem.output_precision * energy
-
-
-class ObservedEnergy(ObservedLoss):
-    """The energy at equilibrium with only the observed outputs clamped.
-
-        F*_O(theta) = 1/2 mean_i r_O(i)^T (S_O(i),O(i))^-1 r_O(i),    r_i = y_i - mu_i
-
-    An output that is not clamped moves until its error is zero, which costs nothing and leaves its
-    row and column of `S` out. What predictive coding descends, for networks that are linear in
-    their activities.
-    """
-
-    def __call__(self, network: Network) -> Float[Array, ""]:
-        problem = Problem(network, self.x, self.y, self.output_precision)
-        matrix = rescaling_matrix(problem)
-
-        def energy(residual: Array, observed: Array) -> Array:
-            # The block of the observed outputs, with ones where the others were: their residual is
-            # zero, so they add nothing.
-            both = observed[:, None] & observed[None, :]
-            block = jnp.where(both, matrix, jnp.diag(jnp.where(observed, 0.0, 1.0)))
-            solved = jax.scipy.linalg.solve(block, residual, assume_a="pos")
-            product: Array = 0.5 * residual @ solved
-            return product
-
-        return jax.vmap(energy)(self.residual(problem), self.observed).mean()
-
-
 BACKPROP, PREDICTIVE_CODING = "backprop", "PC at equilibrium"
-METHODS: dict[str, type[ObservedLoss]] = {
-    BACKPROP: ObservedLoss,
-    PREDICTIVE_CODING: ObservedEnergy,
+METHODS: dict[str, type[Objective]] = {
+    BACKPROP: Loss,
+    PREDICTIVE_CODING: EquilibratedEnergy,
 }
 
 COLUMNS = (
@@ -210,9 +161,10 @@ class Task(eqx.Module):
         target = (left * np.asarray(scale.singular_values)) @ right.T
         return cls(jnp.asarray(target), jnp.asarray(chosen.reshape(target.shape)))
 
-    def objective(self, method: str) -> ObservedLoss:
-        """The function of the weights that a method descends."""
-        return METHODS[method](jnp.eye(len(self.target)), self.target, observed=self.observed)
+    def objective(self, method: str) -> Objective:
+        """The function of the weights that a method descends, with what is observed clamped."""
+        clamps = {"input": jnp.eye(len(self.target)), "output": Clamp(self.target, self.observed)}
+        return METHODS[method](clamps)
 
 
 def start_network(scale: Scale, start: Start, seed: int) -> Network:
@@ -252,7 +204,7 @@ def look(network: Network, task: Task) -> Record:
 
 @eqx.filter_jit
 def descend(
-    network: Network, objective: ObservedLoss, task: Task, rate: float
+    network: Network, objective: Objective, task: Task, rate: float
 ) -> tuple[Network, Record]:
     """Gradient descent for `RECORD * LOOK` iterations, with a record after every `RECORD`."""
     learned, rest = split(network)

@@ -35,7 +35,7 @@ from fathomx.inference import Exact, GaussNewton, Solver, infer
 from fathomx.layers.activations import activation_function, linear
 from fathomx.layers.convolution import Convolution
 from fathomx.layers.scaled import Linear
-from fathomx.learning import Backprop, Equilibrium, LearningRule
+from fathomx.learning import Backprop, Equilibrium, Learner, LearningRule
 from fathomx.models import mlp
 from fathomx.problem.problem import Problem
 from fathomx.theory import nearby, origin
@@ -241,13 +241,12 @@ def advance(
     the iterations before it.
     """
     arrays, rest = eqx.partition(network, eqx.is_array)
-    optimizer = optax.sgd(rate)
+    learner = Learner(rule, optax.sgd(rate))
 
     def iterate(arrays: Any, batch: Array) -> tuple[Any, Array]:
         now = eqx.combine(arrays, rest)
-        problem = Problem(now, examples.inputs[batch], examples.targets[batch])
-        state = rule.init_optimizer(optimizer, now)
-        moved, _, report = rule.update(problem, optimizer, state, jax.random.key(0))
+        chosen = examples.inputs[batch], examples.targets[batch]
+        moved, _, report = learner.update(now, learner.begin(now), chosen, jax.random.key(0))
         return eqx.filter(moved, eqx.is_array), report.unsettled_max
 
     def measure(arrays: Any, chosen: Array) -> tuple[Any, tuple[Array, Array]]:

@@ -52,7 +52,7 @@ from fathomx.graph.energy import Categorical
 from fathomx.graph.network import Network
 from fathomx.inference import GaussNewton
 from fathomx.layers.parameterization import MuPC, Standard, scale_learning_rates
-from fathomx.learning import Backprop, Equilibrium, LearningRule
+from fathomx.learning import Backprop, Equilibrium, Learner, LearningRule
 from fathomx.models import mlp, residual_cnn, residual_mlp, transformer
 from fathomx.problem.evaluation import Linearization
 from fathomx.problem.problem import Problem
@@ -465,9 +465,12 @@ def train(
     def update(arrays: Any, now: tuple[Array, Array, Array]) -> tuple[Any, Course]:
         batch, rate, number = now
         network, state = eqx.combine(arrays, rest)
-        problem = Problem(network, inputs[batch], labels[batch])
+        # The rate of every step is traced: no optimizer's own schedule.
+        learner = Learner(rule, make(rate))
         step_key = jax.random.fold_in(key, number)
-        network, state, report = rule.update(problem, make(rate), state, step_key)
+        network, state, report = learner.update(
+            network, state, (inputs[batch], labels[batch]), step_key
+        )
         seen = Course(*(getattr(report, name) for name in Course._fields))
         return eqx.filter((network, state), eqx.is_array), seen
 

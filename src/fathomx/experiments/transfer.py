@@ -30,9 +30,8 @@ from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selec
 from fathomx.graph.network import Network
 from fathomx.inference import GaussNewton
 from fathomx.layers.parameterization import MuPC, Parameterization, Standard, scale_learning_rates
-from fathomx.learning import Backprop, Equilibrium, LearningRule
+from fathomx.learning import Backprop, Equilibrium, Learner, LearningRule
 from fathomx.models import residual_mlp
-from fathomx.problem.problem import Problem
 from fathomx.problem.strength import HoldStrength
 from fathomx.training.observer import plain
 from fathomx.training.run_folder import write_text
@@ -198,19 +197,10 @@ def losses(
     def course(count: Array) -> Array:
         return rate * 0.5 * (1 + jnp.cos(jnp.pi * count / updates))
 
-    optimizer = scale_learning_rates(optax.adam(course, eps=1e-12))
-    fresh = (network, rule.init_optimizer(optimizer, network))
-    arrays, rest = eqx.partition(fresh, eqx.is_array)
-
-    def step(arrays: Any, batch: Any) -> tuple[Any, Array]:
-        network, state = eqx.combine(arrays, rest)
-        inputs, labels, key = batch
-        problem = Problem(network, inputs, labels)
-        network, state, report = rule.update(problem, optimizer, state, key)
-        return eqx.partition((network, state), eqx.is_array)[0], report.loss
-
+    learner = Learner(rule, scale_learning_rates(optax.adam(course, eps=1e-12)))
     keys = jax.random.split(key, updates)
-    seen: Array = jax.lax.scan(step, arrays, (*examples, keys))[1]
+    state = learner.begin(network)
+    seen: Array = learner.updates(network, state, examples, keys, lambda _, report: report.loss)[2]
     return seen
 
 

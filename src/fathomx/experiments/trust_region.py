@@ -34,7 +34,7 @@ from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
 from fathomx.inference.relaxation import Relaxation
 from fathomx.layers.parameterization import MuPC, Parameterization, Standard
-from fathomx.learning import Backprop
+from fathomx.learning import Backprop, Learner
 from fathomx.models import mlp, residual_mlp
 from fathomx.problem.evaluation import Linearization
 from fathomx.problem.problem import Problem
@@ -230,18 +230,10 @@ def _prepared(scale: Scale, name: str, seed: int, data: Dataset) -> Problem:
 @eqx.filter_jit
 def _train(network: Network, inputs: Array, labels: Array, learning_rate: float) -> Network:
     """The network after a step of backprop on every batch."""
-    rule, optimizer = Backprop(), optax.adam(learning_rate)
-    arrays, rest = eqx.partition(network, eqx.is_array)
-    state = rule.init_optimizer(optimizer, network)
-
-    def learn(carry: tuple[Network, Any], batch: tuple[Array, Array]) -> tuple[Any, None]:
-        problem = Problem(eqx.combine(carry[0], rest), *batch)
-        updated, state, _ = rule.update(problem, optimizer, carry[1], jax.random.key(0))
-        return (eqx.filter(updated, eqx.is_array), state), None
-
-    (arrays, _), _ = jax.lax.scan(learn, (arrays, state), (inputs, labels))
-    trained: Network = eqx.combine(arrays, rest)
-    return trained
+    learner = Learner(Backprop(), optax.adam(learning_rate))
+    # Nothing here is random.
+    keys = jnp.broadcast_to(jax.random.key(0), len(inputs))
+    return learner.updates(network, learner.begin(network), (inputs, labels), keys)[0]
 
 
 @eqx.filter_jit

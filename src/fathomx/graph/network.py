@@ -215,9 +215,8 @@ class Network(eqx.Module):
 
     def clamped(self, given: Given) -> dict[str, Clamp]:
         """Values by name as clamps; an array alone is that of the first root."""
-        if isinstance(given, Mapping):
-            return clamps_of(given)
-        return {self.roots[0].name: Clamp(given)}
+        clamps = clamps_of(given if isinstance(given, Mapping) else {self.roots[0].name: given})
+        return {name: Clamp(jnp.asarray(c.value), c.mask) for name, c in clamps.items()}
 
     def predictions(self, activities: Entries, given: Given | None = None) -> Entries:
         """`mu_v = f_v(z_parents(v))` of every entry from the activities of its parents.

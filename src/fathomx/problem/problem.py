@@ -435,7 +435,7 @@ class Problem(eqx.Module):
         logarithm = None
         if part.energy.log_precision is not None:
             half = 0.5 * part.aligned(part.energy.log_precision, shape)
-            counted = free if self._is_read(part.name) or isinstance(part, Feedback) else None
+            counted = free if self.is_read(part.name) or isinstance(part, Feedback) else None
             logarithm = _of(clamp, counted or 0.0, 0.0 if observed is None else observed) * half
         factor = _of(
             clamp,
@@ -444,7 +444,8 @@ class Problem(eqx.Module):
         )
         return EntryEnergy(part.energy, factor, logarithm, stacked=part.batch_axis == 1)
 
-    def _is_read(self, name: str) -> bool:
+    def is_read(self, name: str) -> bool:
+        """Whether an entry has children, or is read or predicted by a feedback."""
         network = self.network
         read = {parent for parents in network.parents.values() for parent in parents}
         return name in read | {feedback.of for feedback in network.feedbacks}
@@ -458,7 +459,7 @@ class Problem(eqx.Module):
                     f"root {entry.name!r} has no prior and is not clamped as a whole: clamp it, or "
                     "build it with an energy such as fx.Gaussian(1.0)."
                 )
-            if not entry.energy_is_gaussian and not whole and self._is_read(entry.name):
+            if not entry.energy_is_gaussian and not whole and self.is_read(entry.name):
                 raise ValueError(
                     f"{entry.name!r} has the energy {entry.energy} and is free, but others read "
                     "it; hidden nodes need a Gaussian energy, only what is clamped or read by "

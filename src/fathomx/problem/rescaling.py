@@ -100,12 +100,12 @@ def response_matrix(problem: Problem, chunk: int = CHUNK) -> Float[Array, "batch
     """`J Pi^-1 J^T`: how what is explained responds to forces on itself.
 
     `J` is the derivative of what is explained in the errors, the same for all examples of a network
-    that is linear in its activities unless masks differ: the first axis is 1 where nothing is
-    clamped in part. Column by column: one reverse and one forward pass for every unit, `chunk` of
-    them at a time, so that memory is that of `chunk` passes. Differentiable in the weights; its
-    derivative computes the passes again instead of keeping them.
+    that is linear in its activities, unless something is clamped in part that others read: the
+    first axis is 1 where nothing is. Column by column: one reverse and one forward pass for every
+    unit, `chunk` of them at a time, so that memory is that of `chunk` passes. Differentiable in the
+    weights; its derivative computes the passes again instead of keeping them.
     """
-    if clamped_whole(problem):
+    if all(clamp.whole or not problem.is_read(name) for name, clamp in problem.clamps.items()):
         problem = problem.examples(slice(0, 1))
     vectors = ExplainedVectors(problem)
     linearized = Linearization.at_start(problem)
