@@ -30,6 +30,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/convolution.py
 	$(BIN)/python benchmarks/rescaling.py
 	$(BIN)/python benchmarks/floor.py
+	$(BIN)/python benchmarks/feedback.py
 
 bench-peers: $(INSTALLED)
 	$(BIN)/python benchmarks/peers

@@ -202,7 +202,7 @@ def _check_finite_arrays(data: Dataset) -> None:
             if bad:
                 raise ValueError(
                     f"{name!r} of {data.name!r} holds {bad} values in its {title} part that are "
-                    "NaN or infinite; remove them, or mark them as missing: give a pose that clamps "
+                    "NaN or infinite; remove them, or mark them as missing by a pose that clamps "
                     "fx.Clamp.observed(batch[name])."
                 )
 
