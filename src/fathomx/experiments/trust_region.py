@@ -244,7 +244,7 @@ def _measure(problem: Problem, relaxed: Relaxation, key: Array) -> dict[str, Arr
     """
     space = problem.network.space
     start = Linearization.at_start(problem)
-    errors = problem.select(relaxed.errors)
+    errors = problem.free_errors(relaxed.errors)
     model = gauss_newton_step(problem, start, 1 / problem.output_precision)
     apart = space.add(model, -jnp.ones(problem.batch), errors)
     return {

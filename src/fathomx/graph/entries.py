@@ -27,6 +27,7 @@ from fathomx.graph.predictor import (
     apply_blocks,
     apply_to_batch,
     broadcasts,
+    check_callable,
     checked_depth,
     first_block,
     traced_shape,
@@ -162,11 +163,7 @@ class Node(_Single):
         parents: Sequence[str] = (),
         energy: Energy | None = None,
     ) -> None:
-        if not callable(function):
-            raise TypeError(
-                f"node {name!r}: its function must map activities to a prediction, not "
-                f"{type(function).__name__}; give an Equinox module or a function."
-            )
+        check_callable(f"node {name!r}", function)
         if holds_statistics(function) and not hasattr(function, "with_batch_statistics"):
             raise TypeError(
                 f"node {name!r}: its function {type(function).__name__} holds normalization "

@@ -11,7 +11,14 @@ from jaxtyping import Array
 
 from fathomx.graph.energy import Energy, Gaussian
 from fathomx.graph.entries import Entry, Stack
-from fathomx.graph.predictor import Chained, Predictor, apply_blocks, checked_depth, first_block
+from fathomx.graph.predictor import (
+    Chained,
+    Predictor,
+    apply_blocks,
+    check_callable,
+    checked_depth,
+    first_block,
+)
 from fathomx.graph.statistics import holds_statistics
 
 
@@ -61,11 +68,7 @@ class Feedback(Predictor):
         parents: Sequence[str] = (),
         energy: Energy | None = None,
     ) -> None:
-        if not callable(function):
-            raise TypeError(
-                f"feedback {name!r}: its function must map activities to a prediction, not "
-                f"{type(function).__name__}; give an Equinox module or a function."
-            )
+        check_callable(f"feedback {name!r}", function)
         if holds_statistics(function):
             raise ValueError(
                 f"feedback {name!r}: its function holds the statistics of a batch normalization, "

@@ -160,6 +160,15 @@ def broadcasts(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
     return len(small) <= len(large) and all(a in (1, b) for a, b in zip(padded, large, strict=True))
 
 
+def check_callable(what: str, function: Any) -> None:
+    """Raises `TypeError` for what cannot be the function of a node or a feedback."""
+    if not callable(function):
+        raise TypeError(
+            f"{what}: its function must map activities to a prediction, not "
+            f"{type(function).__name__}; give an Equinox module or a function."
+        )
+
+
 def checked_depth(what: str, block: Any) -> int:
     """The leading depth axis that the arrays of some blocks share; `ValueError` if they do not."""
     lengths = {leaf.shape[:1] for leaf in jax.tree.leaves(eqx.filter(block, eqx.is_array))}

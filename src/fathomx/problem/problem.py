@@ -248,11 +248,7 @@ class Problem(eqx.Module):
     ) -> Entries:
         """Errors of the free entries from their activities and predictions; 0 where clamped."""
         names = self.free if names is None else names
-        errors = {name: activities[name] - predicted[name] for name in names}
-        return {
-            name: jnp.where(self.clamps[name].mask, 0, error) if name in self.clamps else error
-            for name, error in errors.items()
-        }
+        return self._masked({name: activities[name] - predicted[name] for name in names})
 
     def errors_from_start(self, at: Entries) -> Entries:
         """Errors of the free entries from some activities; 0 of those that are not named."""
@@ -390,6 +386,16 @@ class Problem(eqx.Module):
     def select(self, entries: Entries) -> Entries:
         """The free entries alone."""
         return {name: entries[name] for name in self.free}
+
+    def free_errors(self, errors: Entries) -> Entries:
+        """The coordinates of inference from the errors of a relaxation: 0 where clamped."""
+        return self._masked({name: errors[name] for name in self.free})
+
+    def _masked(self, errors: Entries) -> Entries:
+        return {
+            name: jnp.where(self.clamps[name].mask, 0, error) if name in self.clamps else error
+            for name, error in errors.items()
+        }
 
     def hidden(self, entries: Entries) -> Entries:
         """The former name of `select`."""

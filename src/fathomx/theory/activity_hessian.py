@@ -121,7 +121,11 @@ class ActivityHessian(eqx.Module):
     @property
     def size(self) -> int:
         """Number of activities that are free."""
-        return sum(self._units())
+        shapes = self.problem.network.shapes
+        places = self._places
+        return sum(
+            places[n].size if n in places else math.prod(shapes[n]) for n in self.problem.free
+        )
 
     def product(self, entries: Entries) -> Entries:
         """`H v` for hidden entries `v`, at about the cost of two gradients.

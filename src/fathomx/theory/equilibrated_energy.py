@@ -8,6 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
 from fathomx.graph.network import Network
@@ -176,14 +177,23 @@ def energy_around(problem: Problem, errors: Entries) -> Float[Array, " batch"]:
     """
     fixed, rest = eqx.partition(problem, eqx.is_array)
     still: Problem = eqx.combine(jax.lax.stop_gradient(fixed), rest)
-    errors = jax.lax.stop_gradient(problem.select(errors))
+    errors = jax.lax.stop_gradient(problem.free_errors(errors))
     gradient = jax.grad(lambda e: problem.total(e).sum())(errors)
     _, product = jax.linearize(jax.grad(lambda e: still.total(e).sum()), errors)
 
-    def solve(product: Callable[[Entries], Entries], right: Entries) -> Entries:
-        return conjugate_gradients(still, product, right)[0]
+    # As one vector: the gradient in a free leaf does not depend on the weights at all.
+    flat, entries = ravel_pytree(gradient)
 
-    step = jax.lax.custom_linear_solve(product, gradient, solve, symmetric=True)
+    def solve(product: Callable[[Array], Array], right: Array) -> Array:
+        solved = conjugate_gradients(
+            still, lambda v: entries(product(ravel_pytree(v)[0])), entries(right)
+        )
+        return ravel_pytree(solved[0])[0]
+
+    found = jax.lax.custom_linear_solve(
+        lambda v: ravel_pytree(product(entries(v)))[0], flat, solve, symmetric=True
+    )
+    step = entries(found)
     return problem.total({name: errors[name] - step[name] for name in errors})
 
 

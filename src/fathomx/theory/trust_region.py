@@ -156,7 +156,7 @@ def _compare(problem: Problem, relaxed: Relaxation) -> tuple[Array, TrustRegion]
     step, bounded = conjugate_gradients(problem, product, direction)
     unsolved = space.norm(space.add(product(step), minus, direction))
 
-    errors, settled = space.scale(size, step), problem.select(relaxed.errors)
+    errors, settled = space.scale(size, step), problem.free_errors(relaxed.errors)
     apart = space.norm(space.add(errors, minus, settled))
     length, settled_length = space.norm(errors), space.norm(settled)
     cosine = space.dot(_unit(space, errors), _unit(space, settled))
