@@ -77,6 +77,16 @@ def test_labels_become_vectors_wherever_they_are_clamped():
     np.testing.assert_allclose(one.activities["class"], other.activities["class"], rtol=1e-4)
 
 
+def test_what_is_missing_is_nan():
+    assert fx.Clamp.observed(IMAGE).mask is None and fx.Clamp.observed([1, 2]).mask is None
+    holes = np.where(IMAGE > 0, IMAGE, np.nan)
+    problem = fx.Problem(decoder(), {"image": fx.Clamp.observed(holes)})
+    np.testing.assert_array_equal(problem.clamps["image"].mask, IMAGE > 0)
+    one = fx.Problem(decoder(), {"image": fx.Clamp(np.nan_to_num(holes), IMAGE > 0)})
+    a, b = (fx.infer(p, fx.GaussNewton(2, 4)) for p in (problem, one))
+    assert eqx.tree_equal(a, b)
+
+
 def test_the_prior_is_a_problem_too():
     problem = fx.Problem(decoder(mean=0.5), {}, batch=3)
     relaxed = fx.infer(problem, fx.GaussNewton())

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
@@ -38,9 +39,12 @@ class Clamp(eqx.Module):
         fx.Problem(network, {"image": fx.Clamp.observed(measured)})
         ```
         """
-        array = value if isinstance(value, jnp.ndarray) else np.asarray(value)
+        array = jnp.asarray(value)
+        if not jnp.issubdtype(array.dtype, jnp.inexact):
+            return cls(array)
         known = ~jnp.isnan(array)
-        return cls(array, known)
+        traced = isinstance(known, jax.core.Tracer)
+        return cls(array) if not traced and bool(np.asarray(known).all()) else cls(array, known)
 
     @property
     def whole(self) -> bool:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
@@ -30,7 +30,10 @@ class DescentState(SolverState):
     everywhere: bool = eqx.field(static=True)
 
 
-class Descent(Solver):
+State = TypeVar("State", bound=DescentState)
+
+
+class Descent(Solver[State]):
     """A solver that takes a number of steps of an optimizer.
 
     **Fields**: `optimizer`, any `optax` optimizer, `steps`, at least 0, and `schedule`, weights of
@@ -93,7 +96,7 @@ class Descent(Solver):
             "everywhere": start.origin is not None,
         }
 
-    def weights(self, problem: Problem, state: DescentState) -> Float[Array, " nodes"]:
+    def weights(self, problem: Problem, state: State) -> Float[Array, " nodes"]:
         """The schedule's weight of every node in the next step."""
         network = problem.network
         arrivals = jnp.asarray(self.arrivals(problem))
@@ -101,9 +104,7 @@ class Descent(Solver):
         weights = self.schedule.weights(arrivals, state.count)
         return jnp.broadcast_to(weights, (len(network.labels),)).astype(network.dtype)
 
-    def descend(
-        self, problem: Problem, state: DescentState, gradient: Entries
-    ) -> tuple[Entries, Any]:
+    def descend(self, problem: Problem, state: State, gradient: Entries) -> tuple[Entries, Any]:
         """The coordinates and the optimizer's state after one step along the gradient."""
         axes = problem.network.space.axes(gradient)
 

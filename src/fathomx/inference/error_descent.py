@@ -22,7 +22,7 @@ class ErrorDescentState(DescentState):
     here: Evaluation
 
 
-class ErrorDescent(Descent):
+class ErrorDescent(Descent[ErrorDescentState]):
     """Descends the energy in the errors: `e <- e - optimizer(dF/de)`, `z_l = f_l(z) + e_l`.
 
     One reverse pass reaches every node, at any depth. Stable only while the rate times the top

@@ -14,7 +14,7 @@ class ExactState(SolverState):
     here: Evaluation
 
 
-class Exact(Solver):
+class Exact(Solver[ExactState]):
     """The equilibrium in closed form, for networks linear in their activities, Gaussian energies.
 
         e* = Pi^-1 J^T S^-1 (y - o),     S = G^-1 + J Pi^-1 J^T

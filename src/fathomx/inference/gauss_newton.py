@@ -29,7 +29,7 @@ class GaussNewtonState(SolverState):
     here: Evaluation
 
 
-class GaussNewton(Solver):
+class GaussNewton(Solver[GaussNewtonState]):
     """Linearizes the network and solves for all errors at once by conjugate gradients.
 
     With `J = do / de`, the derivative of all that is explained in the errors, and `G` the Hessian

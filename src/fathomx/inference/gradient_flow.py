@@ -30,7 +30,7 @@ class GradientFlowState(SolverState):
     reference: Float[Array, " batch"]
 
 
-class GradientFlow(Solver):
+class GradientFlow(Solver[GradientFlowState]):
     """Integrates `dz/dt = -dF/dz` from the feedforward pass with a diffrax solver.
 
     Every example is its own differential equation with its own adaptive steps. The integration

@@ -30,7 +30,7 @@ class NewtonState(SolverState):
     done: Bool[Array, " batch"]
 
 
-class Newton(Solver):
+class Newton(Solver[NewtonState]):
     """Trust-region Newton with truncated conjugate gradients, on every example by itself.
 
     Each iteration minimizes the quadratic model `g^T d + 1/2 d^T H d` of the energy, `H` the full

@@ -24,7 +24,7 @@ class StateDescentState(DescentState):
     constant: Entries
 
 
-class StateDescent(Descent):
+class StateDescent(Descent[StateDescentState]):
     """Descends the energy in the activities: `z <- z - optimizer(dF/dz)`.
 
         dF/dz_l = pi_l e_l - sum_{c child of l} (d mu_c / d z_l)^T pi_c e_c
