@@ -184,6 +184,7 @@ _ADDED = (
     "activity_rate",
 )
 _LEAST = {"depth": 1, "epochs": 1, "batch_size": 1, "steps": 1, "take": 1, "context": 1}
+_INCREMENTAL_STEPS = 5
 _POSITIVE = ("learning_rate", "output_precision", "strength", "activity_rate")
 
 
@@ -273,7 +274,7 @@ class Job:
     steps: int | None = _option(
         None,
         "Inference steps of a descent [default: 100 of states, 5 of errors], or iterations of "
-        "Gauss-Newton. " + _per_model(lambda model: model.steps),
+        "Gauss-Newton (5 where learning is incremental). " + _per_model(lambda model: model.steps),
     )
     activity_rate: float | None = _option(
         None,
@@ -431,7 +432,9 @@ class Job:
             filled["width"] = type(chosen.width)(self.width)
         if self.learning != "backprop":
             if self.inference == "gauss-newton" and self.steps is None:
-                filled["steps"] = chosen.steps
+                # After a single iteration incremental learning would equal that at equilibrium.
+                incremental = self.learning == "incremental"
+                filled["steps"] = _INCREMENTAL_STEPS if incremental else chosen.steps
             if self.strength is None and self.output_precision is None:
                 filled["strength"] = DEFAULT_STRENGTH
             auxiliary = filled.get("auxiliary", self.auxiliary)
