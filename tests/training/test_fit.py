@@ -414,3 +414,9 @@ def test_nothing_is_told_to_observers_before_the_check(blobs, network):
     with pytest.raises(ValueError, match="batch_size"):
         train(network, blobs, batch_size=math.prod((10, 10)), observers=(recorder,))
     assert recorder.calls == []
+
+
+def test_what_a_rule_reports_of_its_own_is_in_the_summary(network, blobs):
+    rule = fx.EquilibriumPropagation(fx.ErrorDescent(optax.sgd(0.5), steps=1), beta=0.2)
+    result = train(network, blobs, rule, epochs=1)
+    assert 0 < result.summary["nudge_stability"] == result.history[-1]["nudge_stability"]
