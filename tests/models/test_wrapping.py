@@ -44,6 +44,17 @@ def test_layers_without_weights_belong_to_the_next_one():
     assert fx.wrap(nested, (4,)).labels == ("layer1", "output")
 
 
+def test_alike_layers_that_change_the_shape_stay_nodes():
+    def conv(seed, i, o):
+        return eqx.nn.Conv2d(i, o, 3, use_bias=False, key=jax.random.key(seed))
+
+    layers = [conv(0, 1, 4), conv(1, 4, 4), conv(2, 4, 4), jnp.ravel, linear(3, 16, 2)]
+    assert fx.wrap(layers, (1, 8, 8)).labels == ("layer1", "layer2", "layer3", "output")
+    shared = linear(0, 4, 4)
+    with pytest.raises(ValueError, match="the same array"):
+        fx.wrap([shared, shared, linear(1, 4, 2)], (4,))
+
+
 @pytest.mark.parametrize(
     ("layers", "options", "error", "words"),
     [

@@ -46,6 +46,20 @@ def test_clamps_are_interventions_and_classes_are_drawn():
     assert set(np.unique(drawn["label"])) <= {0, 1}
     again = fx.sample(network, jax.random.key(0), {"u": u, "h": h})
     assert eqx.tree_equal(drawn, again)
+    # In order: a child sees the class that was drawn; half of a clamp is drawn.
+    copied = fx.Network(
+        [
+            fx.Root("u", (4,), energy=None),
+            fx.Node("label", linear(4, 4, 3), energy=fx.Categorical()),
+            fx.Node("copy", lambda z: z, energy=fx.Gaussian(1e8)),
+        ]
+    )
+    seen = fx.sample(copied, jax.random.key(1), {"u": h})
+    np.testing.assert_allclose(seen["copy"], seen["label"], atol=1e-2)
+    half = fx.Clamp(np.eye(3)[[0] * 6], np.arange(6)[:, None] < 3)
+    seen = np.asarray(fx.sample(copied, jax.random.key(1), {"u": h, "label": half})["label"])
+    np.testing.assert_array_equal(seen[:3], np.eye(3)[[0] * 3])
+    np.testing.assert_array_equal(np.sort(seen, axis=1), np.sort(np.eye(3)[[0] * 6], axis=1))
     with pytest.raises(ValueError, match="'u' has no prior"):
         fx.sample(network, jax.random.key(0))
     looped = fx.Network(

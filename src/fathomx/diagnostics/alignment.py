@@ -90,6 +90,8 @@ def weight_change(before: Network, after: Network) -> Float[Array, " nodes"]:
 def _unit_size(gradient: Network) -> tuple[Network, Array]:
     """The gradient with its largest entry scaled to 1, lest the squares of small ones vanish."""
     leaves = jax.tree.leaves(gradient)
+    if not leaves:
+        return gradient, jnp.ones(())
     largest = jnp.max(jnp.stack([jnp.max(jnp.abs(leaf)) for leaf in leaves]))
     size = jnp.where(largest > 0, largest, 1)
     scaled: Network = jax.tree.map(lambda leaf: leaf / size, gradient)

@@ -160,7 +160,7 @@ class Node(_Single):
         self,
         name: str,
         function: Callable[..., Array],
-        parents: Sequence[str] = (),
+        parents: str | Sequence[str] = (),
         energy: Energy | None = None,
     ) -> None:
         check_callable(f"node {name!r}", function)
@@ -172,7 +172,7 @@ class Node(_Single):
             )
         self.name = name
         self.function = function
-        self.parents = tuple(parents)
+        self.parents = (parents,) if isinstance(parents, str) else tuple(parents)
         self._set_energy(Gaussian() if energy is None else energy)
 
     def learned_function(self) -> Any:
@@ -325,7 +325,7 @@ class Stack(Chained, Entry):
         self,
         name: str,
         block: Callable[[Array], Array],
-        parents: Sequence[str] = (),
+        parents: str | Sequence[str] = (),
         energy: Energy | None = None,
     ) -> None:
         if holds_statistics(block):
@@ -336,7 +336,7 @@ class Stack(Chained, Entry):
         self._depth = checked_depth(f"stack {name!r}", block)
         self.name = name
         self.block = block
-        self.parents = tuple(parents)
+        self.parents = (parents,) if isinstance(parents, str) else tuple(parents)
         self._set_energy(Gaussian() if energy is None else energy)
 
     def learned_function(self) -> Any:

@@ -65,7 +65,7 @@ class Feedback(Predictor):
         name: str,
         of: str,
         function: Callable[..., Array],
-        parents: Sequence[str] = (),
+        parents: str | Sequence[str] = (),
         energy: Energy | None = None,
     ) -> None:
         check_callable(f"feedback {name!r}", function)
@@ -76,7 +76,7 @@ class Feedback(Predictor):
             )
         self.name, self.of = name, of
         self.function = function
-        self.parents = tuple(parents)
+        self.parents = (parents,) if isinstance(parents, str) else tuple(parents)
         self._set_energy(Gaussian() if energy is None else energy)
         if not isinstance(self.energy, Gaussian):
             raise ValueError(

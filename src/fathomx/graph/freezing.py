@@ -26,4 +26,9 @@ def freeze(network: Network, names: Sequence[str] | str | None = None) -> Networ
     for name in chosen:
         if name not in parts:
             raise ValueError(unknown("entry", name, parts))
+        owner = dict(network.share).get(name)
+        if owner is not None and owner not in chosen:
+            raise ValueError(
+                f"{name!r} shares the weights of {owner!r}; freeze {owner!r}, which owns them."
+            )
     return network.with_predictors({name: parts[name].freeze() for name in chosen})

@@ -320,16 +320,16 @@ class Network(eqx.Module):
     def _nothing(self, batch: int) -> Array:
         return jnp.zeros((batch, 0), self.dtype)
 
-    def with_batch_statistics(self, given: Given) -> Network:
+    def with_batch_statistics(self, given: Given, batch: int | None = None) -> Network:
         """The network that normalizes by the statistics of this batch's feedforward pass.
 
         `given` is the input, `(batch, *network.input_shape)`, or clamped values by name, of at
-        least two examples. Node by node, in order: the statistics of a node come from parents that
-        are normalized already. The result is an ordinary network with constants in place of the
-        batch, so that its examples do not interact; taken before inference, the statistics are
-        frozen while activities relax. Differentiable in the weights: taken inside of a loss, the
-        gradient is that of live batch normalization. A network without `Statistics` is returned as
-        it is, at no cost.
+        least two examples (`batch` of them, where nothing given tells). Node by node, in order: the
+        statistics of a node come from parents that are normalized already. The result is an
+        ordinary network with constants in place of the batch, so that its examples do not interact;
+        taken before inference, the statistics are frozen while activities relax. Differentiable in
+        the weights: taken inside of a loss, the gradient is that of live batch normalization. A
+        network without `Statistics` is returned as it is, at no cost.
 
         Raises `ValueError` for a batch of one example.
 
@@ -344,7 +344,8 @@ class Network(eqx.Module):
         if not holding:
             return self
         clamps = self.clamped(given)
-        batch = self.batch_of({name: clamp.value for name, clamp in clamps.items()})
+        if batch is None:
+            batch = self.batch_of({name: clamp.value for name, clamp in clamps.items()})
         if batch < 2:
             raise ValueError(
                 f"node {holding[0].name!r} normalizes by statistics of the batch, but the batch "

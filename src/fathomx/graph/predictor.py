@@ -42,7 +42,12 @@ class Predictor(Freezable):
         assert energy is not None
         return energy
 
-    def _set_energy(self, energy: Energy) -> None:
+    def _set_energy(self, energy: Any) -> None:
+        if not isinstance(energy, Energy):
+            raise TypeError(
+                f"{self.name!r}: its energy must be one such as fx.Gaussian() or "
+                f"fx.Categorical(), not {energy!r}."
+            )
         learns = bool(jax.tree.leaves(eqx.filter(energy, eqx.is_array)))
         self._fixed_energy = None if learns else energy
         self._learned_energy = energy if learns else None

@@ -175,7 +175,12 @@ def trace(
     return relaxed, observations
 
 
-def _keyed(solver: Solver, key: PRNGKeyArray | None) -> Solver:
+def _keyed(solver: Any, key: PRNGKeyArray | None) -> Solver:
+    if not isinstance(solver, Solver):
+        raise TypeError(
+            f"solver must be a solver such as fx.GaussNewton(), not {solver!r}; a class needs its "
+            "parentheses."
+        )
     if key is not None:
         return solver.with_key(key)
     if solver.needs_key:
@@ -186,7 +191,12 @@ def _keyed(solver: Solver, key: PRNGKeyArray | None) -> Solver:
     return solver
 
 
-def _checked_start(problem: Problem, at: Mapping[str, Any] | None) -> Entries | None:
+def _checked_start(problem: Any, at: Mapping[str, Any] | None) -> Entries | None:
+    if not isinstance(problem, Problem):
+        raise TypeError(
+            f"what is relaxed must be an fx.Problem, not {type(problem).__name__}; pose one, as in "
+            "fx.Problem(network, {name: value})."
+        )
     return None if at is None else check_start(problem, at)
 
 

@@ -14,6 +14,7 @@ from fathomx.graph.clamp import Clamp, clamps_of
 from fathomx.graph.network import Network
 from fathomx.inference.base import Solver, infer
 from fathomx.inference.relaxation import Relaxation
+from fathomx.problem.checks import check_clamp
 from fathomx.problem.problem import Problem
 
 
@@ -60,7 +61,28 @@ def follow(
 
     Source: Millidge et al. (2024), doi 10.1371/journal.pcbi.1011183.
     """
+    if not isinstance(clamps, Mapping):
+        raise TypeError(f"clamps must hold values by name, not {type(clamps).__name__}.")
     known = {entry.name: entry for entry in network.entries}
+    initial = {} if initial is None else dict(initial)
+    for name in initial:
+        if name not in carry:
+            raise ValueError(
+                f"initial names {name!r}, which is not carried over; carried are "
+                f"{', '.join(map(repr, carry))}."
+            )
+    for name in clamps:
+        if name not in known:
+            raise ValueError(
+                f"{name!r} is clamped, but the network has no entry of that name; its entries are "
+                f"{', '.join(map(repr, known))}."
+            )
+    for before, after in carry.items():
+        if {before, after} <= {*known} and network.shapes[before] != network.shapes[after]:
+            raise ValueError(
+                f"{before!r} has the shape {network.shapes[before]}, but {after!r}, which is "
+                f"carried over to it, {network.shapes[after]}."
+            )
     for name in (*carry, *carry.values()):
         if name not in known:
             raise ValueError(
@@ -71,6 +93,12 @@ def follow(
         if name in clamps:
             raise ValueError(f"{name!r} is clamped by hand and carried over; choose one of them.")
     given = {n: _as_arrays(c, network, n) for n, c in clamps_of(clamps).items()}
+    for name, clamp in given.items():
+        if clamp.value.ndim < 2:
+            raise ValueError(
+                f"the value of {name!r} has shape {clamp.value.shape}, but needs axes of frames "
+                "and of the batch in front."
+            )
     lengths = {name: int(clamp.value.shape[0]) for name, clamp in given.items()}
     if len(set(lengths.values())) != 1:
         raise ValueError(
@@ -81,14 +109,22 @@ def follow(
     first = next(iter(given))
     batch = given[first].value.shape[1 + known[first].batch_axis]
     begun = network.unroll(None, {}, batch) if network.roots else {}
-    start = {
-        before: jnp.asarray(initial[before], network.dtype)
-        if initial is not None and before in initial
-        else begun[before]
-        for before in carry
-    }
+    start: dict[str, Any] = {}
+    for before in carry:
+        if before not in initial and before not in begun:
+            raise ValueError(
+                f"{before!r} has no prior to begin with; give initial={{{before!r}: values}}."
+            )
+        start[before] = jnp.asarray(initial.get(before, begun.get(before)), network.dtype)
     keys = None if key is None else jax.random.split(key, frames)
     # What does not fit is said here, where values can be looked at.
+    for name, clamp in given.items():
+        if not known[name].batch_axis:
+            mask = clamp.mask
+            same = mask is not None and mask.shape[:2] == clamp.value.shape[:2]
+            joined = _joined(clamp.value), _joined(mask) if same else None
+            if mask is None or same:
+                check_clamp(network, known[name], Clamp(*joined), None)
     Problem(network, {n: _frame(c, 0) for n, c in given.items()} | start, None, output_precision)
 
     def step(before: Any, now: Any) -> tuple[Any, Relaxation]:
@@ -114,6 +150,11 @@ def _as_arrays(clamp: Clamp, network: Network, name: str) -> Clamp:
     if mask.ndim < value.ndim:
         mask = jnp.broadcast_to(mask, (value.shape[0], *mask.shape))
     return Clamp(value, mask)
+
+
+def _joined(array: Any) -> Any:
+    """Frames and batch as one axis."""
+    return array.reshape(-1, *array.shape[2:])
 
 
 def _frame(clamp: Clamp, index: int) -> Clamp:

@@ -90,7 +90,8 @@ def feedforward_scores(problem: Problem, explained: Entries) -> tuple[Array, Arr
     """
     output = problem.network.output.name
     loss = problem.loss(explained).mean()
-    if output not in problem.observed or not problem.clamps[output].whole:
+    scalar = not problem.network.output_shape
+    if scalar or output not in problem.observed or not problem.clamps[output].whole:
         return loss, jnp.full_like(loss, jnp.nan)
     hits = jnp.argmax(explained[output], axis=-1) == jnp.argmax(problem.target, axis=-1)
     return loss / problem.positions, jnp.mean(hits.astype(loss.dtype))

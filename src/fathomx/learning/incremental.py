@@ -79,6 +79,8 @@ class Incremental(PredictiveCoding):
             )
         return {
             part.name: part.over_nodes(optimizer.init)(_of_nodes(part, weights(part)))
+            if jax.tree.leaves(weights(part))
+            else ()
             for part in network.predictors()
             if part.depth
         }

@@ -56,6 +56,9 @@ class PredictiveCoding(LearningRule):
         self, problem: Problem, key: PRNGKeyArray, start: Linearization | None = None
     ) -> tuple[Problem, Array]:
         """The problem at this rule's output precision for the batch, and its strength."""
+        if not problem.observed and not isinstance(self.output_precision, HoldStrength):
+            # Feedbacks alone explain: there is nothing for the strength to compare.
+            return problem.with_output_precision(self.output_precision), jnp.full((), jnp.nan)
         sensitivity = mean_sensitivity(problem, key, start)
         if isinstance(self.output_precision, HoldStrength):
             precision = self.output_precision.output_precision(sensitivity)

@@ -65,6 +65,7 @@ def wrap(
     ```
     """
     whole, parts = _layers(layers)
+    _check_separate(parts)
     groups = _grouped(parts)
     if len(groups) < 2:
         raise ValueError(
@@ -76,7 +77,9 @@ def wrap(
             f"there are {len(names)} names, but {len(groups)} nodes; give one name for each layer "
             "with weights."
         )
-    entries = _entries(groups, names, tuple(input_shape), output)
+    kind = jnp.result_type(float) if input_dtype is None else input_dtype
+    seen = jax.ShapeDtypeStruct(tuple(input_shape), kind)
+    entries = _entries(groups, names, seen, output)
     network = Network(entries, input_shape, input_dtype)
     _check_same(network, whole)
     return network
@@ -144,7 +147,7 @@ def _grouped(parts: list[Any]) -> list[tuple[Any, ...]]:
 def _entries(
     groups: list[tuple[Any, ...]],
     names: Sequence[str] | None,
-    input_shape: tuple[int, ...],
+    seen: jax.ShapeDtypeStruct,
     output: Energy | None,
 ) -> list[Entry]:
     functions = [group[0] if len(group) == 1 else Chain(group) for group in groups]
@@ -154,9 +157,11 @@ def _entries(
         return [Node(n, f, energy=output if i == last else None) for i, (n, f) in pairs]
     entries: list[Entry] = []
     run: list[Any] = []
+    keeps = _keep_shapes(functions, seen)
     # The output is a node of its own.
     for index, function in enumerate(functions[:-1]):
-        alike = run and _alike(run[-1], function)
+        kept = keeps[index] and keeps[index - 1]
+        alike = run and kept and eqx.tree_equal(_form(run[-1]), _form(function))
         if not alike and run:
             entries.append(_joined(run, index - len(run)))
             run = []
@@ -176,12 +181,30 @@ def _joined(run: list[Any], begin: int) -> Entry:
     return Stack(f"{name}to{begin + len(run)}", eqx.combine(stacked, rest))
 
 
-def _alike(one: Any, other: Any) -> bool:
-    """Whether two functions differ in the values of their arrays alone, and keep shapes."""
-    if not eqx.tree_equal(_form(one), _form(other)):
-        return False
-    matrices = [leaf for leaf in jax.tree.leaves(eqx.filter(one, eqx.is_array)) if leaf.ndim >= 2]
-    return all(leaf.shape[0] == leaf.shape[1] for leaf in matrices)
+def _keep_shapes(functions: list[Any], seen: Any) -> list[bool]:
+    """Which functions return the shape that they are given."""
+    keeps = []
+    for function in functions:
+        try:
+            found = eqx.filter_eval_shape(function, seen)
+        except (TypeError, ValueError):
+            # The network says what does not fit.
+            return [False] * len(functions)
+        keeps.append(getattr(found, "shape", None) == seen.shape)
+        seen = found
+    return keeps
+
+
+def _check_separate(parts: list[Any]) -> None:
+    seen: set[int] = set()
+    for part in parts:
+        own = {id(leaf) for leaf in jax.tree.leaves(eqx.filter(part, eqx.is_inexact_array))}
+        if own & seen:
+            raise ValueError(
+                f"two of the layers hold the same array (a {type(part).__name__}), which would "
+                "become two sets of weights; write nodes, and give share= to fx.Network."
+            )
+        seen |= own
 
 
 def _form(function: Any) -> Any:

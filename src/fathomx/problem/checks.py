@@ -202,8 +202,9 @@ def _whole_mask(entry: Entry, mask: Array, given: tuple[int, ...], array: Array)
     """The mask in the shape of the value; that of labels holds for all of their classes."""
     shape = array.shape
     one = (*shape[: entry.batch_axis], *shape[entry.batch_axis + 1 :])
-    if given != shape and mask.shape == given:
-        mask = mask[..., None]
+    labels = None if given == shape else _broadcast(mask, given)
+    if labels is not None:
+        mask = labels[..., None]
     elif mask.shape == one:
         mask = jnp.expand_dims(mask, entry.batch_axis)
     found = _broadcast(mask, shape)

@@ -96,7 +96,8 @@ def evaluate_at(problem: Problem, activities: Entries) -> Evaluation:
             to_error, to_sources = pulls[name](reaching)
             pulled[name] = to_error
             for parent, add in zip(network.parents[name], to_sources, strict=False):
-                ends[parent] = ends[parent] + add if parent in ends else add
+                if parent in pulls:
+                    ends[parent] = ends[parent] + add if parent in ends else add
         return {name: pulled[name] for name in problem.free}
 
     errors = problem.errors_from(known, predicted)

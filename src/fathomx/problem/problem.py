@@ -91,7 +91,9 @@ class Problem(eqx.Module):
         self.reference = 1.0 if named or not static else output.energy.precision
         precision = self.reference if output_precision is None else output_precision
         self.output_precision = check_precision(precision, network)
-        self._batch = batch
+        if not isinstance(batch, int | np.integer) or batch < 1:
+            raise ValueError(f"batch must be an integer of at least 1, not {batch!r}.")
+        self._batch = int(batch)
         self._check()
 
     @property
@@ -198,7 +200,7 @@ class Problem(eqx.Module):
         relaxed = fx.infer(problem.with_batch_statistics(), fx.GaussNewton())
         ```
         """
-        network = self.network.with_batch_statistics(self.clamps)
+        network = self.network.with_batch_statistics(self.clamps, self.batch)
         return self if network is self.network else self.with_network(network)
 
     def zeros(self) -> Entries:

@@ -30,7 +30,8 @@ def check_start(problem: Problem, at: Mapping[str, Any]) -> Entries:
             why = "clamped" if name in problem.clamps else "not inferred in this problem"
             raise ValueError(
                 f"at names {name!r}, which is {why}; a start is for free entries: "
-                f"{', '.join(map(repr, problem.free))}.{hint}"
+                f"{', '.join(map(repr, problem.free))} (problem.select(activities) picks "
+                f"them).{hint}"
             )
         array = jnp.asarray(value)
         wanted = network.entry(name).whole_shape(network.shapes[name], problem.batch)

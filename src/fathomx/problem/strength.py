@@ -101,10 +101,11 @@ class _Observed:
         if not self.observed:
             raise ValueError(
                 "strength compares what is observed with what it moves, but nothing that has a "
-                "prediction is clamped in this problem; clamp an entry that is predicted."
+                "prediction is clamped in this problem; give the rule a number, as in "
+                "output_precision=1.0."
             )
         counts = [
-            jnp.sum(problem.clamps[name].mask) / problem.batch
+            jnp.maximum(jnp.sum(problem.clamps[name].mask), 1) / problem.batch
             if problem.clamps[name].mask is not None
             else math.prod(network.shapes[name])
             for name in self.observed

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from fathomx.graph.energy import Categorical
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
 from fathomx.problem.checks import check_clamps
@@ -52,18 +53,26 @@ def sample(
     values = {name: clamp.value for name, clamp in clamps.items()}
     count = network.batch_of(values) if values else (1 if batch is None else batch)
     keys = jax.random.split(key, len(network.entries))
-    errors, drawn = {}, {}
-    for entry, own in zip(network.entries, keys, strict=True):
-        if not entry.energy_is_gaussian:
-            drawn[entry.name] = own
-        elif entry.depth:
-            shape = entry.whole_shape(network.shapes[entry.name], count)
-            noise = jax.random.normal(own, shape, network.dtype)
-            errors[entry.name] = noise / jnp.sqrt(entry.precision(network.shapes[entry.name]))
-    activities = network.passed(errors, clamps, count)[0]
-    for name, own in drawn.items():
-        logits = activities[name]
-        if name not in clamps:
+    activities: Entries = {}
+    for entry, own in zip(network.bound(), keys, strict=True):
+        name, clamp = entry.name, clamps.get(entry.name)
+        sources = network.sources(entry, activities, batch=count)
+        whole = clamp is not None and clamp.whole
+        if entry.energy_is_gaussian or whole:
+            error = None
+            if entry.depth and not whole:
+                shape = network.shapes[name]
+                noise = jax.random.normal(own, entry.whole_shape(shape, count), network.dtype)
+                error = noise / jnp.sqrt(entry.precision(shape))
+            activities[name] = entry.unroll(sources, error, clamp)[1]
+        elif isinstance(entry.energy, Categorical):
+            logits = entry.predict(sources, None)
             chosen = jax.random.categorical(own, logits)
-            activities[name] = jax.nn.one_hot(chosen, logits.shape[-1], dtype=network.dtype)
+            drawn = jax.nn.one_hot(chosen, logits.shape[-1], dtype=network.dtype)
+            activities[name] = drawn if clamp is None else clamp.meet(drawn)
+        else:
+            raise ValueError(
+                f"{name!r} has the energy {type(entry.energy).__name__}, of which it is not known "
+                "how to draw; clamp it, or use a Gaussian or Categorical energy."
+            )
     return activities

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import time
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -152,14 +151,14 @@ class _Task:
     pose: Pose
     scores: Scores | None
 
-    def score(self, network: Network, title: str) -> dict[str, float]:
-        """The scores of a part; `loss` and `accuracy` are always among them."""
+    def score(self, network: Network, title: str) -> dict[str, float | None]:
+        """The scores of a part; `loss` and `accuracy` are among them, `None` if there are none."""
         if self.scores is None and self.pose is _pair:
             loss, accuracy = score(network, getattr(self.data, title))
             return {"loss": loss, "accuracy": accuracy}
         scores = UsualScores(self.pose) if self.scores is None else self.scores
         found = evaluate_part(network, self.data.arrays(title), scores)
-        return {"loss": math.nan, "accuracy": math.nan, **found}
+        return {"loss": None, "accuracy": None, **found}
 
 
 def _plan(network: Network, data: Dataset, epochs: int, batch_size: int, pose: Pose | None) -> Plan:
@@ -400,10 +399,10 @@ class _Run:
         node = self.plan.labels[int(np.argmax(bad_nodes[first]))]
         raise _diverged(epoch, step + first, f"the energy of node {node!r}")
 
-    def _check_weights(self, epoch: int, loss: float) -> None:
+    def _check_weights(self, epoch: int, loss: float | None) -> None:
         """The last update of an epoch shows in no energy yet."""
         finite = np.isfinite(np.asarray(node_dot(self.state.network, self.state.network)))
-        if not finite.all() or not np.isfinite(loss):
+        if not finite.all() or not (loss is None or np.isfinite(loss)):
             worst = int(np.argmin(finite)) if not finite.all() else -1
             what = "the size of the weights" if not finite.all() else "the loss"
             last = self.plan.steps_per_epoch - 1
@@ -490,7 +489,9 @@ def _probe(network: Network, learner: Learner, batch: dict[str, Array], key: PRN
     problem = problem.with_batch_statistics()
     # Signs of its own: the precision that a rule chose by its own estimate would confirm itself.
     keys = jax.random.split(jax.random.fold_in(key, 1), _STRENGTH_PROBES)
-    sensitivity = jnp.mean(jax.lax.map(lambda probe: strength(problem, probe), keys))
+    sensitivity = jnp.full((), jnp.nan)
+    if problem.observed:
+        sensitivity = jnp.mean(jax.lax.map(lambda probe: strength(problem, probe), keys))
     precision = jnp.where(jnp.isfinite(report.output_precision), report.output_precision, 1)
     return aligned, sensitivity * precision, own
 
