@@ -30,6 +30,10 @@ class EquilibriumPropagation(PredictiveCoding):
     both become backprop's gradient, the one-sided form with an error in proportion to `beta`, the
     centered one with `beta^2`.
 
+    Of precisions that learn (`fx.Gaussian(precision=array)`) the derivative at the feedforward pass
+    is that of their logarithm, which the one-sided form divides by `beta` and the centered one
+    subtracts: learn precisions with `Equilibrium`.
+
     With a squared error the energy of the negative nudge is bounded below only while
     `beta lambda_max(J Pi^-1 J^T) < 1`; `stability` measures it, and `fx.fit` reports it after every
     epoch as `nudge_stability`. (Cross-entropy grows only linearly and is always bounded.) With
