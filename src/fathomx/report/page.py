@@ -95,7 +95,8 @@ def _accuracy_sentence(summary: Mapping[str, Any]) -> str:
     if test is None:
         scores = {k: finite(v) for k, v in summary.items() if k.startswith("test_")}
         known = [f"{k.replace('_', ' ')} {_short(v)}" for k, v in scores.items() if v is not None]
-        return f"{', '.join(known).capitalize()}." if known else "The test accuracy is unknown."
+        told = set(scores) - {"test_accuracy", "test_loss"}
+        return f"{', '.join(known).capitalize()}." if told else "The test accuracy is unknown."
     aside = "" if finite(validation) is None else f" ({_percent(validation)} in validation)"
     return f"Test accuracy: {_percent(test)}{aside}."
 
