@@ -12,20 +12,14 @@ import pytest
 
 import fathomx as fx
 from fathomx.experiments import limits
+from fathomx.experiments.examples import loaded
 from fathomx.experiments.grid import Cell, Selection
-from fathomx.experiments.limits import (
-    CLOSED_FORM,
-    METHODS,
-    SCALES,
-    SETTLED,
-    SOLVERS,
-    UNSETTLED,
-    Linear,
-    Scale,
-    linear_networks,
-    nonlinear_networks,
-    slope,
-)
+from fathomx.experiments.limits.closed_form import CLOSED_FORM
+from fathomx.experiments.limits.comparison import METHODS, applies, run
+from fathomx.experiments.limits.linear import Linear, linear_networks
+from fathomx.experiments.limits.nonlinear import FAMILIES, nonlinear_networks
+from fathomx.experiments.limits.relaxation import SETTLED, SOLVERS, UNSETTLED, _compiled, measure
+from fathomx.experiments.limits.scales import SCALES, Scale
 
 TINY = Scale(
     name="tiny",
@@ -64,10 +58,10 @@ def load(name, context=None):
 def tiny(monkeypatch):
     monkeypatch.setitem(SCALES, "tiny", TINY)
     monkeypatch.setattr(fx.data, "load", load)
-    for cached in (limits.loaded, limits._compiled):
+    for cached in (loaded, _compiled):
         cached.cache_clear()
     yield
-    for cached in (limits.loaded, limits._compiled):
+    for cached in (loaded, _compiled):
         cached.cache_clear()
 
 
@@ -80,7 +74,7 @@ def test_the_grid_is_the_one_that_was_asked_for():
     assert SOLVERS[SETTLED].tolerance <= 1e-3 and SOLVERS[UNSETTLED].max_steps == 100
     names = (*linear_networks(laptop), *nonlinear_networks(laptop))
     every = Selection().cells(dict.fromkeys(names, (0,)), METHODS)
-    cells = [cell for cell in every if limits.applies(cell)]
+    cells = [cell for cell in every if applies(cell)]
     # The closed form for the linear networks alone, two ways to relax for each of the others.
     closed = {cell.network for cell in cells if cell.method == CLOSED_FORM}
     assert closed == set(linear_networks(laptop))
@@ -90,7 +84,7 @@ def test_the_grid_is_the_one_that_was_asked_for():
 @pytest.mark.parametrize("name", [LINEAR, "linear SP, 1 hidden layer, width 3"])
 def test_closed_form_against_products_of_the_weights(tiny, name):
     network = linear_networks(TINY)[name]
-    row = limits.run(Cell(name, CLOSED_FORM, 2), TINY)
+    row = run(Cell(name, CLOSED_FORM, 2), TINY)
     with jax.enable_x64(not network.stable):
         built = fx.models.residual_mlp(
             48,
@@ -148,7 +142,7 @@ def test_measures_against_a_chain_by_hand(float64):
         (1,),
     )
     problem = fx.Problem(network, jnp.ones((1, 1)), jnp.ones((1, 1)), 1.0)
-    found = limits.measure(problem, fx.Newton(tolerance=1e-9))
+    found = measure(problem, fx.Newton(tolerance=1e-9))
     assert float(found["ratio"]) == pytest.approx(0.1)
     cosine = (1.5 * 15 + 0.25 * 10) / np.hypot(1.5, 0.25) / np.hypot(15, 10)
     assert float(found["cosine"]) == pytest.approx(cosine)
@@ -166,7 +160,7 @@ def test_measures_against_a_chain_by_hand(float64):
     ],
 )
 def test_every_family_has_the_nodes_of_its_scale(tiny, name, nodes, shape, count):
-    build, examples = limits._FAMILIES[name]
+    build, examples = FAMILIES[name]
     built = []
     jax.eval_shape(lambda key: built.append(build(8, TINY, key)), jax.random.key(0))
     inputs, labels = examples(TINY, 0)
@@ -201,11 +195,6 @@ def test_a_divergence_has_no_cosine(tiny, tmp_path, monkeypatch):
     table = limits.reproduce("tiny", tmp_path / "out", part, said.append)
     assert "seed 0: diverged" in said[0]
     assert f"| {TANH} | {UNSETTLED} | 0 | - | - |" in table.read_text()
-
-
-def test_slope_of_a_power_law():
-    x = np.asarray([1.0, 2.0, 8.0])
-    assert slope(x, 3 * x**-1.5) == pytest.approx(-1.5)
 
 
 def test_a_scale_can_be_without_a_part():

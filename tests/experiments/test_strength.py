@@ -11,21 +11,23 @@ import pytest
 
 import fathomx as fx
 from fathomx.experiments import strength
+from fathomx.experiments.examples import loaded
 from fathomx.experiments.grid import Group, Selection
-from fathomx.experiments.strength import (
-    SCALES,
-    Chain,
-    Scale,
-    Setting,
-    batches,
+from fathomx.experiments.strength import comparison
+from fathomx.experiments.strength.differences import (
     chosen_method,
     differences,
     differences_table,
-    grid_from,
-    map_settings,
-    run,
-    search_settings,
 )
+from fathomx.experiments.strength.examples import training_examples
+from fathomx.experiments.strength.mapped import map_settings
+from fathomx.experiments.strength.networks import Chain
+from fathomx.experiments.strength.probe import probe
+from fathomx.experiments.strength.run import run
+from fathomx.experiments.strength.scales import SCALES, Scale
+from fathomx.experiments.strength.searched import grid_from, search_settings
+from fathomx.experiments.strength.setting import Setting
+from fathomx.experiments.strength.training import batches
 
 TINY = Scale(
     name="tiny",
@@ -58,11 +60,11 @@ def vectors():
 @pytest.fixture
 def tiny(monkeypatch):
     monkeypatch.setitem(SCALES, "tiny", TINY)
-    monkeypatch.setattr(fx.data, "load", lambda name: vectors())
-    for cached in (strength._data, strength._examples):
+    monkeypatch.setattr(fx.data, "load", lambda name, context=None: vectors())
+    for cached in (loaded, training_examples):
         cached.cache_clear()
     yield
-    for cached in (strength._data, strength._examples):
+    for cached in (loaded, training_examples):
         cached.cache_clear()
 
 
@@ -149,9 +151,7 @@ def test_sensitivity_is_that_of_the_jacobian():
     first, last = (np.asarray(leaf) for leaf in jax.tree.leaves(fx.weights(network)))
     slopes = 1 - np.tanh(first @ np.ones(784) / 28) ** 2
     exact = np.sum((last * slopes) ** 2) / 10
-    found, cosine = strength.probe(
-        network, fx.Backprop(), inputs, jnp.zeros(4096, int), jax.random.key(0)
-    )
+    found, cosine = probe(network, fx.Backprop(), inputs, jnp.zeros(4096, int), jax.random.key(0))
     assert float(found) == pytest.approx(exact, rel=0.02)
     assert float(cosine) == pytest.approx(1, abs=1e-5)
 
@@ -160,7 +160,7 @@ def test_runs_that_diverge_are_rows_without_accuracy(tiny):
     setting = dataclasses.replace(SMALL, rates=(1e30, 1e35), model=Chain(2, 5, "linear", 1.0))
     row = run(setting, "backprop", 0, TINY)
     assert row["test_accuracy"] is None and row["tried"] == {"1e+30": None, "1e+35": None}
-    assert strength._outcome(row) == "diverged at every learning rate"
+    assert comparison._outcome(row) == "diverged at every learning rate"
 
 
 def group(method, test, validation, network="online"):
@@ -189,8 +189,8 @@ def test_differences_are_paired_by_seed():
 
 
 def test_it_runs_and_reports(tiny, monkeypatch, tmp_path):
-    monkeypatch.setattr(strength, "search_settings", lambda: {"few updates": SMALL})
-    monkeypatch.setattr(strength, "map_settings", lambda scale: {"3 nodes, width 4": SMALL})
+    monkeypatch.setattr(comparison, "search_settings", lambda: {"few updates": SMALL})
+    monkeypatch.setattr(comparison, "map_settings", lambda scale: {"3 nodes, width 4": SMALL})
     said = []
     part = Selection(methods=("backprop", "strength 1"))
     table = strength.reproduce("tiny", tmp_path / "out", part, said.append)

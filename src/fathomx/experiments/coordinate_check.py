@@ -28,8 +28,9 @@ from jaxtyping import Array
 from fathomx.data import Dataset
 from fathomx.diagnostics.alignment import weight_change
 from fathomx.drawing.style import COLORS, DASHES, legend, legend_key, new_figure, save, set_title
-from fathomx.experiments.examples import loaded
+from fathomx.experiments.examples import drawn, loaded
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.power_laws import slope
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
 from fathomx.layers.parameterization import (
@@ -282,10 +283,9 @@ def node_sizes(network: Network, entries: Entries) -> Array:
 
 def _examples(data: Dataset, scale: Scale, batch: int, seed: int) -> tuple[Any, Batches]:
     """A batch of validation examples to look at, and training batches drawn with the seed."""
-    count = scale.updates * batch
-    chosen = np.random.default_rng(seed).choice(len(data.train.labels), count, replace=False)
     inputs, labels = (
-        jnp.asarray(part[chosen.reshape(scale.updates, batch)]) for part in data.train
+        jnp.asarray(part.reshape(scale.updates, batch, *part.shape[1:]))
+        for part in drawn(data, scale.updates * batch, seed)
     )
     return jnp.asarray(data.validation.inputs[:batch]), (inputs, labels)
 
@@ -373,8 +373,7 @@ class Course:
         for values in self.values(key):
             known = np.isfinite(values) & (values > 0)
             if known.sum() > 1:
-                x, y = np.log(np.asarray(self.sizes)[known]), np.log(values[known])
-                found.append(float(np.polyfit(x, y, 1)[0]))
+                found.append(slope(np.asarray(self.sizes)[known], values[known]))
         return found
 
 

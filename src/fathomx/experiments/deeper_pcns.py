@@ -22,11 +22,13 @@ import optax
 from jaxtyping import Array
 
 from fathomx import data as data_sets
-from fathomx.data import Dataset, Part
+from fathomx.data import Dataset
 from fathomx.diagnostics.energy_balance import energy_balance
+from fathomx.experiments.examples import first
 from fathomx.experiments.figures import draw_accuracies, draw_energies
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
 from fathomx.graph.network import Network
+from fathomx.graph.statistics import parameter_count
 from fathomx.inference import ErrorDescent, GaussNewton, StateDescent, infer
 from fathomx.inference.schedule import Decaying, Schedule, Spiking, Uniform
 from fathomx.layers.parameterization import Standard
@@ -41,7 +43,6 @@ from fathomx.learning import (
 from fathomx.models import resnet, vgg
 from fathomx.problem.problem import Problem
 from fathomx.training import DivergenceError, Observer, TrainingState, fit
-from fathomx.training.fit import parameter_count
 from fathomx.training.observer import plain
 from fathomx.training.run_folder import write_json
 from fathomx.training.scores import score
@@ -267,10 +268,6 @@ def _draw(found: list[Group], folder: Path) -> None:
 
 def subset(data: Dataset, scale: Scale, network: str) -> Dataset:
     """The first examples of every part, as many as a network is trained and tested on."""
-
-    def first(part: Part, count: int) -> Part:
-        return Part(part.inputs[:count], part.labels[:count])
-
     return dataclasses.replace(
         data,
         train=first(data.train, scale.examples_of(network)),

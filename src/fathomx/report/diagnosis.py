@@ -32,7 +32,7 @@ from fathomx.drawing.style import (
     save,
     set_title,
 )
-from fathomx.report.page import DISGUISE, FAR, SETTLED
+from fathomx.report.thresholds import DISGUISE, FAR, SETTLED
 
 _MOST_ROWS = 24
 _MOST_MARKERS = 40

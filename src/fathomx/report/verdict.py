@@ -1,0 +1,178 @@
+"""What a run shows, in plain sentences that claim no more than its numbers do."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from fathomx.drawing.files import finite
+from fathomx.report.thresholds import DISGUISE, FAR, SETTLED
+from fathomx.report.wording import percent, short
+
+_STIFFENED = 5.0
+# Both the precision of a batch and the strength reported are Monte Carlo estimates.
+_HELD_WITHIN = 0.25
+
+
+def verdict(
+    config: Mapping[str, Any], summary: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """What a run shows, in plain sentences.
+
+    **Arguments**
+
+    * `config` and `summary`: as in the run folder; `summary` may be empty.
+    * `history`: the records of `metrics.jsonl`, or only those of epochs, as `FitResult.history`.
+
+    It claims nothing that the numbers do not show: what is null is called unknown.
+
+    ```python
+    for sentence in verdict(config, result.summary, result.history):
+        print(sentence)
+    ```
+    """
+    if not summary:
+        return ["The run has not finished: there is no summary yet, so there is no verdict."]
+    said = [_accuracy_sentence(summary)]
+    loss = finite(summary.get("test_loss"))
+    if loss is not None and config.get("context"):
+        said[0] += f" Test loss: {loss:.4f} nats per token."
+    if config.get("learning") == "backprop":
+        said.append("There was no inference: this run learned by backprop.")
+        return said
+    said += _settled_sentences(config, summary)
+    said += _cosine_sentences(summary, history)
+    said.append(_strength_sentence(config, summary, history))
+    nudge = finite(summary.get("nudge_stability"))
+    if nudge is not None and nudge >= 1:
+        said.append(
+            f"The negative nudge had no equilibrium at the end (nudge stability {short(nudge)}, "
+            "which must stay below 1): use a smaller nudge or strength."
+        )
+    return said
+
+
+def _accuracy_sentence(summary: Mapping[str, Any]) -> str:
+    test, validation = finite(summary.get("test_accuracy")), summary.get("validation_accuracy")
+    if test is None:
+        scores = {k: finite(v) for k, v in summary.items() if k.startswith("test_")}
+        known = [f"{k.replace('_', ' ')} {short(v)}" for k, v in scores.items() if v is not None]
+        told = set(scores) - {"test_accuracy", "test_loss"}
+        return f"{', '.join(known).capitalize()}." if told else "The test accuracy is unknown."
+    aside = "" if finite(validation) is None else f" ({percent(validation)} in validation)"
+    return f"Test accuracy: {percent(test)}{aside}."
+
+
+def _settled_sentences(config: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
+    unsettled = summary.get("unsettled") or {}
+    median, worst = finite(unsettled.get("median")), finite(unsettled.get("max"))
+    if median is None:
+        return ["How settled inference was is unknown: there was no inference, or it failed."]
+    kept = (
+        f"In the last epoch, inference left the median example with {short(median)} of the "
+        "energy gradient it started from"
+    )
+    kept += f", the worst example with {short(worst)}" if worst is not None else ""
+    if median > FAR:
+        meaning = (
+            "the activities were far from equilibrium, so the results say little about "
+            "equilibrium predictive coding"
+        )
+    elif median <= SETTLED:
+        meaning = "inference reached equilibrium for the median example"
+    else:
+        meaning = "inference went toward equilibrium without quite reaching it"
+    said = [f"{kept}: {meaning}."]
+    if median > SETTLED and "relu" in str(config.get("activation", "")).lower():
+        said.append(
+            "ReLU-like activations have kinks, where that gradient need not vanish even at "
+            "equilibrium; judge by the energies."
+        )
+    return said
+
+
+def _cosine_sentences(
+    summary: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    cosine = finite(summary.get("cosine_to_backprop"))
+    if cosine is None:
+        return ["How close the weight update was to backprop's is unknown."]
+    if cosine > DISGUISE:
+        meaning = "this run is close to backprop in disguise"
+    elif cosine > 0:
+        meaning = "a different update, though it points backprop's way"
+    else:
+        meaning = "a different update, which does not follow backprop's direction"
+    said = [
+        f"The cosine of the weight update to backprop's was {short(cosine)} at the end: {meaning}."
+    ]
+    ends = [record for record in history if "cosine_to_backprop_per_node" in record]
+    per_node = (ends[-1]["cosine_to_backprop_per_node"] or []) if ends else []
+    known = [(value, n) for n, value in enumerate(map(finite, per_node), 1) if value is not None]
+    if len(known) > 1:
+        lowest, node = min(known)
+        said.append(
+            f"The lowest cosine of a single node was {short(lowest)}, at node {node} of "
+            f"{len(per_node)}."
+        )
+    return said
+
+
+def _strength_sentence(
+    config: Mapping[str, Any], summary: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
+) -> str:
+    final = finite(summary.get("pc_strength"))
+    if final is None:
+        return "The strength is unknown."
+    precision = finite(config.get("output_precision"))
+    if precision is None:
+        return _held_sentence(finite(config.get("strength")), final, history)
+    start, whence = _first_strength(history)
+    fixed = f"The output precision was fixed at {short(precision)}"
+    if start is None:
+        return f"{fixed}; the strength ended at {short(final)}, from where is unknown."
+    moved = f"the strength went from {short(start)} {whence} to {short(final)}"
+    if start > 0 and final / start > _STIFFENED:
+        times = f"{final / start:.3g} times"
+        return f"{fixed} and {moved}, {times} as much: the network stiffened."
+    return f"{fixed}; {moved}."
+
+
+def _held_sentence(wanted: float | None, final: float, history: Sequence[Mapping[str, Any]]) -> str:
+    if wanted is None:
+        return f"The strength ended at {short(final)}."
+    if abs(final - wanted) > _HELD_WITHIN * wanted:
+        return (
+            f"The strength was to be held at {short(wanted)} but ended at {short(final)}: it was "
+            "not held."
+        )
+    recorded = _per_step(history, "strength")
+    if recorded and max(abs(value - wanted) for value in recorded) > _HELD_WITHIN * wanted:
+        low, high = short(min(recorded)), short(max(recorded))
+        return (
+            f"The strength was to be held at {short(wanted)} and ended there, but ranged from "
+            f"{low} to {high} on the way."
+        )
+    precision = _per_step(history, "output_precision")
+    how = "by choosing the output precision of every batch"
+    if precision:
+        how += f", which went from {short(precision[0])} to {short(precision[-1])}"
+    return f"The strength was held at {short(wanted)} {how}."
+
+
+def _first_strength(history: Sequence[Mapping[str, Any]]) -> tuple[float | None, str]:
+    """The earliest strength on record and when that was."""
+    steps = _per_step(history, "strength")
+    if steps:
+        return steps[0], "at the first step"
+    for record in history[:-1]:
+        strength = finite(record.get("pc_strength"))
+        if strength is not None:
+            return strength, f"after epoch {record.get('epoch', 1)}"
+    return None, ""
+
+
+def _per_step(history: Sequence[Mapping[str, Any]], name: str) -> list[float]:
+    lists = [record[name] for record in history if isinstance(record.get(name), list)]
+    numbers = [finite(value) for values in lists for value in values]
+    return [number for number in numbers if number is not None]
