@@ -12,13 +12,13 @@ from typing import Any
 # Where the names of a former module are now.
 MODULES = {
     "arrival": ("graph.arrival",),
-    "cli": ("command_line.commands",),
+    "cli": ("command_line.commands", "command_line.session"),
     "computation": ("graph.numbers",),
     "convolution": ("layers.convolve",),
     "devices": ("training.devices",),
     "energy": ("graph.energy",),
     "generation": ("sampling.tokens",),
-    "job": ("command_line.job",),
+    "job": ("command_line.job", "command_line.choices", "command_line.models"),
     "local_energy": ("problem.local_energy",),
     "network": ("graph.network", "graph.entries", "graph.statistics"),
     "parameterization": ("layers.parameterization",),

@@ -1,0 +1,72 @@
+"""What else a job chooses by name: parameterizations, number formats, solvers and rules."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from typing import NamedTuple
+
+from fathomx.graph.network import Network
+from fathomx.graph.numbers import mixed_precision
+from fathomx.inference import (
+    ErrorDescent,
+    Exact,
+    GaussNewton,
+    GradientFlow,
+    Newton,
+    Solver,
+    StateDescent,
+)
+from fathomx.inference.schedule import Decaying, Schedule, Spiking, Uniform
+from fathomx.layers.parameterization import NTK, MuPC, Parameterization, Standard
+from fathomx.learning import (
+    Equilibrium,
+    EquilibriumPropagation,
+    ForwardUpdate,
+    Incremental,
+    PredictiveCoding,
+)
+from fathomx.problem.strength import HoldStrength
+
+
+class Preset(NamedTuple):
+    """A parameterization, and the learning rate of Adam that suits networks that have it."""
+
+    make: Callable[[], Parameterization]
+    learning_rate: float
+
+
+PARAMETERIZATIONS: dict[str, Preset] = {
+    "mupc": Preset(MuPC, 0.5),
+    "ntk": Preset(NTK, 0.03),
+    "standard": Preset(Standard, 3e-3),
+    "he": Preset(lambda: Standard(gain=math.sqrt(2)), 3e-3),
+}
+NORMALIZATIONS = ("none", "batch", "group", "layer")
+DESCENTS: dict[str, Callable[..., Solver]] = {
+    "error-descent": ErrorDescent,
+    "state-descent": StateDescent,
+}
+SOLVERS: dict[str, Callable[..., Solver]] = {
+    "gauss-newton": GaussNewton,
+    # Networks are built in float32, which cannot reach Newton's own default of 1e-6.
+    "newton": lambda: Newton(tolerance=1e-4),
+    **DESCENTS,
+    "gradient-flow": GradientFlow,
+    "exact": Exact,
+}
+SCHEDULES: dict[str, Callable[[], Schedule]] = {
+    "uniform": Uniform,
+    "spiking": Spiking,
+    "decaying": Decaying,
+}
+NUMBERS: dict[str, Callable[[Network], Network]] = {
+    "float32": lambda network: network,
+    "bfloat16": mixed_precision,
+}
+RULES: dict[str, Callable[[Solver, HoldStrength | float], PredictiveCoding]] = {
+    "equilibrium": Equilibrium,
+    "incremental": Incremental,
+    "forward-update": ForwardUpdate,
+    "equilibrium-propagation": EquilibriumPropagation,
+}

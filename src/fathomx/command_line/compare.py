@@ -1,0 +1,94 @@
+"""`fathomx compare`: one network trained by predictive coding and by backprop, side by side."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from fathomx.command_line.job import Job
+from fathomx.command_line.messages import say, say_verdict
+from fathomx.command_line.options import (
+    job_options,
+    new_folder,
+    only_given,
+    out_option,
+    refuse_out,
+    resume_option,
+)
+from fathomx.command_line.session import Session, begin_run
+from fathomx.report import write_comparison
+from fathomx.training import RunFolder, RunFolderError
+from fathomx.training.run_folder import read_config, read_json, write_json
+
+
+@click.command()
+@job_options(training=True)
+@out_option("run")
+@resume_option
+def compare(out: Path | None, resume: Path | None, **options: Any) -> None:
+    """Trains the same network by predictive coding and by backprop, side by side."""
+    given = only_given(options)
+    console = Console()
+    if resume is None:
+        job, folder = Job(**given), out or new_folder("compare")
+    else:
+        refuse_out(out)
+        if given:
+            raise ValueError("--resume continues a comparison as it was begun; leave out the rest.")
+        job, folder = Job.from_config(read_config(resume / "predictive-coding")), resume
+    if job.learning == "backprop":
+        raise ValueError("compare runs backprop beside another rule; leave out --learning.")
+    jobs = {
+        "predictive-coding": job,
+        "backprop": job.by_backprop(),
+    }
+    data = job.load()
+    network = job.network(data)
+    job.check(data, network)
+    if resume is None and folder.exists():
+        raise RunFolderError(
+            f"{folder} exists already; choose another --out, or continue that comparison with "
+            f"`fathomx compare --resume {folder}`."
+        )
+    runs = {name: folder / name for name in jobs}
+    for name, each in jobs.items():
+        if (runs[name] / "summary.json").exists():
+            continue
+        begun = (runs[name] / "config.json").exists()
+        run = RunFolder.resume(runs[name]) if begun else begin_run(runs[name], each)
+        session = Session(console, name, f"compare --resume {folder}")
+        session.train(each, data, network, run)
+    summaries = {name: read_json(each / "summary.json") for name, each in runs.items()}
+    write_json(folder / "comparison.json", summaries)
+    page = write_comparison(folder, runs)
+    console.print(_comparison_table(summaries))
+    say_verdict(console, runs["predictive-coding"])
+    say(console, f"side by side: {page}")
+
+
+def _comparison_table(summaries: dict[str, dict[str, Any]]) -> Table:
+    table = Table(title="predictive coding beside backprop")
+    table.add_column("")
+    for name in summaries:
+        table.add_column(name, justify="right")
+    rows: list[tuple[str, Callable[[dict[str, Any]], float | None], str]] = [
+        ("test accuracy", lambda s: s["test_accuracy"], ".4f"),
+        ("validation accuracy", lambda s: s["validation_accuracy"], ".4f"),
+        ("validation loss", lambda s: s["validation_loss"], ".4f"),
+        ("unsettled, median", lambda s: s["unsettled"]["median"], ".2g"),
+        ("unsettled, max", lambda s: s["unsettled"]["max"], ".2g"),
+        ("strength", lambda s: s["pc_strength"] if s["output_precision"] else None, ".3g"),
+        ("cosine to backprop", lambda s: s["cosine_to_backprop"], ".3f"),
+        ("first step, seconds", lambda s: s["first_step_seconds"], ".2f"),
+        ("step, seconds", lambda s: s["step_seconds_median"], ".4f"),
+        ("training, seconds", lambda s: s["train_seconds"], ".1f"),
+    ]
+    for label, pick, form in rows:
+        values = [pick(summary) for summary in summaries.values()]
+        table.add_row(label, *["-" if v is None else format(v, form) for v in values])
+    return table

@@ -1,0 +1,150 @@
+"""`fathomx diagnose`: one batch relaxed, and where in the network its energy sits."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from rich import box
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+import fathomx
+from fathomx import diagnostics
+from fathomx.command_line.job import Job
+from fathomx.command_line.messages import say
+from fathomx.command_line.options import job_options, new_folder, only_given, out_option
+from fathomx.command_line.settings import option_fields
+from fathomx.command_line.trained import trained_network
+from fathomx.data import Dataset
+from fathomx.diagnostics.energy_balance import EnergyBalance
+from fathomx.graph.arrival import arrivals
+from fathomx.graph.network import Network
+from fathomx.inference.relaxation import Relaxation
+from fathomx.learning import PredictiveCoding
+from fathomx.problem.problem import Problem
+from fathomx.report import (
+    MissingMatplotlibError,
+    energy_beside_equilibrium,
+    energy_over_inference,
+    read_diagnosis,
+)
+from fathomx.report.diagnosis import COLUMNS, caption, findings, rows
+from fathomx.training import RunFolderError
+from fathomx.training.run_folder import read_config, write_json
+
+# What a trained network cannot be given anew.
+_OF_THE_NETWORK = (
+    "data",
+    "model",
+    "depth",
+    "width",
+    "activation",
+    "parameterization",
+    "normalization",
+    "auxiliary",
+    "heads",
+    "context",
+)
+
+
+@click.command()
+@job_options(training=False)
+@click.option(
+    "--run",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Diagnose the trained network of this run folder. [default: a network at initialization]",
+)
+@out_option("diagnosis")
+def diagnose(run: Path | None, out: Path | None, **options: Any) -> None:
+    """Relaxes one batch and shows where in the network the energy sits."""
+    given = only_given(options)
+    folder = out or new_folder("diagnose")
+    if folder.exists():
+        raise RunFolderError(f"{folder} exists already; choose another --out.")
+    if run is None:
+        job = Job(**given)
+        data = job.load()
+        network = job.network(data)
+    else:
+        fixed = [f"--{name}" for name in _OF_THE_NETWORK if name in given]
+        if fixed:
+            raise ValueError(
+                f"--run takes the data set and the network from the run; leave out "
+                f"{' and '.join(fixed)}."
+            )
+        trained = Job.from_config(read_config(run))
+        job = trained.for_diagnosis(**given)
+        data = trained.load()
+        network = trained_network(trained, data, run)
+    job.check(data, network)
+    content = _diagnosis(job, data, network) | {"run": None if run is None else str(run)}
+    folder.mkdir(parents=True)
+    write_json(folder / "diagnosis.json", content)
+    console = Console()
+    _print_diagnosis(console, read_diagnosis(folder))
+    try:
+        for draw in (energy_over_inference, energy_beside_equilibrium):
+            draw(folder, folder / "figures" / f"{draw.__name__}.png")
+    except MissingMatplotlibError as error:
+        say(console, escape(str(error)))
+    say(console, f"diagnosis: {folder}")
+
+
+def _diagnosis(job: Job, data: Dataset, network: Network) -> dict[str, Any]:
+    """The numbers of a diagnosis on the first batch of the training data."""
+    rule = job.rule()
+    assert isinstance(rule, PredictiveCoding)
+    input, labels = data.train.inputs[: job.batch_size], data.train.labels[: job.batch_size]
+    problem = Problem(network, input, labels).with_batch_statistics()
+    problem, strength = eqx.filter_jit(rule.choose)(problem, jax.random.key(job.seed))
+    found = diagnostics.diagnose(problem, rule.solver)
+
+    def state(relaxed: Relaxation, balance: EnergyBalance) -> dict[str, Any]:
+        unsettled = {
+            "median": jnp.median(relaxed.unsettled),
+            "max": jnp.max(relaxed.unsettled),
+        }
+        return {
+            "energy": relaxed.energy,
+            "imbalance": balance.imbalance,
+            "decay": balance.decay,
+            "reached": balance.reached,
+            "unsettled": unsettled,
+        }
+
+    return {
+        **{field.name: getattr(job, field.name) for field in option_fields(training=False)},
+        "fathomx": fathomx.__version__,
+        "solver": repr(rule.solver),
+        # The options of the same names say how these were chosen.
+        "output_precision": problem.output_precision,
+        "strength": strength,
+        "labels": list(network.labels),
+        "arrivals": list(arrivals(network)),
+        **state(found.relaxed, found.balance),
+        "error_rms": found.error,
+        "activity_rms": found.activity,
+        "cosine_to_backprop": found.alignment.overall,
+        "cosine_to_backprop_per_node": found.alignment.cosine,
+        "length_to_backprop_per_node": found.alignment.ratio,
+        "equilibrium": state(found.equilibrium, found.equilibrium_balance),
+        "energy_per_step": found.energy,
+    }
+
+
+def _print_diagnosis(console: Console, content: dict[str, Any]) -> None:
+    table = Table(caption=caption(content), caption_justify="left", box=box.SIMPLE_HEAD)
+    for index, name in enumerate(COLUMNS):
+        table.add_column(name, justify="right" if index else "left", no_wrap=True)
+    for row in rows(content):
+        table.add_row(*map(escape, row))
+    console.print(table)
+    for sentence in findings(content):
+        say(console, sentence)

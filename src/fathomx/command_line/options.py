@@ -1,0 +1,112 @@
+"""The options of commands: made from the fields of a job, read back, and written as a command."""
+
+from __future__ import annotations
+
+import dataclasses
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import click
+
+from fathomx.command_line.job import Job
+from fathomx.command_line.settings import option_fields
+
+# What turns a command into one with more options.
+Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
+
+
+class _Number(click.ParamType):
+    """An integer where it can be one, else a float."""
+
+    name = "number"
+
+    def convert(self, value: Any, param: Any, ctx: Any) -> Any:
+        kind = click.INT if str(value).lstrip("+-").isdigit() else click.FLOAT
+        return kind.convert(value, param, ctx)
+
+
+_KINDS: dict[frozenset[str], Any] = {
+    frozenset({"int"}): click.INT,
+    frozenset({"float"}): click.FLOAT,
+    frozenset({"int", "float"}): _Number(),
+}
+
+
+def job_options(*, training: bool) -> Decorator:
+    """One option for every field of a job, with or without those that only training asks for."""
+
+    def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
+        for field in reversed(option_fields(training=training)):
+            command = _option_of(field)(command)
+        return command
+
+    return with_options
+
+
+def _option_of(field: dataclasses.Field[Any]) -> Decorator:
+    """The option for a field: of its type, or flags for a choice of two."""
+    types = frozenset(str(field.type).split(" | ")) - {"None"}
+    choices, name = field.metadata["choices"], field.name.replace("_", "-")
+    text = field.metadata["help"]
+    if choices:
+        listed = f"One of {', '.join(choices)}."
+        begun, bracket, default = text.partition("[default")
+        text = f"{begun.strip()} {listed} {bracket}{default}".strip()
+    if field.default is not None:
+        text += f" [default: {field.default}]"
+    if field.default is False:
+        return click.option(f"--{name}", field.name, is_flag=True, default=None, help=text)
+    if types == {"bool"}:
+        return click.option(f"--{name}/--no-{name}", field.name, default=None, help=text)
+    kind = _KINDS.get(types, click.STRING)
+    return click.option(f"--{name}", field.name, type=kind, default=None, help=text)
+
+
+def out_option(what: str) -> Decorator:
+    """`--out`, the folder of a run or of a diagnosis."""
+    return click.option(
+        "--out",
+        type=click.Path(path_type=Path),
+        default=None,
+        help=f"Folder of the {what}; must not exist. [default: a new one under runs/]",
+    )
+
+
+resume_option: Decorator = click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Continue the run in this folder, to the same weights bit for bit on the same machine.",
+)
+
+
+def only_given(options: dict[str, Any]) -> dict[str, Any]:
+    """The options that are on the command line."""
+    return {name: value for name, value in options.items() if value is not None}
+
+
+def refuse_out(out: Path | None) -> None:
+    """Raises `ValueError` if a run that continues is given another folder."""
+    if out is not None:
+        raise ValueError("--resume continues in its own folder; leave out --out.")
+
+
+def new_folder(command: str) -> Path:
+    """Where a command writes unless it is told."""
+    return Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{command}"
+
+
+def written_options(job: Job) -> list[str]:
+    """The options that lead to this job, where they are not the defaults."""
+    options = []
+    for name, value in job.config().items():
+        option = name.replace("_", "-")
+        if value is None or value == getattr(Job(model=job.model), name):
+            continue
+        if isinstance(value, bool):
+            options.append(f"--{option}" if value else f"--no-{option}")
+        else:
+            options.append(f"--{option} {value}")
+    return options

@@ -1,0 +1,143 @@
+"""Everything that decides the result of a run, as plain values: the fields that are options."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from fathomx import data as data_sets
+from fathomx.command_line.choices import (
+    NORMALIZATIONS,
+    NUMBERS,
+    PARAMETERIZATIONS,
+    RULES,
+    SCHEDULES,
+    SOLVERS,
+)
+from fathomx.command_line.models import MODELS, Model
+from fathomx.layers.activations import ACTIVATIONS
+from fathomx.learning import DEFAULT_STRENGTH
+
+
+def _per_model(pick: Callable[[Model], Any]) -> str:
+    """A default that depends on the model, in words."""
+    return _by_name({name: pick(model) for name, model in MODELS.items()})
+
+
+def _by_name(defaults: Mapping[str, Any]) -> str:
+    """Defaults that depend on a name, in words: the names of each default together."""
+    names: dict[Any, list[str]] = {}
+    for name, default in defaults.items():
+        names.setdefault(default, []).append(name)
+    said = [f"{value} for {' and '.join(group)}" for value, group in names.items()]
+    return f"[default: {', '.join(said)}]"
+
+
+def _option(default: Any, help: str, choices: Any = None, *, training: bool = False) -> Any:
+    """A field that is an option; `training` marks what a network's diagnosis does not ask for."""
+    chosen = tuple(choices) if choices else None
+    metadata = {"help": help, "choices": chosen, "training": training}
+    return dataclasses.field(default=default, metadata=metadata)
+
+
+@dataclasses.dataclass(frozen=True)
+class Settings:
+    """Everything that decides the result of `fathomx train`, as it was given.
+
+    Every field is a command-line option of the same name. `Job` checks them and fills in what is
+    `None` and has a default.
+    """
+
+    data: str | None = _option(
+        None,
+        f"Data set, one of {', '.join(data_sets.names())}, or the path of a text file. "
+        + _per_model(lambda model: model.reading.data),
+    )
+    take: int | None = _option(
+        None, "Train on so many examples only, the first ones.", training=True
+    )
+    model: str = _option("residual-mlp", "Network.", MODELS)
+    depth: int | None = _option(
+        None,
+        "Number of weight layers, input and output layer included; of a transformer, blocks. "
+        + _per_model(lambda model: model.depth),
+    )
+    width: int | float | None = _option(
+        None,
+        "Width of the hidden nodes: units of a perceptron or a transformer, channels of a "
+        "residual-cnn, a multiplier of the channels of vgg and resnet. "
+        + _per_model(lambda model: model.width),
+    )
+    activation: str = _option("gelu", "Activation function.", ACTIVATIONS)
+    parameterization: str | None = _option(
+        None,
+        "How weights scale with size. " + _per_model(lambda model: model.parameterization),
+        PARAMETERIZATIONS,
+    )
+    normalization: str | None = _option(
+        None,
+        "Of every convolution (vgg and resnet: none, batch or group) or branch (transformer: none "
+        "or layer). [default: none]",
+        NORMALIZATIONS,
+    )
+    auxiliary: bool | None = _option(
+        None,
+        "Auxiliary nodes on the skips, for equal arrival along all paths, or skips as edges; "
+        "resnet only. [default: auxiliary]",
+    )
+    heads: int | None = _option(
+        None, "Heads of attention, which divide the width; transformer only. [default: 4]"
+    )
+    context: int | None = _option(
+        None, "Tokens in a window of text; transformer only. [default: 64]"
+    )
+    inference: str = _option("gauss-newton", "How activities relax.", SOLVERS)
+    schedule: str = _option(
+        "uniform", "How errors are weighed from step to step of a descent.", SCHEDULES
+    )
+    steps: int | None = _option(
+        None,
+        "Inference steps of a descent [default: 100 of states, 5 of errors], or iterations of "
+        "Gauss-Newton (5 where learning is incremental). " + _per_model(lambda model: model.steps),
+    )
+    activity_rate: float | None = _option(
+        None,
+        "Rate of a descent. [default: 0.4 of states, 0.5 with auxiliary nodes, 0.2 of errors]",
+    )
+    learning: str = _option(
+        "equilibrium", "How weights learn.", (*RULES, "backprop"), training=True
+    )
+    output_precision: float | None = _option(
+        None, "Fixed output precision (or nudge), instead of --strength."
+    )
+    precision: str = _option(
+        "float32",
+        "Numbers in which activities and products are computed; weights, errors and energies are "
+        "in float32.",
+        NUMBERS,
+    )
+    rematerialize: bool = _option(
+        False, "Compute a node's inner results again for derivatives, to need less memory."
+    )
+    epochs: int = _option(15, "Passes over the training data.", training=True)
+    batch_size: int = _option(64, "Examples in a step.")
+    learning_rate: float | None = _option(
+        None,
+        "Peak learning rate of Adam, times the scales of the parameterization; it decays to 0 by a "
+        "cosine. "
+        + _by_name({name: each.learning_rate for name, each in PARAMETERIZATIONS.items()}),
+        training=True,
+    )
+    strength: float | None = _option(
+        None,
+        "How far from backprop: the output precision of every batch is chosen to hold this "
+        f"strength. [default: {DEFAULT_STRENGTH}]",
+    )
+    seed: int = _option(0, "Seed of the weights and of the order of the data.")
+
+
+def option_fields(*, training: bool) -> list[dataclasses.Field[Any]]:
+    """The fields of `Settings`, with or without those that only training asks for."""
+    fields = dataclasses.fields(Settings)
+    return [field for field in fields if training or not field.metadata["training"]]

@@ -1,0 +1,47 @@
+"""The settings that a `config.json` holds, of this version or of an earlier one."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+from fathomx.command_line.choices import SCHEDULES
+from fathomx.command_line.settings import Settings
+
+# Fields that configurations of the first version do not have.
+_ADDED = (
+    "take",
+    "normalization",
+    "auxiliary",
+    "heads",
+    "context",
+    "schedule",
+    "precision",
+    "rematerialize",
+    "steps",
+    "activity_rate",
+)
+
+
+def stored_settings(config: dict[str, Any]) -> dict[str, Any]:
+    """The fields of `Settings` in a configuration; keys that are not fields are left out.
+
+    Raises `ValueError` for missing values and for those of a wrong type. Fields that an older
+    version did not have are absent, and where a float is expected, an integer will do.
+    """
+    if config.get("precision") in list(SCHEDULES):
+        # Before numbers had a choice, this was the schedule's name. (Looked up in a list, since
+        # what is damaged need not be hashable.)
+        config = {**config, "schedule": config["precision"], "precision": "float32"}
+    known = {field.name: str(field.type) for field in dataclasses.fields(Settings)}
+    given = {name: value for name, value in config.items() if name in known}
+    for name, value in given.items():
+        allowed = known[name].split(" | ")
+        if type(value) is int and "float" in allowed and "int" not in allowed:
+            given[name] = float(value)
+        elif type(value).__name__.replace("NoneType", "None") not in allowed:
+            raise ValueError(f"config.json is damaged: {name} is {value!r}, not {known[name]}.")
+    missing = [name for name in known if name not in given and name not in _ADDED]
+    if missing:
+        raise ValueError(f"config.json is damaged: it lacks {', '.join(missing)}.")
+    return given

@@ -1,0 +1,36 @@
+"""The trained network of a run folder, with the weights of its newest checkpoint."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import jax
+import jax.numpy as jnp
+
+from fathomx.command_line.job import Job
+from fathomx.data import Dataset
+from fathomx.graph.network import Network
+from fathomx.training import CheckpointError, TrainingState
+from fathomx.training.checkpoints import Checkpoints
+
+
+def trained_network(job: Job, data: Dataset, folder: Path) -> Network:
+    """The network of the job that a run folder holds; raises `CheckpointError` without weights."""
+    network = job.network(data)
+    fresh = TrainingState(
+        network=network,
+        optimizer=job.rule().init_optimizer(job.optimizer(data), network),
+        key=jax.random.key(job.seed),
+        epoch=jnp.zeros((), jnp.int32),
+        step=jnp.zeros((), jnp.int32),
+    )
+    state = None
+    if (folder / "checkpoints").is_dir():
+        checkpoints = Checkpoints(folder / "checkpoints")
+        try:
+            state = checkpoints.restore(fresh)
+        finally:
+            checkpoints.close()
+    if state is None:
+        raise CheckpointError(f"{folder} holds no checkpoint, so there are no trained weights.")
+    return state.network

@@ -1,0 +1,144 @@
+"""What is wrong with settings by themselves: unknown names, numbers, and contradictions."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+
+from fathomx import data as data_sets
+from fathomx.command_line.choices import DESCENTS
+from fathomx.command_line.models import MODELS, TOKENS
+from fathomx.command_line.settings import Settings
+from fathomx.graph.names import unknown
+
+_LEAST = {"depth": 1, "epochs": 1, "batch_size": 1, "steps": 1, "take": 1, "context": 1}
+_POSITIVE = ("learning_rate", "output_precision", "strength", "activity_rate")
+# Fields that only some models have.
+_OPTIONAL = tuple(dict.fromkeys(name for model in MODELS.values() for name in model.options))
+# Which options of inference each algorithm has.
+_OPTIONS_OF: dict[str, tuple[str, ...]] = {
+    "gauss-newton": ("steps",),
+    **dict.fromkeys(DESCENTS, ("schedule", "steps", "activity_rate")),
+}
+
+
+def validate(settings: Settings) -> None:
+    """Raises `ValueError` for the first thing that is wrong with them.
+
+    Unknown names (with the nearest valid one), numbers out of range, and options that contradict
+    each other.
+    """
+    _check_values(settings)
+    _check_model(settings)
+    _check_inference(settings)
+    _check_learning(settings)
+
+
+def _check_values(settings: Settings) -> None:
+    named_sets = (None, *data_sets.names())
+    if settings.data not in named_sets and not Path(str(settings.data)).is_file():
+        named = unknown("data", settings.data, data_sets.names())
+        raise ValueError(f"{named} There is no file of that name either.")
+    for field in dataclasses.fields(settings):
+        value, choices = getattr(settings, field.name), field.metadata["choices"]
+        if choices and value is not None and value not in choices:
+            raise ValueError(unknown(field.name, value, choices))
+    for name, least in _LEAST.items():
+        value = getattr(settings, name)
+        if value is not None and value < least:
+            raise ValueError(f"{name} must be at least {least}, not {value}.")
+    for name in _POSITIVE:
+        value = getattr(settings, name)
+        if value is not None and not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{name} must be a positive, finite number, not {value}.")
+    if not 0 <= settings.seed < 2**32:
+        raise ValueError(f"seed must lie in 0..{2**32 - 1}, not {settings.seed}.")
+
+
+def _check_model(settings: Settings) -> None:
+    chosen = MODELS[settings.model]
+    for name in _OPTIONAL:
+        if getattr(settings, name) is not None and name not in chosen.options:
+            having = " or ".join(repr(k) for k, m in MODELS.items() if name in m.options)
+            raise ValueError(
+                f"model {settings.model!r} has no {name}; leave it out, or use model {having}."
+            )
+    if settings.data is not None:
+        _check_reading(settings.data, settings.model)
+    if settings.width is not None:
+        _check_width(settings.width, settings.model)
+
+
+def _check_reading(data: str, model: str) -> None:
+    chosen = MODELS[model]
+    text = data in data_sets.texts() or data not in data_sets.names()
+    if text and chosen.reading is not TOKENS:
+        reader = next(name for name, m in MODELS.items() if m.reading is TOKENS)
+        raise ValueError(
+            f"data {data!r} is text, which model {model!r} does not read; use model {reader!r}."
+        )
+    if not text and chosen.reading is TOKENS:
+        raise ValueError(
+            f"model {model!r} reads text, which data {data!r} is not; give data {TOKENS.data!r} or "
+            "the path of a text file."
+        )
+
+
+def _check_width(width: int | float, model: str) -> None:
+    if not isinstance(MODELS[model].width, int):
+        if not (math.isfinite(width) and width > 0):
+            raise ValueError(
+                f"width multiplies the channels of model {model!r} and must be a positive, finite "
+                f"number, not {width}."
+            )
+    elif not math.isfinite(width) or width != int(width):
+        raise ValueError(f"width must be a whole number for model {model!r}, not {width}.")
+    elif width < 1:
+        raise ValueError(f"width must be at least 1, not {width}.")
+
+
+def _check_inference(settings: Settings) -> None:
+    if settings.inference == "exact" and settings.activation != "linear":
+        raise ValueError(
+            "inference 'exact' needs a linear network; give activation 'linear', or use "
+            "inference 'newton' for the equilibrium of other networks."
+        )
+    for name in _inference_options(settings):
+        if name not in _OPTIONS_OF.get(settings.inference, ()):
+            having = " or ".join(repr(k) for k, names in _OPTIONS_OF.items() if name in names)
+            raise ValueError(
+                f"inference {settings.inference!r} has no {name}; leave it out, or use inference "
+                f"{having}."
+            )
+
+
+def _check_learning(settings: Settings) -> None:
+    backprop = settings.learning == "backprop"
+    if backprop and (settings.strength or settings.output_precision):
+        raise ValueError(
+            "learning 'backprop' has no inference; leave out strength and output_precision."
+        )
+    if backprop and (given := _inference_options(settings)):
+        raise ValueError(f"learning 'backprop' has no inference; leave out {' and '.join(given)}.")
+    able = ("state-descent", "error-descent", "gauss-newton")
+    if settings.learning == "incremental" and settings.inference not in able:
+        raise ValueError(
+            "learning 'incremental' changes weights in every step of inference, which "
+            f"{settings.inference!r} does not allow; use inference {', '.join(map(repr, able))}."
+        )
+    if settings.strength is not None and settings.output_precision is not None:
+        raise ValueError(
+            "strength and output_precision exclude each other: either the output precision is "
+            "fixed, or it follows the strength; give one of them."
+        )
+
+
+def _inference_options(settings: Settings) -> list[str]:
+    """Names of the given options that only some algorithms have."""
+    given = {
+        "schedule": settings.schedule != "uniform",
+        "steps": settings.steps is not None,
+        "activity_rate": settings.activity_rate is not None,
+    }
+    return [name for name, is_given in given.items() if is_given]
