@@ -1,27 +1,26 @@
 """Small data sets, split and standardized, for training and for tests.
 
-The idea: a `Dataset` is three `Part`s (train, validation, test) of plain numpy arrays that
-fit in memory, checked once on construction so that no later step has to check them again.
-`load` gives one of the named sets (`names` lists them); `Dataset(...)` makes one from your
-own arrays. `Dataset.images` and `Dataset.flat` give the same data as images for
-convolutions or as vectors for dense layers, and `CropAndFlip` varies training images.
+A `Dataset` is three `Part`s (train, validation, test) of plain numpy arrays that fit in memory,
+checked once on construction so that no later step has to check them again. `load` gives one of the
+named sets (`names` lists them); `Dataset(...)` makes one from your own arrays. `Dataset.images` and
+`Dataset.flat` give the same data as images for convolutions or as vectors for dense layers, and
+`CropAndFlip` varies training images.
 
 The named sets:
 
-- `digits`: 1,797 handwritten digits of 8x8 pixels, part of scikit-learn, always offline.
-- `mnist`: 70,000 handwritten digits of 28x28 pixels.
-- `fashion-mnist`: 70,000 pictures of clothing of 28x28 pixels.
-- `cifar10`: 60,000 color photographs of 32x32 pixels; needs `pip install "fathomx[images]"`.
-- `tiny-shakespeare`: 1,115,394 characters of plays, as windows of tokens (a `Text`).
+* `digits`: 1,797 handwritten digits of 8x8 pixels, part of scikit-learn, always offline.
+* `mnist`: 70,000 handwritten digits of 28x28 pixels.
+* `fashion-mnist`: 70,000 pictures of clothing of 28x28 pixels.
+* `cifar10`: 60,000 color photographs of 32x32 pixels; needs `pip install "fathomx[images]"`.
+* `tiny-shakespeare`: 1,115,394 characters of plays, as windows of tokens (a `Text`).
 
 `text` reads any text file as a `Text`.
 
-Example:
-    >>> from fathomx import data
-    >>> digits = data.load("digits")
-    >>> x, y = digits.train
-    >>> x.shape, y.shape, digits.image_shape
-    ((1257, 64), (1257,), (8, 8))
+```python
+digits = fx.data.load("digits")
+x, y = digits.train
+x.shape, y.shape, digits.image_shape    # ((1257, 64), (1257,), (8, 8))
+```
 """
 
 from fathomx.data._augmentation import CropAndFlip

@@ -11,39 +11,31 @@ import jax.numpy as jnp
 
 @dataclass(frozen=True)
 class CropAndFlip:
-    """Shift every image by a few pixels at random and mirror half of them.
+    """Shifts every image by a few pixels at random and mirrors half of them.
 
-    The idea: an object that stands a little to the left, or is seen in a mirror, is of the
-    same class, so every epoch may show each training image a little differently. Each image
-    is padded with `padding` zeros on all four sides, a window of its own size is cut out at
-    one of the `(2 * padding + 1)**2` places, all equally likely, and the window is mirrored
-    left to right with probability 1/2. Every image of a batch has its own place and its own
-    mirroring. Zero is the mean of each channel in the images of `fathomx.data.load`, so the
-    border that a shift uncovers is of the mean color.
+    An object that stands a little to the left, or is seen in a mirror, is of the same class, so
+    every epoch may show each training image a little differently. Each image is padded with
+    `padding` zeros on all four sides, a window of its own size is cut out at one of the
+    `(2 * padding + 1)**2` places, all equally likely, and the window is mirrored left to right with
+    probability 1/2. Every image of a batch has its own place and its own mirroring. Zero is the
+    mean of each channel in the images of `fathomx.data.load`, so the border that a shift uncovers
+    is of the mean color.
 
-    A `Dataset` carries it in its field `augmentation`; it is then applied to every training
-    batch. It is a pure function of the images and the key, may be compiled by `jax.jit`, and
-    is hashable and equal to another of the same padding.
+    A `Dataset` carries it in its field `augmentation`; it is then applied to every training batch.
+    It is a pure function of the images and the key, may be compiled by `jax.jit`, and is hashable
+    and equal to another of the same padding.
 
-    Args:
-        padding: the largest shift in pixels along either axis, an integer of at least 0;
-            0 leaves only the mirroring.
+    **Fields**: `padding`, the largest shift in pixels along either axis, an integer of at least 0;
+    0 leaves only the mirroring. Raises `ValueError` if it is negative or not an integer.
 
-    Raises:
-        ValueError: if `padding` is negative or not an integer; on a call, if the images do
-            not have the four axes (batch, height, width, channels).
+    ```python
+    change = fx.data.CropAndFlip(padding=4)
+    change(jnp.ones((8, 32, 32, 3)), jax.random.key(0)).shape    # (8, 32, 32, 3)
+    ```
 
-    Example:
-        >>> import jax
-        >>> from fathomx import data
-        >>> change = data.CropAndFlip(padding=4)
-        >>> images = jax.numpy.ones((8, 32, 32, 3))
-        >>> change(images, jax.random.key(0)).shape
-        (8, 32, 32, 3)
-
-    Source: C.-Y. Lee, S. Xie, P. Gallagher, Z. Zhang, Z. Tu, "Deeply-Supervised Nets",
-    AISTATS 2015; with padding 4 on CIFAR-10, K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual
-    Learning for Image Recognition", CVPR 2016, section 4.2.
+    Source: C.-Y. Lee, S. Xie, P. Gallagher, Z. Zhang, Z. Tu, "Deeply-Supervised Nets", AISTATS
+    2015; with padding 4 on CIFAR-10, K. He, X. Zhang, S. Ren, J. Sun, "Deep Residual Learning for
+    Image Recognition", CVPR 2016, section 4.2.
     """
 
     padding: int = 4
@@ -62,17 +54,14 @@ class CropAndFlip:
         object.__setattr__(self, "padding", padding)
 
     def __call__(self, images: jax.Array, key: jax.Array) -> jax.Array:
-        """Shifted and mirrored images.
+        """Shifted and mirrored images, of the shape and dtype of those given.
 
-        Args:
-            images: shape `(batch, height, width, channels)`, any dtype.
-            key: a JAX random key; the same key gives the same result.
+        **Arguments**
 
-        Returns:
-            The changed images, of the same shape and dtype.
+        * `images`: `(batch, height, width, channels)`, of any dtype.
+        * `key`: a PRNG key; the same key gives the same result.
 
-        Raises:
-            ValueError: if `images` does not have four axes.
+        Raises `ValueError` if `images` does not have four axes.
         """
         if images.ndim != 4:
             raise ValueError(

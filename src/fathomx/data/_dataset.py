@@ -17,16 +17,16 @@ _TITLES = ("train", "validation", "test")
 class Part(NamedTuple):
     """One part of a data set: inputs and their labels, in the same order.
 
-    Attributes:
-        inputs: float32, shape `(n, ...)`, C-contiguous once inside a `Dataset`; int32 tokens
-            inside a `Text`.
-        labels: int32, shape `(n,)`, each from 0 to `classes - 1`; `(n, context)` inside a `Text`.
+    **Fields**
 
-    Example:
-        >>> from fathomx import data
-        >>> x, y = data.load("digits").validation
-        >>> len(x) == len(y)
-        True
+    * `inputs`: float32 `(n, ...)`, C-contiguous once inside a `Dataset`; int32 tokens inside a
+      `Text`.
+    * `labels`: int32 `(n,)`, each from 0 to `classes - 1`; `(n, context)` inside a `Text`.
+
+    ```python
+    x, y = fx.data.load("digits").validation
+    len(x) == len(y)    # True
+    ```
     """
 
     inputs: NDArray[Any]
@@ -37,49 +37,43 @@ class Part(NamedTuple):
 class Dataset:
     """A data set in memory: train, validation and test parts.
 
-    The idea: fit on `train`, choose hyperparameters on `validation`, report on `test`. A part is
-    a pair of inputs and class labels, or arrays by name, of any number and shape, as for data
-    without labels, with several targets or real-valued ones:
-
-        fx.data.Dataset("pictures", {"image": x}, {"image": x_val}, {"image": x_test})
-
-    Named floating-point arrays become float32, integers int32 and truth values stay; `fx.fit`
-    clamps the entries of these names, unless it is told otherwise (`pose`).
+    Fit on `train`, choose hyperparameters on `validation`, report on `test`. A part is a pair of
+    inputs and class labels, or arrays by name, of any number and shape, as for data without labels,
+    with several targets or real-valued ones. Named floating-point arrays become float32, integers
+    int32 and truth values stay; `fx.fit` clamps the entries of these names, unless it is told
+    otherwise (`pose`).
 
     Of pairs everything is checked on construction. Inputs of any real dtype are converted to
-    C-contiguous float32 and integer labels to int32; arrays that have this form already are
-    kept without a copy. Inputs are not standardized here; `fathomx.data.load` does that for
-    the named sets. Two data sets are equal only if they are the same object.
+    C-contiguous float32 and integer labels to int32; arrays that have this form already are kept
+    without a copy. Inputs are not standardized here; `fathomx.data.load` does that for the named
+    sets. Two data sets are equal only if they are the same object.
 
-    Attributes:
-        name: what error messages and reports call the data set.
-        train: the part to fit on; a pair `(inputs, labels)` or a mapping from names to arrays is
-            accepted for every part, the same in all three.
-        validation: the part to choose hyperparameters on.
-        test: the part to report on.
-        classes: number of classes, at least 1; labels run from 0 to `classes - 1`. 0 (the
-            default) for named arrays, which have none.
-        image_shape: the shape that shows one input as an image, such as `(28, 28)`, or `()`
-            (the default) where inputs are not images.
-        augmentation: None (the default), or a function that training applies to every
-            batch of training images: it takes images of shape `(batch, height, width,
-            channels)` and a JAX random key and returns images of the same shape, such as
-            `fathomx.data.CropAndFlip()`. It must be pure, since it is compiled. The arrays
-            here are never augmented.
+    **Fields**
 
-    Raises:
-        ValueError: if a part is empty, its inputs and labels differ in length, its labels are
-            not integers in 0..classes-1, its inputs hold NaN or infinite values, the parts'
-            inputs differ in shape, `image_shape` does not hold one input, or `augmentation`
-            cannot be called.
+    * `name`: what error messages and reports call the data set.
+    * `train`: the part to fit on; a pair `(inputs, labels)` or a mapping from names to arrays is
+      accepted for every part, the same in all three.
+    * `validation`: the part to choose hyperparameters on.
+    * `test`: the part to report on.
+    * `classes`: number of classes, at least 1; labels run from 0 to `classes - 1`. 0 (the default)
+      for named arrays, which have none.
+    * `image_shape`: the shape that shows one input as an image, such as `(28, 28)`, or `()` (the
+      default) where inputs are not images.
+    * `augmentation`: `None` (the default), or a function that training applies to every batch of
+      training images: it takes images `(batch, height, width, channels)` and a PRNG key and returns
+      images of the same shape, such as `fathomx.data.CropAndFlip()`. It must be pure, since it is
+      compiled. The arrays here are never augmented.
 
-    Example:
-        >>> import numpy as np
-        >>> from fathomx import data
-        >>> x, y = np.eye(4), np.array([0, 1, 0, 1])
-        >>> toy = data.Dataset("toy", (x, y), (x, y), (x, y), classes=2)
-        >>> toy
-        Dataset('toy': 4 train, 4 validation, 4 test, inputs (4,), 2 classes)
+    Raises `ValueError` if a part is empty, its inputs and labels differ in length, its labels are
+    not integers in `0..classes - 1`, its inputs hold NaN or infinite values, the parts' inputs
+    differ in shape, `image_shape` does not hold one input, or `augmentation` cannot be called.
+
+    ```python
+    x, y = np.eye(4), np.array([0, 1, 0, 1])
+    fx.data.Dataset("toy", (x, y), (x, y), (x, y), classes=2)
+    # Dataset('toy': 4 train, 4 validation, 4 test, inputs (4,), 2 classes)
+    fx.data.Dataset("pictures", {"image": x}, {"image": x_val}, {"image": x_test})
+    ```
     """
 
     name: str
@@ -212,25 +206,19 @@ class Dataset:
     def take(self, n: int) -> Dataset:
         """A smaller data set for a quick run: the first `n` training examples.
 
-        The validation and test parts keep their first `max(1, n // 4)` examples, or all they
-        have where that is fewer. The values are those of the full set: nothing is
-        standardized again, so the moments of a small part differ a little from 0 and 1. The
-        training order of the named sets is a fixed permutation, so the first `n` examples
-        are a fair sample. Arrays are views, not copies.
+        The validation and test parts keep their first `max(1, n // 4)` examples, or all they have
+        where that is fewer. The values are those of the full set: nothing is standardized again, so
+        the moments of a small part differ a little from 0 and 1. The training order of the named
+        sets is a fixed permutation, so the first `n` examples are a fair sample. Arrays are views,
+        not copies. Name, classes, image shape and augmentation stay.
 
-        Args:
-            n: number of training examples, from 1 to `len(train.inputs)`.
+        **Arguments**: `n`, the number of training examples, from 1 to `len(train.inputs)`. Raises
+        `ValueError` if it is not an integer in that range.
 
-        Returns:
-            A `Dataset` of the same name, classes, image shape and augmentation.
-
-        Raises:
-            ValueError: if `n` is not an integer in that range.
-
-        Example:
-            >>> from fathomx import data
-            >>> data.load("digits").take(100)
-            Dataset('digits': 100 train, 25 validation, 25 test, inputs (64,), 10 classes)
+        ```python
+        fx.data.load("digits").take(100)
+        # Dataset('digits': 100 train, 25 validation, 25 test, inputs (64,), 10 classes)
+        ```
         """
         total = self.size
         count = _positive(n)
@@ -259,21 +247,17 @@ class Dataset:
     def images(self) -> Dataset:
         """The same data with every input of shape `(height, width, channels)`.
 
-        That is the form that convolutions take. Where `image_shape` has no channel axis,
-        one of size 1 is added. Arrays are views, not copies, and everything else is kept.
+        That is the form that convolutions take. Where `image_shape` has no channel axis, one of
+        size 1 is added. Inputs become `(n, height, width, channels)`, as views and not copies, and
+        everything else is kept; where they have that shape already, it is this data set itself.
 
-        Returns:
-            A `Dataset` with inputs of shape `(n, height, width, channels)`; this one if its
-            inputs have that shape already.
+        Raises `ValueError` if `image_shape` does not have two or three axes, as where the inputs
+        are not images.
 
-        Raises:
-            ValueError: if `image_shape` does not have two or three axes, as where the inputs
-                are not images.
-
-        Example:
-            >>> from fathomx import data
-            >>> data.load("digits").images()
-            Dataset('digits': 1257 train, 180 validation, 360 test, inputs (8, 8, 1), 10 classes)
+        ```python
+        fx.data.load("digits").images()
+        # Dataset('digits': 1257 train, 180 validation, 360 test, inputs (8, 8, 1), 10 classes)
+        ```
         """
         if len(self.image_shape) not in (2, 3):
             raise ValueError(
@@ -286,18 +270,15 @@ class Dataset:
     def flat(self) -> Dataset:
         """The same data with every input as one vector, and without augmentation.
 
-        That is the form that dense layers take. The augmentation is dropped, because it
-        changes images and not vectors. `image_shape` is kept, so `images` leads back to the
-        arrays. Arrays are views, not copies.
+        That is the form that dense layers take. Inputs become `(n, values)`, as views and not
+        copies. The augmentation is dropped, to `None`, because it changes images and not vectors.
+        `image_shape` is kept, so `images` leads back to the arrays. What is so already is this data
+        set itself.
 
-        Returns:
-            A `Dataset` with inputs of shape `(n, values)` and `augmentation` None; this one
-            if it is so already.
-
-        Example:
-            >>> from fathomx import data
-            >>> data.load("digits").images().flat()
-            Dataset('digits': 1257 train, 180 validation, 360 test, inputs (64,), 10 classes)
+        ```python
+        fx.data.load("digits").images().flat()
+        # Dataset('digits': 1257 train, 180 validation, 360 test, inputs (64,), 10 classes)
+        ```
         """
         shape = (math.prod(self.input_shape),)
         if self.augmentation is None:

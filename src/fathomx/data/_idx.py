@@ -21,37 +21,30 @@ _CHUNK = 1 << 20
 class DataError(OSError):
     """A data file is missing, cannot be read or fetched, or is corrupted or truncated.
 
-    The message is one sentence: the file, what is wrong with it, and the remedy. It is a
-    subclass of `OSError`, so that code which handles file errors handles this one too.
+    The message is one sentence: the file, what is wrong with it, and the remedy. It is a subclass
+    of `OSError`, so that code which handles file errors handles this one too.
 
-    Example:
-        >>> from fathomx import data
-        >>> issubclass(data.DataError, OSError)
-        True
+    ```python
+    issubclass(fx.data.DataError, OSError)    # True
+    ```
     """
 
 
 def read_idx(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Read one gzip-compressed idx file of unsigned bytes.
+    """Reads one gzip-compressed idx file of unsigned bytes.
 
-    The format: two zero bytes, one byte for the element type (8 is unsigned byte), one byte
-    for the number of axes, one big-endian 32-bit size for each axis, then the elements in C
-    order. Images (magic 2051) have three axes, labels (magic 2049) one.
+    The format: two zero bytes, one byte for the element type (8 is unsigned byte), one byte for the
+    number of axes, one big-endian 32-bit size for each axis, then the elements in C order. Images
+    (magic 2051) have three axes, labels (magic 2049) one. The array is uint8, C-contiguous, of 1 to
+    4 axes with the sizes that the header gives.
 
-    Args:
-        path: the file, such as `train-images-idx3-ubyte.gz`.
+    **Arguments**: `path`, the file, such as `train-images-idx3-ubyte.gz`. Raises `DataError` if it
+    is missing or unreadable, is not whole gzip, has another magic number or element type, or holds
+    more or fewer bytes than its header says.
 
-    Returns:
-        uint8 array, C-contiguous, of 1 to 4 axes with the sizes that the header gives.
-
-    Raises:
-        DataError: if the file is missing or unreadable, is not whole gzip, has another magic
-            number or element type, or holds more or fewer bytes than its header says.
-
-    Example:
-        >>> images = read_idx("mnist/train-images-idx3-ubyte.gz")  # doctest: +SKIP
-        >>> images.shape  # doctest: +SKIP
-        (60000, 28, 28)
+    ```python
+    read_idx("mnist/train-images-idx3-ubyte.gz").shape    # (60000, 28, 28)
+    ```
 
     Source: Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits",
     section "File formats", yann.lecun.com/exdb/mnist.
@@ -60,7 +53,7 @@ def read_idx(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
 
 
 def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """The bytes of a file; DataError naming the file if they cannot be read."""
+    """The bytes of a file; raises `DataError`, naming the file, if they cannot be read."""
     try:
         return Path(path).read_bytes()
     except OSError as error:

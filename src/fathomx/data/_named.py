@@ -52,7 +52,7 @@ class _Source:
     classes: int = 10
 
     def file_sha256(self, file: str) -> str | None:
-        """The published sha256 of a file, or None where only its content is known."""
+        """The published sha256 of a file, or `None` where only its content is known."""
         return None
 
 
@@ -136,76 +136,71 @@ _TINY_SHAKESPEARE = _TextSource(
 def load(
     name: str, *, folder: str | os.PathLike[str] | None = None, context: int | None = None
 ) -> Dataset:
-    """Load a named data set, split into train, validation and test and standardized.
+    """Loads a named data set, split into train, validation and test and standardized.
 
-    Inputs of gray images are flat float32 vectors, those of color images have the shape
-    `(height, width, channels)`; `Dataset.images` and `Dataset.flat` turn the one into the
-    other, and `image_shape` of the result says how to show one. Pixels are scaled to 0..1
-    and standardized by the training part, with its mean and its standard deviation over all
-    pixels, of each channel by itself for color images: `(pixel - mean) / std`, in all three
-    parts. Splits and training order are fixed permutations, the same on every call.
+    Inputs of gray images are flat float32 vectors, `(n, 64)` or `(n, 784)`, those of color images
+    `(n, 32, 32, 3)`, C-contiguous, with int32 labels `(n,)`; a `Text` has int32 inputs and labels
+    `(n, context)`. `Dataset.images` and `Dataset.flat` turn vectors and images into each other, and
+    `image_shape` of the result says how to show one. Pixels are scaled to 0..1 and standardized by
+    the training part, with its mean and its standard deviation over all pixels, of each channel by
+    itself for color images, in all three parts:
 
-    - `digits`: 1,797 images, 8x8, pixels 0..16, 10 classes; permuted, then split into 1,257
-      train, 180 validation and 360 test. Part of scikit-learn, so no file is needed and
-      `folder` is not used. Source: E. Alpaydin, C. Kaynak, "Optical Recognition of
-      Handwritten Digits", UCI Machine Learning Repository, 1998, its test set; CC BY 4.0.
-    - `mnist`: 28x28, pixels 0..255, 10 classes; the 60,000 original training examples,
-      permuted and split into 55,000 train and 5,000 validation, and the 10,000 original test
-      examples in their order. Source: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner,
-      "Gradient-based learning applied to document recognition", Proc. IEEE 86(11), 1998;
-      copyright Y. LeCun and C. Cortes, its page states no licence, commonly redistributed
-      as CC BY-SA 3.0.
-    - `fashion-mnist`: as `mnist`, with clothing: 0 T-shirt/top, 1 Trouser, 2 Pullover,
-      3 Dress, 4 Coat, 5 Sandal, 6 Shirt, 7 Sneaker, 8 Bag, 9 Ankle boot. Source: H. Xiao,
-      K. Rasul, R. Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine
-      Learning Algorithms", arXiv:1708.07747, 2017; MIT, copyright 2017 Zalando SE.
-    - `cifar10`: 32x32 color photographs, pixels 0..255, channels red, green, blue, 10
-      classes: 0 airplane, 1 automobile, 2 bird, 3 cat, 4 deer, 5 dog, 6 frog, 7 horse,
-      8 ship, 9 truck; the 50,000 original training examples, permuted and split into 45,000
-      train and 5,000 validation, and the 10,000 original test examples in their order. Its
-      `augmentation` is `CropAndFlip()`. Needs `pip install "fathomx[images]"`. Source:
-      A. Krizhevsky, "Learning Multiple Layers of Features from Tiny Images", technical
-      report, University of Toronto, 2009; its page states no licence and asks for a citation
-      of the report.
+        (pixel - mean) / std
 
-    - `tiny-shakespeare`: 1,115,394 characters of plays, 65 different ones, as a `Text`: windows
-      of `context` tokens with the next token as the label at every position, one after the
-      other; the first 90 of 100 characters are for training, the next 5 for validation, the
-      last 5 for test. Public domain. Source: compiled by A. Karpathy for char-rnn,
-      github.com/karpathy/char-rnn.
+    Splits and training order are fixed permutations, the same on every call.
 
-    Each file, such as `mnist/train-images-idx3-ubyte.gz`, is taken from the first of these
-    that has it: `folder`, or the folder that the environment variable `FATHOMX_DATA` names
-    if `folder` is None; the user's cache, `pooch.os_cache("fathomx")`; the public home of
-    the data set, from where it is fetched into the cache. Every file is checked against its
-    published sha256, wherever it came from; those of `cifar10`, published in more than one
-    image format, by the sha256 of their decoded pixels and labels.
+    * `digits`: 1,797 images, 8x8, pixels 0..16, 10 classes; permuted, then split into 1,257 train,
+      180 validation and 360 test. Part of scikit-learn, so no file is needed and `folder` is not
+      used. Source: E. Alpaydin, C. Kaynak, "Optical Recognition of Handwritten Digits", UCI Machine
+      Learning Repository, 1998, its test set; CC BY 4.0.
+    * `mnist`: 28x28, pixels 0..255, 10 classes; the 60,000 original training examples, permuted and
+      split into 55,000 train and 5,000 validation, and the 10,000 original test examples in their
+      order. Source: Y. LeCun, L. Bottou, Y. Bengio, P. Haffner, "Gradient-based learning applied to
+      document recognition", Proc. IEEE 86(11), 1998; copyright Y. LeCun and C. Cortes, its page
+      states no license, commonly redistributed as CC BY-SA 3.0.
+    * `fashion-mnist`: as `mnist`, with clothing: 0 T-shirt/top, 1 Trouser, 2 Pullover, 3 Dress, 4
+      Coat, 5 Sandal, 6 Shirt, 7 Sneaker, 8 Bag, 9 Ankle boot. Source: H. Xiao, K. Rasul, R.
+      Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms",
+      arXiv:1708.07747, 2017; MIT, copyright 2017 Zalando SE.
+    * `cifar10`: 32x32 color photographs, pixels 0..255, channels red, green, blue, 10 classes: 0
+      airplane, 1 automobile, 2 bird, 3 cat, 4 deer, 5 dog, 6 frog, 7 horse, 8 ship, 9 truck; the
+      50,000 original training examples, permuted and split into 45,000 train and 5,000 validation,
+      and the 10,000 original test examples in their order. Its `augmentation` is `CropAndFlip()`.
+      Needs `pip install "fathomx[images]"`. Source: A. Krizhevsky, "Learning Multiple Layers of
+      Features from Tiny Images", technical report, University of Toronto, 2009; its page states no
+      license and asks for a citation of the report.
+    * `tiny-shakespeare`: 1,115,394 characters of plays, 65 different ones, as a `Text`: windows of
+      `context` tokens with the next token as the label at every position, one after the other; the
+      first 90 of 100 characters are for training, the next 5 for validation, the last 5 for test.
+      Public domain. Source: compiled by A. Karpathy for char-rnn, github.com/karpathy/char-rnn.
 
-    The images of `cifar10/train-00000-of-00001.parquet` and
-    `cifar10/test-00000-of-00001.parquet` are decoded on the first call (seconds) and kept in
-    the user's cache as plain arrays (185 MB), which later calls map from disk; deleting them
-    is safe, and where the cache cannot be written they are decoded on every call.
+    Each file, such as `mnist/train-images-idx3-ubyte.gz`, is taken from the first of these that has
+    it: `folder`, or the folder that the environment variable `FATHOMX_DATA` names if `folder` is
+    `None`; the user's cache, `pooch.os_cache("fathomx")`; the public home of the data set, from
+    where it is fetched into the cache. Every file is checked against its published sha256, wherever
+    it came from; those of `cifar10`, published in more than one image format, by the sha256 of
+    their decoded pixels and labels.
 
-    Args:
-        name: one of `names()`.
-        folder: a folder that holds `mnist/` and the like; relative paths and `~` are allowed.
-        context: of texts only, the number of tokens in a window; 64 if it is None.
+    The images of `cifar10/train-00000-of-00001.parquet` and `cifar10/test-00000-of-00001.parquet`
+    are decoded on the first call (seconds) and kept in the user's cache as plain arrays (185 MB),
+    which later calls map from disk; deleting them is safe, and where the cache cannot be written
+    they are decoded on every call.
 
-    Returns:
-        The `Dataset`, with C-contiguous float32 inputs of shape `(n, 64)`, `(n, 784)` or
-        `(n, 32, 32, 3)` and int32 labels of shape `(n,)`, or the `Text`, with int32 inputs and
-        labels of shape `(n, context)`.
+    **Arguments**
 
-    Raises:
-        ValueError: if `name` is none of `names()`, if `context` is given for images, or is not
-            an integer of at least 1 that fits into the text.
-        DataError: if a file is corrupted or truncated, or is missing and cannot be fetched.
-        ImportError: for `cifar10`, if pyarrow or Pillow is not installed.
+    * `name`: one of `names()`.
+    * `folder`: a folder that holds `mnist/` and the like; relative paths and `~` are allowed.
+    * `context`: of texts only, the number of tokens in a window; 64 if it is `None`.
 
-    Example:
-        >>> from fathomx import data
-        >>> data.load("digits")
-        Dataset('digits': 1257 train, 180 validation, 360 test, inputs (64,), 10 classes)
+    Raises `ValueError` if `name` is none of `names()`, if `context` is given for images, or is not
+    an integer of at least 1 that fits into the text; `DataError` if a file is corrupted or
+    truncated, or is missing and cannot be fetched; `ImportError` for `cifar10`, if pyarrow or
+    Pillow is not installed.
+
+    ```python
+    fx.data.load("digits")
+    # Dataset('digits': 1257 train, 180 validation, 360 test, inputs (64,), 10 classes)
+    ```
     """
     if not isinstance(name, str) or name not in _REGISTRY:
         near = difflib.get_close_matches(str(name).lower(), _REGISTRY, n=1, cutoff=0.4)
@@ -227,10 +222,9 @@ def load(
 def texts() -> tuple[str, ...]:
     """The names of the data sets that are texts, a `Text` each.
 
-    Example:
-        >>> from fathomx import data
-        >>> data.texts()
-        ('tiny-shakespeare',)
+    ```python
+    fx.data.texts()    # ('tiny-shakespeare',)
+    ```
     """
     return tuple(_TEXTS)
 
@@ -238,10 +232,9 @@ def texts() -> tuple[str, ...]:
 def names() -> tuple[str, ...]:
     """The names that `load` knows: images, smallest data set first, then texts.
 
-    Example:
-        >>> from fathomx import data
-        >>> data.names()
-        ('digits', 'mnist', 'fashion-mnist', 'cifar10', 'tiny-shakespeare')
+    ```python
+    fx.data.names()    # ('digits', 'mnist', 'fashion-mnist', 'cifar10', 'tiny-shakespeare')
+    ```
     """
     return tuple(_REGISTRY)
 
@@ -324,11 +317,13 @@ def _split(
 
 
 class _Standardizer:
-    """`(pixel - mean) / std` with the moments of the pixels it is made from.
+    """Standardizes pixels by the moments of those it is made from.
 
-    The last axis is made of `channels` interleaved channels, each with its own moments.
-    Scaling the pixels to 0..1 first would cancel out, so the moments stay in pixel units,
-    where they come exactly from sums of integers.
+        (pixel - mean) / std
+
+    The last axis is made of `channels` interleaved channels, each with its own moments. Scaling the
+    pixels to 0..1 first would cancel out, so the moments stay in pixel units, where they come
+    exactly from sums of integers.
     """
 
     def __init__(self, pixels: NDArray[np.uint8], channels: int = 1) -> None:
@@ -397,7 +392,7 @@ def _cache_folder() -> Path:
 
 
 def _fetch(source: _Source, file: str, looked: str) -> Path:
-    """Fetch one file into the cache; a failed try leaves no file there."""
+    """Fetches one file into the cache; a failed try leaves no file there."""
     pooch: Any = import_module("pooch")
     url = source.home + file
     sha256 = source.file_sha256(file)

@@ -26,14 +26,15 @@ _BATCH = 1000
 class ImageFile:
     """What a parquet file of images must hold.
 
-    The hub publishes one data set in more than one image format, all lossless, so the
-    checksum is of the pixels and labels themselves rather than of the file.
+    The hub publishes one data set in more than one image format, all lossless, so the checksum is
+    of the pixels and labels themselves rather than of the file.
 
-    Attributes:
-        rows: number of images.
-        shape: `(height, width, 3)` of every image.
-        classes: labels are from 0 to `classes - 1`, at most 256.
-        sha256: of the pixels as bytes in C order, then of the labels, one byte each.
+    **Fields**
+
+    * `rows`: number of images.
+    * `shape`: `(height, width, 3)` of every image.
+    * `classes`: labels are from 0 to `classes - 1`, at most 256.
+    * `sha256`: of the pixels as bytes in C order, then of the labels, one byte each.
     """
 
     rows: int
@@ -43,7 +44,7 @@ class ImageFile:
 
 
 def require_decoders() -> None:
-    """ImportError with the remedy if pyarrow or Pillow is not installed."""
+    """Raises `ImportError`, with the remedy, if pyarrow or Pillow is not installed."""
     missing = [
         title
         for title, module in (("pyarrow", "pyarrow"), ("Pillow", "PIL"))
@@ -62,34 +63,32 @@ def read_images(
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]]:
     """The images and labels of a parquet file, decoded once and then mapped from disk.
 
-    The format: a column `img` of structs with the field `bytes`, one PNG or WebP image, and
-    a column `label` of integers. The decoded arrays are kept in `cache` as two `.npy` files
-    whose names hold the sha256 of the parquet file, so another file never gets the arrays of
-    this one. They are written whole or not at all, checked against `expected` on every call,
-    and decoded again if they do not match. Deleting them is safe. If `cache` cannot be
-    written, the arrays stay in memory.
+    The format: a column `img` of structs with the field `bytes`, one PNG or WebP image, and a
+    column `label` of integers. Images are uint8 `(rows, height, width, 3)`, labels uint8 `(rows,)`:
+    read-only maps of files in `cache`, or arrays in memory.
 
-    Args:
-        path: the parquet file.
-        expected: what it must hold.
-        cache: the folder for the decoded arrays; made if it does not exist.
+    The decoded arrays are kept in `cache` as two `.npy` files whose names hold the sha256 of the
+    parquet file, so another file never gets the arrays of this one. They are written whole or not
+    at all, checked against `expected` on every call, and decoded again if they do not match.
+    Deleting them is safe. If `cache` cannot be written, the arrays stay in memory.
 
-    Returns:
-        Images, uint8, shape `(rows, height, width, 3)`, and labels, uint8, shape `(rows,)`;
-        read-only maps of the files in `cache`, or arrays in memory.
+    **Arguments**
 
-    Raises:
-        DataError: if the file cannot be read, is no parquet file of that format, holds an
-            image that cannot be decoded or a label out of range, or decodes to other pixels
-            or labels than `expected`.
+    * `path`: the parquet file.
+    * `expected`: what it must hold.
+    * `cache`: the folder for the decoded arrays; made if it does not exist.
 
-    Example:
-        >>> images, labels = read_images(path, expected, cache)  # doctest: +SKIP
-        >>> images.shape, labels.shape  # doctest: +SKIP
-        ((50000, 32, 32, 3), (50000,))
+    Raises `DataError` if the file cannot be read, is no parquet file of that format, holds an image
+    that cannot be decoded or a label out of range, or decodes to other pixels or labels than
+    `expected`.
 
-    Source: Apache Parquet, parquet.apache.org/docs/file-format; the layout is that of image
-    data sets on the Hugging Face hub, huggingface.co/docs/datasets/image_dataset.
+    ```python
+    images, labels = read_images(path, expected, cache)
+    images.shape, labels.shape    # ((50000, 32, 32, 3), (50000,))
+    ```
+
+    Source: Apache Parquet, parquet.apache.org/docs/file-format; the layout is that of image data
+    sets on the Hugging Face hub, huggingface.co/docs/datasets/image_dataset.
     """
     identity = _identity(path)
     places = (
@@ -129,7 +128,7 @@ def _digest(images: NDArray[np.uint8], labels: NDArray[np.uint8]) -> str:
 def _mapped(
     places: tuple[Path, Path], expected: ImageFile
 ) -> tuple[NDArray[np.uint8], NDArray[np.uint8]] | None:
-    """The stored arrays, or None if they are absent or not the expected ones."""
+    """The stored arrays, or `None` if they are absent or not the expected ones."""
     try:
         # Unlike numpy.load, open_memmap has no way to unpickle.
         images, labels = (
@@ -150,7 +149,7 @@ def _mapped(
 
 
 def _stored(places: tuple[Path, Path], arrays: tuple[NDArray[np.uint8], ...]) -> bool:
-    """Write the arrays whole or not at all; whether that went well."""
+    """Writes the arrays whole or not at all; whether that went well."""
     try:
         for place, array in zip(places, arrays, strict=True):
             place.parent.mkdir(parents=True, exist_ok=True)

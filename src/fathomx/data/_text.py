@@ -21,23 +21,20 @@ _ENDS = (90, 95)
 class Text(Dataset):
     """A text as a data set for next-token prediction, as `fathomx.data.text` makes it.
 
-    The idea: every character is a token, its place in the sorted `vocabulary`. An input is a
-    window of tokens; its label at a position is the token that follows there. Inputs and labels
-    of a part are int32 of the same shape, `(windows, context)`, and `classes` is the size of the
-    vocabulary. The three parts are contiguous pieces of the text, in its order.
+    Every character is a token, its place in the sorted `vocabulary`. An input is a window of
+    tokens; its label at a position is the token that follows there. Inputs and labels of a part are
+    int32 of the same shape, `(windows, context)`, and `classes` is the size of the vocabulary. The
+    three parts are contiguous pieces of the text, in its order.
 
-    Attributes:
-        vocabulary: the different characters of the text, sorted.
+    **Fields**: those of `Dataset`, and `vocabulary`, the different characters of the text, sorted.
 
-    Raises:
-        ValueError: as `Dataset` does, and if `vocabulary` does not hold `classes` different
-            characters or there are tokens outside of it.
+    Raises `ValueError` as `Dataset` does, and if `vocabulary` does not hold `classes` different
+    characters or there are tokens outside of it.
 
-    Example:
-        >>> from fathomx import data
-        >>> shakespeare = data.load("tiny-shakespeare")  # doctest: +SKIP
-        >>> shakespeare.decode(shakespeare.train.inputs[0, :13])  # doctest: +SKIP
-        'First Citizen'
+    ```python
+    shakespeare = fx.data.load("tiny-shakespeare")
+    shakespeare.decode(shakespeare.train.inputs[0, :13])    # 'First Citizen'
+    ```
     """
 
     vocabulary: str = ""
@@ -58,14 +55,13 @@ class Text(Dataset):
             self._check_tokens(part.inputs)
 
     def encode(self, text: str) -> NDArray[np.int32]:
-        """The tokens of a text, int32 of shape `(characters,)`.
+        """The tokens of a text, int32 `(characters,)`.
 
-        Raises:
-            ValueError: if a character is not in the vocabulary, naming it.
+        Raises `ValueError` if a character is not in the vocabulary, naming it.
 
-        Example:
-            >>> shakespeare.encode("to be")  # doctest: +SKIP
-            array([58, 53,  1, 40, 43], dtype=int32)
+        ```python
+        shakespeare.encode("to be")    # array([58, 53,  1, 40, 43], dtype=int32)
+        ```
         """
         strange = sorted(set(text) - set(self.vocabulary))
         if strange:
@@ -78,12 +74,11 @@ class Text(Dataset):
     def decode(self, tokens: Iterable[Any] | NDArray[Any]) -> str:
         """The text of a row of tokens: the inverse of `encode`.
 
-        Raises:
-            ValueError: if the tokens are not one row of integers of the vocabulary.
+        Raises `ValueError` if the tokens are not one row of integers of the vocabulary.
 
-        Example:
-            >>> shakespeare.decode([58, 53])  # doctest: +SKIP
-            'to'
+        ```python
+        shakespeare.decode([58, 53])    # 'to'
+        ```
         """
         row = np.asarray(tokens if hasattr(tokens, "__array__") else list(tokens))
         if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
@@ -111,31 +106,29 @@ class Text(Dataset):
 
 
 def text(path: str | os.PathLike[str], context: int = 64, *, stride: int | None = None) -> Text:
-    """Read a text file as a data set of windows of characters.
+    """Reads a text file as a data set of windows of characters, a `Text` named after the file.
 
-    The first 90 of 100 characters are for training, the next 5 for validation, the last 5 for
-    test. In each part a window of `context` tokens begins every `stride` characters, and its
-    labels are the tokens one further; at the end, characters that do not fill a window are left
-    out. The vocabulary is made of all characters of the file, sorted by code point.
+    The first 90 of 100 characters are for training, the next 5 for validation, the last 5 for test.
+    In each part a window of `context` tokens begins every `stride` characters, and its labels are
+    the tokens one further; at the end, characters that do not fill a window are left out. The
+    vocabulary is made of all characters of the file, sorted by code point.
 
-    Args:
-        path: a file of UTF-8 text; relative paths are allowed.
-        context: number of tokens in a window, at least 1.
-        stride: characters from the beginning of one window to that of the next, at least 1.
-            None, the default, is `context`: every character is in one window. 1 gives all
-            windows there are, and takes `context` times the memory.
+    **Arguments**
 
-    Returns:
-        A `Text`, named after the file.
+    * `path`: a file of UTF-8 text; relative paths are allowed.
+    * `context`: number of tokens in a window, at least 1.
+    * `stride`: characters from the beginning of one window to that of the next, at least 1. `None`,
+      the default, is `context`: every character is in one window. 1 gives all windows there are,
+      and takes `context` times the memory.
 
-    Raises:
-        DataError: if the file is missing, cannot be read or is not UTF-8.
-        ValueError: if `context` or `stride` is no count, or a part of the text is shorter than a
-            window and the token after it.
+    Raises `DataError` if the file is missing, cannot be read or is not UTF-8, and `ValueError` if
+    `context` or `stride` is no count, or a part of the text is shorter than a window and the token
+    after it.
 
-    Example:
-        >>> novel = data.text("novel.txt", context=128)  # doctest: +SKIP
-        >>> network = fx.models.transformer(novel.classes, 128, key=key)  # doctest: +SKIP
+    ```python
+    novel = fx.data.text("novel.txt", context=128)
+    network = fx.models.transformer(novel.classes, 128, key=key)
+    ```
     """
     return read_text(os.path.basename(os.fspath(path)), path, read_bytes(path), context, stride)
 
