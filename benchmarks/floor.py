@@ -23,7 +23,7 @@ from _report import publish, random_problem, seconds
 import fathomx as fx
 from fathomx.command_line.runtime import prepare
 from fathomx.problem.evaluation import Linearization
-from fathomx.training.fit import division_for
+from fathomx.training.devices import division_for
 
 BATCH, PRODUCTS, ROUNDS = 64, 1000, 9
 # Depth and width.

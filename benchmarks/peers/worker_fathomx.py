@@ -23,7 +23,7 @@ import fathomx as fx
 from fathomx.command_line.runtime import prepare
 from fathomx.problem.energies import predict
 from fathomx.problem.evaluation import Linearization, evaluate
-from fathomx.training.fit import division_for
+from fathomx.training.devices import division_for
 from fathomx.training.run_folder import versions
 
 _MANY = 10**6

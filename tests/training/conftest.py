@@ -36,5 +36,5 @@ def network():
 def one_step_per_dispatch(monkeypatch):
     """A function after which every training step is a dispatch, and a record, of its own."""
     # The module, not the function of the same name that the package exports.
-    loop = importlib.import_module("fathomx.training.fit")
+    loop = importlib.import_module("fathomx.training.run")
     return lambda: monkeypatch.setattr(loop, "_SECONDS_PER_DISPATCH", 0.0)

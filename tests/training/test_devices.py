@@ -11,7 +11,8 @@ import pytest
 import fathomx as fx
 from fathomx.training.devices import equal_parts
 
-LOOP = importlib.import_module("fathomx.training.fit")
+LOOP = importlib.import_module("fathomx.training.run")
+DEVICES = importlib.import_module("fathomx.training.devices")
 RULES = {
     "gauss-newton": fx.Equilibrium(),
     "error descent": fx.Equilibrium(fx.ErrorDescent(), output_precision=1.0),
@@ -77,10 +78,10 @@ def test_two_devices_train_the_network_of_one(blobs, monkeypatch, rule):
 
 def test_backprop_and_many_weights_stay_on_one_device_of_a_processor(network, monkeypatch):
     rule = fx.Equilibrium()
-    assert len(LOOP.division_for(network, rule, 32).devices) == 2
-    assert len(LOOP.division_for(network, fx.Backprop(), 32).devices) == 1
-    monkeypatch.setattr(LOOP, "_MOST_PARAMETERS_DIVIDED", 10)
-    assert len(LOOP.division_for(network, rule, 32).devices) == 1
+    assert len(DEVICES.division_for(network, rule, 32).devices) == 2
+    assert len(DEVICES.division_for(network, fx.Backprop(), 32).devices) == 1
+    monkeypatch.setattr(DEVICES, "_MOST_PARAMETERS_DIVIDED", 10)
+    assert len(DEVICES.division_for(network, rule, 32).devices) == 1
 
 
 @pytest.mark.parametrize(

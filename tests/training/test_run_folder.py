@@ -312,7 +312,7 @@ KILLED = """
     import fathomx as fx
     from fathomx.training import Observer, RunFolder
 
-    importlib.import_module("fathomx.training.fit")._SECONDS_PER_DISPATCH = 0.0
+    importlib.import_module("fathomx.training.run")._SECONDS_PER_DISPATCH = 0.0
 
     class KillAt(Observer):
         def stepped(self, record, state):

@@ -77,6 +77,11 @@ def weights(tree: Tree) -> Tree:
     return split(tree)[0]
 
 
+def parameter_count(tree: Any) -> int:
+    """Number of trained numbers in a network or in a part of it."""
+    return sum(leaf.size for leaf in jax.tree.leaves(weights(tree)))
+
+
 def holds_statistics(tree: Any) -> bool:
     """Whether there are `Statistics` that move in a network or in a part of it."""
     parts = jax.tree.leaves(tree, is_leaf=_is_constant)

@@ -1,12 +1,12 @@
 """Training: the loop, its observers, checkpoints and run folders."""
 
 from fathomx.training.checkpoints import CheckpointError as CheckpointError
-from fathomx.training.fit import DivergenceError as DivergenceError
 from fathomx.training.fit import FitResult as FitResult
 from fathomx.training.fit import fit as fit
 from fathomx.training.observer import Observer as Observer
 from fathomx.training.observer import Plan as Plan
 from fathomx.training.observer import TrainingState as TrainingState
 from fathomx.training.progress import ProgressBar as ProgressBar
+from fathomx.training.run import DivergenceError as DivergenceError
 from fathomx.training.run_folder import RunFolder as RunFolder
 from fathomx.training.run_folder import RunFolderError as RunFolderError

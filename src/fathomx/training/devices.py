@@ -10,10 +10,16 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fathomx.graph.network import Network
+from fathomx.graph.statistics import parameter_count
+from fathomx.learning import Backprop, LearningRule
+
 Tree = TypeVar("Tree")
 
 # With fewer examples on a processor's core, a core waits for the others more than it computes.
 _LEAST_EXAMPLES = 16
+# Every device updates all weights; with more of them the cores of a processor gain nothing.
+_MOST_PARAMETERS_DIVIDED = 4_000_000
 _BATCH = "batch"
 
 
@@ -95,6 +101,16 @@ class Division:
             return jax.device_put(array, sharding)
 
         return _map(placed, tree)
+
+
+def division_for(network: Network, rule: LearningRule, batch_size: int) -> Division:
+    """How `fit` divides a batch: among all devices; among cores only where it pays."""
+    devices = jax.devices()
+    if devices[0].platform == "cpu" and (
+        isinstance(rule, Backprop) or parameter_count(network) > _MOST_PARAMETERS_DIVIDED
+    ):
+        devices = devices[:1]
+    return Division.of(batch_size, devices)
 
 
 def _map(place: object, tree: Tree) -> Tree:

@@ -1,0 +1,69 @@
+"""Several training steps in one dispatch."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
+
+from fathomx.learning import Learner, StepReport
+from fathomx.training.devices import Division
+from fathomx.training.observer import Plan, TrainingState
+
+MOST_STEPS = 128
+
+Augmentation = Callable[[Array, PRNGKeyArray], Array]
+
+
+class Advance(eqx.Module):
+    """Some training steps in one dispatch; how many is traced, so that it compiles once."""
+
+    learner: Learner
+    plan: Plan = eqx.field(static=True)
+    augmentation: Augmentation | None = eqx.field(static=True)
+    division: Division = eqx.field(static=True)
+
+    def __call__(
+        self, state: TrainingState, data: dict[str, Array], order: Array, count: Array
+    ) -> tuple[TrainingState, StepReport]:
+        arrays, rest = eqx.partition(state, eqx.is_array)
+
+        # Compiled by itself only so that it is traced once, for its shapes and for the loop.
+        @jax.jit
+        def one(arrays: Any, step: Array) -> tuple[Any, StepReport]:
+            now: TrainingState = eqx.combine(arrays, rest)
+            chosen = order[step]
+            whole = now.epoch * self.plan.steps_per_epoch + step
+            key = jax.random.fold_in(jax.random.fold_in(now.key, 1), whole)
+            batch = self.division.parts({name: array[chosen] for name, array in data.items()})
+            if self.augmentation is not None:
+                batch["input"] = self.augmentation(batch["input"], jax.random.fold_in(key, 1))
+            network, optimizer, report = self.learner.update(now.network, now.optimizer, batch, key)
+            after = TrainingState(network, optimizer, now.key, now.epoch, step + 1)
+            return self.division.whole((eqx.filter(after, eqx.is_array), report))
+
+        shapes = jax.eval_shape(one, arrays, state.step)[1]
+        reports = jax.tree.map(lambda s: jnp.zeros((MOST_STEPS, *s.shape), s.dtype), shapes)
+
+        def body(index: Array, carry: tuple[Any, StepReport]) -> tuple[Any, StepReport]:
+            arrays, reports = carry
+            arrays, report = one(arrays, state.step + index)
+            return arrays, jax.tree.map(lambda all, new: all.at[index].set(new), reports, report)
+
+        arrays, reports = jax.lax.fori_loop(
+            jnp.zeros((), jnp.int32), count.astype(jnp.int32), body, (arrays, reports)
+        )
+        return eqx.combine(arrays, rest), reports
+
+
+def step_memory(compiled: Any, data: tuple[Array, ...]) -> int | None:
+    """Bytes that the compiled training step needs at once beside the data, if the backend tells."""
+    found = compiled.compiled.memory_analysis()
+    if found is None:
+        return None
+    kept = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes
+    return int(kept + found.temp_size_in_bytes - sum(array.nbytes for array in data))

@@ -1,0 +1,229 @@
+"""One run of training in progress: its epochs, its records, what stops it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+
+from fathomx.diagnostics.alignment import node_dot
+from fathomx.diagnostics.energy_balance import energy_balance
+from fathomx.graph.network import Network
+from fathomx.graph.statistics import parameter_count
+from fathomx.learning import Learner, StepReport
+from fathomx.training.advance import MOST_STEPS, Advance, step_memory
+from fathomx.training.devices import division_for
+from fathomx.training.observer import Observer, Plan, TrainingState, plain
+from fathomx.training.probe import probe
+from fathomx.training.task import Task
+
+# Keeps the run's random numbers apart from those of weights that were drawn from the same seed.
+_RUN = 1_000_003
+_SECONDS_PER_DISPATCH = 0.5
+
+
+class DivergenceError(ArithmeticError):
+    """Training left the finite numbers; the message names the node, the step and a remedy."""
+
+
+class Run:
+    """One run in progress."""
+
+    def __init__(
+        self,
+        network: Network,
+        task: Task,
+        learner: Learner,
+        plan: Plan,
+        seed: int,
+        observers: Sequence[Observer],
+    ) -> None:
+        self.task, self.plan, self.observers = task, plan, observers
+        self.seed = seed
+        self.division = division_for(network, learner.rule, plan.batch_size)
+        self.arrays = self.division.whole(task.training_arrays(network))
+        first = slice(0, min(plan.batch_size, task.data.size))
+        self.probe = self.division.parts({k: array[first] for k, array in self.arrays.items()})
+        self.posed = task.pose(network, self.probe)
+        fresh = TrainingState(
+            network=network,
+            optimizer=learner.begin(network),
+            key=jax.random.fold_in(jax.random.key(seed), _RUN),
+            epoch=jnp.zeros((), jnp.int32),
+            step=jnp.zeros((), jnp.int32),
+        )
+        self.state = fresh
+        self.earlier_seconds = 0.0
+        self.history: list[dict[str, Any]] = []
+        self.records: list[dict[str, Any]] = []
+        for observer in observers:
+            restored = observer.restore(fresh)
+            if restored is not None:
+                self.state = restored.state
+                self.history, self.records = restored.history, restored.records
+                self.earlier_seconds = restored.seconds
+        self.state = self.division.whole(self.state)
+        self._advance = Advance(learner, plan, task.data.augmentation, self.division)
+        self._compiled: Any = None
+        self.memory: int | None = None
+        self.step_seconds: list[float] = []
+        self.first_step_seconds: float | None = None
+
+    def train(self) -> tuple[Network, list[dict[str, Any]], dict[str, Any]]:
+        """The network, the record of every epoch and the summary."""
+        begun = time.perf_counter()
+        for observer in self.observers:
+            observer.started(self.plan, self.state)
+        while int(self.state.epoch) < self.plan.epochs:
+            self._epoch()
+        train_seconds = self.earlier_seconds + time.perf_counter() - begun
+        self.state = self.division.gathered(self.state)
+        scores = self.task.score(self.state.network, "test")
+        summary = plain(
+            {
+                "test_accuracy": scores.pop("accuracy"),
+                "test_loss": scores.pop("loss"),
+                **{f"test_{name}": value for name, value in scores.items()},
+                **{k: v for k, v in self.history[-1].items() if k not in ("epoch", "steps")},
+                "train_seconds": train_seconds,
+                "first_step_seconds": self.first_step_seconds,
+                "step_seconds_median": float(np.median(self.step_seconds))
+                if self.step_seconds
+                else None,
+                "step_memory_bytes": self.memory,
+                "depth": self.state.network.depth,
+                "parameters": parameter_count(self.state.network),
+                "epochs": self.plan.epochs,
+                "seed": self.seed,
+            }
+        )
+        for observer in self.observers:
+            observer.finished(summary, self.state)
+        return self.state.network, self.history, summary
+
+    def _epoch(self) -> None:
+        epoch = int(self.state.epoch)
+        order_key = jax.random.fold_in(jax.random.fold_in(self.state.key, 0), epoch)
+        order = jax.random.permutation(order_key, self.task.data.size)
+        order = order[: self.plan.steps_per_epoch * self.plan.batch_size]
+        order = order.reshape(self.plan.steps_per_epoch, self.plan.batch_size)
+        while (step := int(self.state.step)) < self.plan.steps_per_epoch:
+            count = min(self._next_count(), self.plan.steps_per_epoch - step)
+            begun = time.perf_counter()
+            arguments = (self.state, self.arrays, order, jnp.asarray(count))
+            if self._compiled is None:
+                filter_jit: Any = eqx.filter_jit
+                jitted = filter_jit(self._advance, compiler_options=self.division.compiler_options)
+                self._compiled = jitted.lower(*arguments).compile()
+                per_device = step_memory(self._compiled, tuple(self.arrays.values()))
+                self.memory = per_device and per_device * len(self.division.devices)
+            state, reports = self._compiled(*arguments)
+            reports = jax.tree.map(lambda a, n=count: np.asarray(a)[:n], reports)
+            seconds = time.perf_counter() - begun
+            self._check_finite(reports, epoch, step)
+            if self.first_step_seconds is None:
+                self.first_step_seconds = seconds
+            else:
+                self.step_seconds += [seconds / count] * count
+            record = {"epoch": epoch + 1, "step": step + count, "seconds": seconds}
+            record.update(
+                {
+                    name: getattr(reports, name).tolist()
+                    for name in (
+                        "loss",
+                        "accuracy",
+                        "unsettled_median",
+                        "unsettled_max",
+                        "strength",
+                        "output_precision",
+                    )
+                }
+            )
+            record["energy_per_node"] = reports.energy[-1]
+            record = plain(record)
+            for observer in self.observers:
+                observer.stepped(record, state)
+            # Only now: a run that is stopped in between must not know more than its observers.
+            self.records.append(record)
+            self.state = state
+        self._end_of_epoch(epoch)
+
+    def _end_of_epoch(self, epoch: int) -> None:
+        def gather(name: str) -> np.ndarray:
+            return np.asarray([value for record in self.records for value in record[name]], float)
+
+        network = self.state.network
+        scores = self.task.score(network, "validation")
+        loss, accuracy = scores.pop("loss"), scores.pop("accuracy")
+        self._check_weights(epoch, loss)
+        key = jax.random.fold_in(jax.random.fold_in(self.state.key, 2), epoch)
+        aligned, probed_strength, own = probe(network, self._advance.learner, self.probe, key)
+        inferred = np.isfinite(gather("strength")).any()
+        energy = jnp.asarray(self.records[-1]["energy_per_node"])
+        record = plain(
+            {
+                "epoch": epoch + 1,
+                "steps": (epoch + 1) * self.plan.steps_per_epoch,
+                "train_loss": gather("loss").mean(),
+                "train_accuracy": gather("accuracy").mean(),
+                "validation_loss": loss,
+                "validation_accuracy": accuracy,
+                **{f"validation_{name}": value for name, value in scores.items()},
+                "unsettled": {
+                    "median": np.median(gather("unsettled_median")) if inferred else None,
+                    "max": gather("unsettled_max").max() if inferred else None,
+                },
+                "pc_strength": probed_strength,
+                "output_precision": gather("output_precision")[-1] if inferred else None,
+                "cosine_to_backprop": aligned.overall,
+                "cosine_to_backprop_per_node": aligned.cosine,
+                "length_to_backprop_per_node": aligned.ratio,
+                "energy_per_node": energy if inferred else None,
+                "imbalance": energy_balance(self.posed, energy).imbalance if inferred else None,
+                **own,
+            }
+        )
+        state = eqx.tree_at(
+            lambda s: (s.epoch, s.step), self.state, (self.state.epoch + 1, self.state.step * 0)
+        )
+        for observer in self.observers:
+            observer.epoch_ended(record, state)
+        self.history.append(record)
+        self.records = []
+        self.state = state
+
+    def _next_count(self) -> int:
+        """Steps per dispatch: one first, to time it; then as many as take about half a second."""
+        if self.first_step_seconds is None or not self.step_seconds:
+            return 1
+        return int(np.clip(_SECONDS_PER_DISPATCH / self.step_seconds[-1], 1, MOST_STEPS))
+
+    def _check_finite(self, reports: StepReport, epoch: int, step: int) -> None:
+        bad_nodes = ~np.isfinite(reports.energy)
+        if not bad_nodes.any():
+            return
+        first = int(np.argmax(bad_nodes.any(axis=1)))
+        node = self.plan.labels[int(np.argmax(bad_nodes[first]))]
+        raise _diverged(epoch, step + first, f"the energy of node {node!r}")
+
+    def _check_weights(self, epoch: int, loss: float | None) -> None:
+        """The last update of an epoch shows in no energy yet."""
+        finite = np.isfinite(np.asarray(node_dot(self.state.network, self.state.network)))
+        if not finite.all() or not (loss is None or np.isfinite(loss)):
+            worst = int(np.argmin(finite)) if not finite.all() else -1
+            what = "the size of the weights" if not finite.all() else "the loss"
+            last = self.plan.steps_per_epoch - 1
+            raise _diverged(epoch, last, f"{what} of node {self.plan.labels[worst]!r}")
+
+
+def _diverged(epoch: int, step: int, what: str) -> DivergenceError:
+    return DivergenceError(
+        f"training diverged in epoch {epoch + 1} at step {step + 1}: {what} is no longer finite. "
+        "Lower the learning rate first; if the network is deep, use the muPC parameterization, or "
+        "hold a smaller strength."
+    )

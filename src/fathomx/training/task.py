@@ -1,0 +1,93 @@
+"""`Task`: a data set, how its batches become problems, and what they are scored by."""
+
+from __future__ import annotations
+
+import dataclasses
+from typing import Any
+
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from fathomx.data import Dataset
+from fathomx.graph.network import Network
+from fathomx.learning import Pose
+from fathomx.learning.learner import pose as by_name
+from fathomx.problem.problem import Problem
+from fathomx.training.scores import Scores, UsualScores, evaluate_part, score
+
+
+@dataclasses.dataclass(frozen=True)
+class Task:
+    """What is learned and how it is judged.
+
+    **Fields**: `data`; `pose`, unless given by the names of the arrays, a pair as input and target;
+    `scores`, unless given loss and accuracy, of named arrays `UsualScores`.
+    """
+
+    data: Dataset
+    own_pose: Pose | None = None
+    scores: Scores | None = None
+
+    @property
+    def pose(self) -> Pose:
+        """How a batch becomes a problem."""
+        if self.own_pose is not None:
+            return self.own_pose
+        return by_name if self.data.named else _pair
+
+    def check(self, network: Network) -> None:
+        """Raises where data and network do not fit, `ValueError`, or a pose makes no problem."""
+        if self.pose is not _pair:
+            if self.own_pose is None:
+                _check_finite(self.data)
+            first = {name: jnp.asarray(a[:2]) for name, a in self.data.arrays("train").items()}
+            posed = self.pose(network, first)
+            if not isinstance(posed, Problem):
+                raise TypeError(f"pose must return an fx.Problem, not {type(posed).__name__}.")
+            return
+        data = self.data
+        if data.train.inputs.shape[1:] != network.input_shape:
+            raise ValueError(
+                f"the examples of {data.name!r} have shape {data.train.inputs.shape[1:]}, but the "
+                f"network's input takes {network.input_shape}; build the network for this data set."
+            )
+        predicted = (*data.train.labels.shape[1:], data.classes)
+        if network.output_shape != predicted:
+            raise ValueError(
+                f"{data.name!r} has {data.classes} classes, but node {network.output.name!r} "
+                f"predicts {network.output_shape}; build the network so that it predicts "
+                f"{predicted}."
+            )
+
+    def training_arrays(self, network: Network) -> dict[str, Array]:
+        """What is trained on, by name; a pair's inputs in the type that the network takes."""
+        arrays = {name: jnp.asarray(a) for name, a in self.data.arrays("train").items()}
+        if self.pose is _pair:
+            arrays["input"] = arrays["input"].astype(network.input_dtype)
+        return arrays
+
+    def score(self, network: Network, title: str) -> dict[str, float | None]:
+        """The scores of a part; `loss` and `accuracy` are among them, `None` if there are none."""
+        if self.scores is None and self.pose is _pair:
+            loss, accuracy = score(network, getattr(self.data, title))
+            return {"loss": loss, "accuracy": accuracy}
+        scores = UsualScores(self.pose) if self.scores is None else self.scores
+        found = evaluate_part(network, self.data.arrays(title), scores)
+        return {"loss": None, "accuracy": None, **found}
+
+
+def _pair(network: Network, batch: Any) -> Problem:
+    return Problem(network, batch["input"], batch["target"])
+
+
+def _check_finite(data: Dataset) -> None:
+    for title in ("train", "validation", "test"):
+        for name, array in data.arrays(title).items():
+            bad = int((~np.isfinite(array)).sum())
+            if bad:
+                raise ValueError(
+                    f"{name!r} of {data.name!r} holds {bad} values in its {title} part that are "
+                    "NaN or infinite; remove them, or mark them as missing by a pose that clamps "
+                    "fx.Clamp.observed(batch[name])."
+                )
