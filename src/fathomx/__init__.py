@@ -27,6 +27,7 @@ from fathomx.graph.entries import Stack as Stack
 from fathomx.graph.feedback import Feedback as Feedback
 from fathomx.graph.freezing import freeze as freeze
 from fathomx.graph.network import Network as Network
+from fathomx.graph.noise import Noise as Noise
 from fathomx.graph.numbers import mixed_precision as mixed_precision
 from fathomx.graph.numbers import rematerialized as rematerialized
 from fathomx.graph.statistics import Statistics as Statistics

@@ -351,3 +351,30 @@ class Dense:
 def alone_entries(dense, vector):
     """The entries of one example with an axis for the batch."""
     return {n: jnp.expand_dims(z, dense.axes[n]) for n, z in dense.entries(vector).items()}
+
+
+def precisions(problem, clamps, of_feedbacks=1.0):
+    """Precisions of the free errors and of what is explained, of one example, written out.
+
+    Those of what is observed are multiplied by the output precision, those of feedbacks by
+    `of_feedbacks`.
+    """
+    network = problem.network
+    parts = {part.name: part for part in network.predictors()}
+
+    def precision(name):
+        part, shape = parts[name], network.shapes[name]
+        learned = part.energy.log_precision
+        pi = jnp.asarray(part.energy.precision) if learned is None else jnp.exp(learned)
+        pi = pi.reshape(-1, *[1] * (len(shape) - 1)) if part.batch_axis and pi.ndim else pi
+        return jnp.broadcast_to(pi, shape)
+
+    def explained(name):
+        if name not in problem.observed:
+            return of_feedbacks * precision(name)
+        mask = True if clamps[name].mask is None else clamps[name].mask
+        return problem.output_precision * jnp.where(mask, precision(name), 0)
+
+    free = [precision(name).ravel() for name in problem.free]
+    observed = [explained(name).ravel() for name in problem.explained]
+    return jnp.concatenate(free), jnp.concatenate(observed)

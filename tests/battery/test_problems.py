@@ -155,7 +155,7 @@ def test_errors_are_coordinates_and_gauss_newton_solves_in_them(float64, name, p
             determinant = jnp.linalg.det(jax.jacobian(unroll)(e) + identity)
             slope = jax.grad(total)(e)
             jacobian = jax.jacobian(lambda e: dense.explained(clamps, e))(e)
-            own, curvature = diagonals(problem, clamps)
+            own, curvature = kinds.precisions(problem, clamps)
             hessian = jnp.diag(own) + jacobian.T @ (curvature[:, None] * jacobian) + identity
             return determinant, total(e), slope, jnp.linalg.solve(hessian, -slope)
 
@@ -171,28 +171,6 @@ def test_errors_are_coordinates_and_gauss_newton_solves_in_them(float64, name, p
     # From the activities the same point is found, all predictions at once.
     for a, b in zip(jax.tree.leaves(here), jax.tree.leaves(there), strict=True):
         np.testing.assert_allclose(a, b, rtol=0, atol=1e-12)
-
-
-def diagonals(problem, clamps):
-    """Precisions of the free errors, and of what is explained, of one example."""
-    network = problem.network
-
-    def precision(part):
-        shape, learned = network.shapes[part.name], part.energy.log_precision
-        pi = jnp.asarray(part.energy.precision) if learned is None else jnp.exp(learned)
-        pi = pi.reshape(-1, *[1] * (len(shape) - 1)) if part.batch_axis and pi.ndim else pi
-        return jnp.broadcast_to(pi, shape)
-
-    parts = {part.name: part for part in network.predictors()}
-    own = [precision(parts[name]).ravel() for name in problem.free]
-    curvature = []
-    for name in problem.explained:
-        pi = precision(parts[name])
-        if name in problem.observed:
-            mask = clamps[name].mask
-            pi = problem.output_precision * (pi if mask is None else jnp.where(mask, pi, 0))
-        curvature.append(pi.ravel())
-    return jnp.concatenate(own), jnp.concatenate(curvature)
 
 
 # Nonlinear problems: one minimum.

@@ -82,11 +82,11 @@ def test_the_landscape_of_the_equilibrated_energy(float64, name):
 @pytest.mark.parametrize("name", NAMES)
 def test_strength_is_the_trace_over_what_is_observed(float64, name):
     problem = kinds.KINDS[name](jnp.tanh, batch=2)
-    dense = kinds.Dense(problem)
+    dense, unweighted = kinds.Dense(problem), problem.with_output_precision(1.0)
 
     def one(clamps, e):
         jacobian = jax.jacobian(lambda e: dense.explained(clamps, e))(e)
-        own, curvature = diagonals(problem, clamps)
+        own, curvature = kinds.precisions(unweighted, clamps, of_feedbacks=0.0)
         scaled = jnp.sqrt(curvature)[:, None] * jacobian / jnp.sqrt(own)
         matrix = scaled @ scaled.T
         return jnp.trace(matrix), jnp.linalg.eigvalsh(matrix)[-1], jnp.sum(curvature > 0)
@@ -105,26 +105,6 @@ def test_strength_is_the_trace_over_what_is_observed(float64, name):
     chosen, strength = rule.choose(problem, jax.random.key(2))
     again = fx.strength(chosen, jax.random.key(2))
     assert float(strength) == pytest.approx(0.2) and float(again) == pytest.approx(0.2)
-
-
-def diagonals(problem, clamps):
-    """Precisions of free errors; of what is observed, at output precision 1, 0 for feedbacks."""
-    network, own, curvature = problem.network, [], []
-
-    def precision(part):
-        shape, learned = network.shapes[part.name], part.energy.log_precision
-        pi = jnp.asarray(part.energy.precision) if learned is None else jnp.exp(learned)
-        pi = pi.reshape(-1, *[1] * (len(shape) - 1)) if part.batch_axis and pi.ndim else pi
-        return jnp.broadcast_to(pi, shape)
-
-    parts = {part.name: part for part in network.predictors()}
-    for name in problem.free:
-        own.append(precision(parts[name]).ravel())
-    for name in problem.explained:
-        pi = precision(parts[name]) if name in problem.observed else jnp.zeros(network.shapes[name])
-        mask = clamps[name].mask if name in problem.observed else None
-        curvature.append((pi if mask is None else jnp.where(mask, pi, 0)).ravel())
-    return jnp.concatenate(own), jnp.concatenate(curvature)
 
 
 @pytest.mark.parametrize("name", NAMES)

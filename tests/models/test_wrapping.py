@@ -84,29 +84,3 @@ def test_frozen_parts_are_no_weights_and_keep_their_statistics():
     assert not jax.tree.leaves(fx.weights(whole)) and whole.dtype == jnp.float32
     with pytest.raises(ValueError, match="Did you mean"):
         fx.freeze(network, ["outpu"])
-
-
-def test_biases_and_lists():
-    build = fx.models.mlp
-    network = build(
-        4, 2, width=[6, 5], activation=["tanh", "relu"], bias=True, key=jax.random.key(0)
-    )
-    assert network.labels == ("first", "hidden1", "output")
-    assert network.shapes["hidden1"] == (5,)
-    first, second, last = (network.entry(name).function for name in network.labels)
-    moved = eqx.tree_at(
-        lambda n: [n.entry(name).function.bias.weight for name in network.labels],
-        network,
-        [jnp.ones(6), 2 * jnp.ones(5), 3 * jnp.ones(2)],
-    )
-    z = X @ np.asarray(first.linear.weight).T + 1
-    z = np.tanh(z) @ np.asarray(second.linear.weight).T + 2
-    z = np.maximum(z, 0) @ np.asarray(last.linear.weight).T + 3
-    np.testing.assert_allclose(fx.predict(moved, X), z, rtol=1e-4)
-    stacked = fx.models.residual_mlp(4, 2, width=6, depth=5, bias=True, key=jax.random.key(0))
-    assert stacked.entry("hidden").block.branch.bias.weight.shape == (3, 6)
-    for options in ({"width": [6], "depth": 5}, {"width": [6, 6], "activation": ["tanh"]}):
-        with pytest.raises(ValueError, match="hidden"):
-            build(4, 2, key=jax.random.key(0), **options)
-    with pytest.raises(ValueError, match="one width"):
-        fx.models.residual_mlp(4, 2, width=[6, 6], key=jax.random.key(0))

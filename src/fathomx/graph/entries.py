@@ -9,7 +9,7 @@ a root or a node and `(depth, batch, ...)` for a stack; `sources` are what its p
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, NamedTuple
 
 import equinox as eqx
@@ -78,7 +78,7 @@ class Entry(Predictor):
         return False
 
     @abc.abstractmethod
-    def pull(self, sources: list[Array], own: ArrayLike | None) -> tuple[Array, Back]:
+    def pull(self, sources: list[Any], own: ArrayLike | None) -> tuple[Array, Back]:
         """The prediction, and how derivatives go back.
 
         The function takes what reaches the entry and returns the derivative in its errors and in
@@ -87,7 +87,7 @@ class Entry(Predictor):
 
     @abc.abstractmethod
     def unroll(
-        self, sources: list[Array], error: Array | None, clamp: Clamp | None
+        self, sources: list[Any], error: Array | None, clamp: Clamp | None
     ) -> tuple[Array, Array, Array | None]:
         """The activity from the sources, the errors and what is clamped.
 
@@ -98,6 +98,14 @@ class Entry(Predictor):
         """What the children see of an activity."""
         return activity
 
+    def shown(self, activities: Mapping[str, Any]) -> Array | None:
+        """What the children see, from activities by name; `None` is noise that was not drawn."""
+        return self.end(jnp.asarray(activities[self.name]))
+
+    def read_clamp(self, clamp: Clamp) -> Clamp:
+        """A clamp with its value as the entry holds it, before shapes are checked."""
+        return clamp
+
     def add_to_end(self, activity: Array, more: Array) -> Array:
         """The activity with something added to what the children see."""
         return activity + more
@@ -106,14 +114,14 @@ class Entry(Predictor):
 class _Single(Entry):
     """What roots and nodes have in common: one prediction by one function."""
 
-    def predict(self, sources: list[Array], own: ArrayLike | None) -> Array:
+    def predict(self, sources: list[Any], own: ArrayLike | None) -> Array:
         predicted: Array = jax.vmap(self.learned_function())(*sources)
         return predicted
 
-    def pull(self, sources: list[Array], own: ArrayLike | None) -> tuple[Array, Back]:
+    def pull(self, sources: list[Any], own: ArrayLike | None) -> tuple[Array, Back]:
         predicted, pull = jax.vjp(jax.vmap(self.learned_function()), *sources)
 
-        def back(reaching: Derivative) -> tuple[Array, list[Array]]:
+        def back(reaching: Derivative) -> tuple[Array, list[Any]]:
             reached = _sum(reaching.end, reaching.every, predicted)
             to_prediction, to_error = reaching.parts(reached)
             return to_error, list(pull(to_prediction))
@@ -121,7 +129,7 @@ class _Single(Entry):
         return predicted, back
 
     def unroll(
-        self, sources: list[Array], error: Array | None, clamp: Clamp | None
+        self, sources: list[Any], error: Array | None, clamp: Clamp | None
     ) -> tuple[Array, Array, Array | None]:
         activity = predicted = self.predict(sources, None)
         if error is not None:
@@ -356,11 +364,11 @@ class Stack(Chained, Entry):
         """What the blocks see: the source, then the activity of each block before."""
         return jnp.concatenate([source[None], jnp.asarray(own)[:-1]])
 
-    def predict(self, sources: list[Array], own: ArrayLike | None) -> Array:
+    def predict(self, sources: list[Any], own: ArrayLike | None) -> Array:
         assert own is not None
         return apply_blocks(self.block, self.read(sources[0], own))
 
-    def pull(self, sources: list[Array], own: ArrayLike | None) -> tuple[Array, Back]:
+    def pull(self, sources: list[Any], own: ArrayLike | None) -> tuple[Array, Back]:
         def linearized(block: Callable[[Array], Array], activity: Array) -> tuple[Array, Any]:
             result: tuple[Array, Any] = jax.vjp(lambda z: apply_to_batch(block, z), activity)
             return result
@@ -378,7 +386,7 @@ class Stack(Chained, Entry):
             to_prediction, to_error = own.parts(reached)
             return eqx.combine(pulls, rest)(to_prediction)[0], to_error
 
-        def back(reaching: Derivative) -> tuple[Array, list[Array]]:
+        def back(reaching: Derivative) -> tuple[Array, list[Any]]:
             end = jnp.zeros_like(predicted[-1]) if reaching.end is None else reaching.end
             mask = None if reaching.clamp is None else reaching.clamp.mask
             layers = (arrays, reaching.every, reaching.prediction, mask)
@@ -388,7 +396,7 @@ class Stack(Chained, Entry):
         return predicted, back
 
     def unroll(
-        self, sources: list[Array], error: Array | None, clamp: Clamp | None
+        self, sources: list[Any], error: Array | None, clamp: Clamp | None
     ) -> tuple[Array, Array, Array | None]:
         if clamp is not None and clamp.whole:
             value = clamp.value

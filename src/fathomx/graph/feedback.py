@@ -105,7 +105,7 @@ class Feedback(Predictor):
             "feedback of a Stack may leave them out."
         )
 
-    def target(self, of: Entry, sources: list[Array], activity: Array) -> Array:
+    def target(self, of: Entry, sources: list[Any], activity: Array) -> Array:
         """What is predicted, from the activity of `of` and from what that entry reads."""
         return of.end(activity)
 
@@ -113,7 +113,7 @@ class Feedback(Predictor):
         """What the feedback predicts from: what its parents show, or the blocks' activities."""
         return ends
 
-    def predict(self, sources: list[Array], own: Any = None) -> Array:
+    def predict(self, sources: list[Any], own: Any = None) -> Array:
         predicted: Array = jax.vmap(self.function)(*sources)
         return predicted
 
@@ -141,14 +141,14 @@ class ChainFeedback(Chained, Feedback):
     def bound(self, entries: Mapping[str, Entry]) -> Feedback:
         return self
 
-    def target(self, of: Entry, sources: list[Array], activity: Array) -> Array:
+    def target(self, of: Entry, sources: list[Any], activity: Array) -> Array:
         assert isinstance(of, Stack)
         return of.read(sources[0], activity)
 
     def sources(self, ends: list[Array], activity: Array) -> list[Array]:
         return [activity]
 
-    def predict(self, sources: list[Array], own: Any = None) -> Array:
+    def predict(self, sources: list[Any], own: Any = None) -> Array:
         return apply_blocks(self.function, sources[0])
 
     def infer_shape(self, sources: list[Any]) -> tuple[tuple[int, ...], Any]:

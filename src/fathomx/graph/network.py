@@ -10,11 +10,12 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array
+from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.graph.clamp import Clamp, clamps_of
 from fathomx.graph.entries import Entry, Root
 from fathomx.graph.feedback import Feedback
+from fathomx.graph.noise import Noise
 from fathomx.graph.predictor import Predictor
 from fathomx.graph.sharing import check_separate, with_shared
 from fathomx.graph.statistics import (
@@ -144,8 +145,14 @@ class Network(eqx.Module):
 
     @property
     def roots(self) -> tuple[Root, ...]:
-        """The entries without parents."""
-        return tuple(entry for entry in self.entries if isinstance(entry, Root))
+        """The entries without parents, but `noise`."""
+        roots = (entry for entry in self.entries if isinstance(entry, Root))
+        return tuple(root for root in roots if not isinstance(root, Noise))
+
+    @property
+    def noise(self) -> tuple[Noise, ...]:
+        """The entries that show keys to random nodes."""
+        return tuple(entry for entry in self.entries if isinstance(entry, Noise))
 
     @property
     def input_shape(self) -> tuple[int, ...]:
@@ -200,6 +207,10 @@ class Network(eqx.Module):
         """The entry with a name."""
         return next(entry for entry in self.entries if entry.name == name)
 
+    def predictor(self, name: str) -> Predictor:
+        """The entry or the feedback with a name."""
+        return next(part for part in self._predictors if part.name == name)
+
     def bound(self) -> tuple[Entry, ...]:
         """The entries, those that share a function with that function."""
         return with_shared(self.entries, self.share)
@@ -210,7 +221,7 @@ class Network(eqx.Module):
 
     def zeros_of(self, name: str, batch: int) -> Array:
         """An activity of zeros."""
-        part = next(part for part in self._predictors if part.name == name)
+        part = self.predictor(name)
         return jnp.zeros(part.whole_shape(self.shapes[name], batch), self.dtype)
 
     def clamped(self, given: Given) -> dict[str, Clamp]:
@@ -297,12 +308,22 @@ class Network(eqx.Module):
         given: Given | None = None,
         *,
         batch: int | None = None,
-    ) -> list[Array]:
+    ) -> list[Any]:
         """What the parents of an entry or a feedback show it; a root sees nothing."""
         known = self._joined(activities, given)
         if not self.parents[part.name]:
             return [self._nothing(self.batch_of(known) if batch is None else batch)]
-        return [self.entry(p).end(jnp.asarray(known[p])) for p in self.parents[part.name]]
+        return [self.entry(p).shown(known) for p in self.parents[part.name]]
+
+    def drawn_noise(
+        self, key: PRNGKeyArray, batch: int, clamps: Mapping[str, Clamp]
+    ) -> dict[str, Clamp]:
+        """Keys for every `Noise` that is not clamped; nothing without one."""
+        missing = [noise for noise in self.noise if noise.name not in clamps]
+        if not missing:
+            return {}
+        keys = jax.random.split(key, len(missing))
+        return {n.name: n.drawn(own, batch) for n, own in zip(missing, keys, strict=True)}
 
     def batch_of(self, activities: Mapping[str, Any]) -> int:
         """The number of examples that activities belong to."""

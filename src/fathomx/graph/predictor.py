@@ -65,7 +65,7 @@ class Predictor(Freezable):
         """The same with another function."""
 
     @abc.abstractmethod
-    def predict(self, sources: list[Array], own: ArrayLike | None) -> Array:
+    def predict(self, sources: list[Any], own: ArrayLike | None) -> Array:
         """The prediction from the sources and, of a stack, from its own activity."""
 
     @abc.abstractmethod

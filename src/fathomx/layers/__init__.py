@@ -12,6 +12,7 @@ from fathomx.layers.normalization import BatchNorm as BatchNorm
 from fathomx.layers.normalization import GroupNorm as GroupNorm
 from fathomx.layers.normalization import LayerNorm as LayerNorm
 from fathomx.layers.normalization import Normalization as Normalization
+from fathomx.layers.scaled import Affine as Affine
 from fathomx.layers.scaled import Bias as Bias
 from fathomx.layers.scaled import Embedding as Embedding
 from fathomx.layers.scaled import Linear as Linear

@@ -22,7 +22,7 @@ from jaxtyping import Array, PRNGKeyArray
 from fathomx.graph.names import unknown
 from fathomx.layers.convolution import Convolution
 from fathomx.layers.normalization import Normalization
-from fathomx.layers.scaled import Bias, Embedding, Linear, ScaledWeight
+from fathomx.layers.scaled import Affine, Bias, Embedding, Linear, ScaledWeight
 
 
 class Role(enum.Enum):
@@ -100,12 +100,12 @@ class Parameterization(eqx.Module):
         weight = scaling.draw((out_size, in_size), key)
         return Linear(weight, scaling.multiplier, scaling.learning_rate)
 
-    def bias(self, size: int, width: int, depth: int) -> Bias:
-        """A `Bias` of zeros, which learns like the offset of a normalization."""
+    def affine(self, layer: Callable[[Array], Array], size: int, width: int, depth: int) -> Affine:
+        """A layer with a bias of zeros for each of `size` units, with a normalization's rate."""
         rate = 1.0
         if self.knows(Role.NORMALIZATION):
             rate = self._known_scaling(Role.NORMALIZATION, 1, width, depth).learning_rate
-        return Bias(jnp.zeros(size), learning_rate_scale=rate)
+        return Affine(layer, Bias(jnp.zeros(size), learning_rate_scale=rate))
 
     def convolution(
         self,

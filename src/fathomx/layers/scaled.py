@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
@@ -37,11 +39,25 @@ class Linear(ScaledWeight):
 class Bias(ScaledWeight):
     """`activity + multiplier * weight`: a number for every unit, for one example.
 
-    **Fields**: those of `ScaledWeight`, with a `weight` of the shape of the activity.
+    **Fields**: those of `ScaledWeight`, with a `weight` of the shape of the activity, or of its
+    last axis.
     """
 
     def __call__(self, activity: Float[Array, "..."]) -> Float[Array, "..."]:
         return activity + self.multiplier * self.weight
+
+
+class Affine(eqx.Module):
+    """`map(activity) + bias`: a layer of one weight with a number for every unit of its output.
+
+    **Fields**: `map`, a `Linear` or a `Convolution`, whose outputs are the last axis; `bias`.
+    """
+
+    map: Callable[[Array], Array]
+    bias: Bias
+
+    def __call__(self, activity: Float[Array, "..."]) -> Float[Array, "..."]:
+        return self.bias(self.map(activity))
 
 
 class Embedding(ScaledWeight):

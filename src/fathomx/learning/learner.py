@@ -14,6 +14,9 @@ from fathomx.graph.network import Network
 from fathomx.learning.base import LearningRule, StepReport
 from fathomx.problem.problem import Problem
 
+# Keeps the keys of random nodes apart from those of the rule.
+_NOISE = 1_000_003
+
 Pose = Callable[[Network, Any], Problem]
 
 
@@ -61,7 +64,8 @@ class Learner(eqx.Module):
         self, network: Network, state: Any, batch: Any, key: PRNGKeyArray
     ) -> tuple[Network, Any, StepReport]:
         """The network and the optimizer's state after learning from a batch."""
-        return self.rule.update(self.pose(network, batch), self.optimizer, state, key)
+        problem = self.pose(network, batch).with_noise(jax.random.fold_in(key, _NOISE))
+        return self.rule.update(problem, self.optimizer, state, key)
 
     def updates(
         self,

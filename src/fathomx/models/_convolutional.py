@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Collection, Sequence
+from typing import TypeVar
 
 import equinox as eqx
 import jax
@@ -17,15 +18,16 @@ from fathomx.layers.convolution import Convolution
 from fathomx.layers.joins import add
 from fathomx.layers.normalization import BatchNorm, GroupNorm, Normalization
 from fathomx.layers.parameterization import Parameterization, Role, Standard
-from fathomx.layers.scaled import Linear
+from fathomx.layers.scaled import Affine, Linear
 
 Channels = tuple[int, int]
+Layer = TypeVar("Layer", Linear, Convolution)
 
 
 class Convolved(eqx.Module):
     """`pool(norm(a W * phi(sum of the parents)))`: a convolution with all that belongs to it."""
 
-    convolution: Convolution
+    convolution: Convolution | Affine
     activation: Callable[[Array], Array]
     normalization: Callable[[Array], Array]
     pool: Callable[[Array], Array]
@@ -63,7 +65,7 @@ class Joined(eqx.Module):
 class Head(eqx.Module):
     """`a W reduce(phi(sum of the parents))`: a linear map of an image made one vector."""
 
-    linear: Linear
+    linear: Linear | Affine
     activation: Callable[[Array], Array]
     reduce: Callable[[Array], Array]
 
@@ -134,6 +136,7 @@ class Layers:
         sizes: Sizes,
         activation: Activation,
         normalization: str | None,
+        bias: bool,
         parameterization: Parameterization | None,
     ) -> None:
         if normalization not in NORMALIZATIONS:
@@ -148,6 +151,7 @@ class Layers:
         self.sizes = sizes
         self.activation = activation_function(activation)
         self.normalization = NORMALIZATIONS[normalization]
+        self.bias = bias
         self.parameterization = parameterization
 
     @property
@@ -165,17 +169,13 @@ class Layers:
         pool: Callable[[Array], Array] = linear,
     ) -> Convolved:
         """A 3x3 convolution of activities (of the image as it is)."""
-        convolution = self.parameterization.convolution(
-            role, channels, 3, self.width, self.sizes.depth, key, stride=stride
-        )
         activation = linear if role is Role.INPUT else self.activation
+        convolution = self._convolution(role, channels, 3, key, stride)
         return Convolved(convolution, activation, self._normalized(channels[1]), pool)
 
     def shortcut(self, channels: Channels, key: PRNGKeyArray, stride: int) -> Convolved:
         """A 1x1 convolution without activation, for a skip along which the shape changes."""
-        convolution = self.parameterization.convolution(
-            Role.HIDDEN, channels, 1, self.width, self.sizes.depth, key, stride=stride
-        )
+        convolution = self._convolution(Role.HIDDEN, channels, 1, key, stride)
         return Convolved(convolution, linear, self._normalized(channels[1]), linear)
 
     def _normalized(self, channels: int) -> Callable[[Array], Array]:
@@ -194,4 +194,17 @@ class Layers:
     ) -> Head:
         """A linear map of the activities as one vector."""
         map = self.parameterization.linear(role, sizes, self.width, self.sizes.depth, key)
-        return Head(map, self.activation, reduce)
+        return Head(self._with_bias(map, sizes[1]), self.activation, reduce)
+
+    def _convolution(
+        self, role: Role, channels: Channels, kernel: int, key: PRNGKeyArray, stride: int
+    ) -> Convolution | Affine:
+        convolution = self.parameterization.convolution(
+            role, channels, kernel, self.width, self.sizes.depth, key, stride=stride
+        )
+        return self._with_bias(convolution, channels[1])
+
+    def _with_bias(self, layer: Layer, size: int) -> Layer | Affine:
+        if not self.bias:
+            return layer
+        return self.parameterization.affine(layer, size, self.width, self.sizes.depth)

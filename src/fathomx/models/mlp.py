@@ -12,28 +12,22 @@ from jaxtyping import Array, PRNGKeyArray
 from fathomx.graph.energy import Energy
 from fathomx.graph.entries import Entry, Node, Stack
 from fathomx.graph.network import Network
-from fathomx.layers.activations import Activation, activation_function, linear
+from fathomx.layers.activations import Activation, activation_function
 from fathomx.layers.parameterization import Parameterization, Role, Standard
-from fathomx.layers.scaled import Bias, Linear
+from fathomx.layers.scaled import Affine, Linear
 
 
 class Dense(eqx.Module):
-    """`a W phi(z)`: the activation acts on the parent's activity, then the linear map."""
+    """`a W phi(z)`: the activation acts on the parent's activity, then the linear map.
 
-    linear: Linear
+    With biases the map is `a W phi(z) + b`.
+    """
+
+    linear: Linear | Affine
     activation: Callable[[Array], Array]
 
     def __call__(self, activity: Array) -> Array:
         return self.linear(self.activation(activity))
-
-
-class Biased(Dense):
-    """`a W phi(z) + b`."""
-
-    bias: Bias
-
-    def __call__(self, activity: Array) -> Array:
-        return self.bias(super().__call__(activity))
 
 
 class Residual(eqx.Module):
@@ -171,8 +165,11 @@ class _Maker:
         self.bias = bias
         self.parameterization = parameterization
 
-    def linear(self, role: Role, sizes: tuple[int, int], key: PRNGKeyArray) -> Linear:
-        return self.parameterization.linear(role, sizes, self.width, self.depth, key)
+    def linear(self, role: Role, sizes: tuple[int, int], key: PRNGKeyArray) -> Linear | Affine:
+        mapped = self.parameterization.linear(role, sizes, self.width, self.depth, key)
+        if not self.bias:
+            return mapped
+        return self.parameterization.affine(mapped, sizes[1], self.width, self.depth)
 
     def dense(
         self,
@@ -181,17 +178,10 @@ class _Maker:
         key: PRNGKeyArray,
         activation: Callable[[Array], Array],
     ) -> Dense:
-        mapped = self.linear(role, sizes, key)
-        if not self.bias:
-            return Dense(mapped, activation)
-        bias = self.parameterization.bias(sizes[1], self.width, self.depth)
-        return Biased(mapped, activation, bias)
+        return Dense(self.linear(role, sizes, key), activation)
 
     def first(self, key: PRNGKeyArray) -> Node:
-        sizes = (self.in_size, self.widths[0])
-        if not self.bias:
-            return Node("first", self.linear(Role.INPUT, sizes, key))
-        return Node("first", self.dense(Role.INPUT, sizes, key, linear))
+        return Node("first", self.linear(Role.INPUT, (self.in_size, self.widths[0]), key))
 
     def last(self, energy: Energy | None, key: PRNGKeyArray) -> Node:
         sizes = (self.widths[-1], self.out_size)

@@ -37,6 +37,7 @@ def residual_cnn(
     classes: int = 10,
     image_shape: Sequence[int] = (32, 32, 3),
     activation: Activation = "gelu",
+    bias: bool = False,
     parameterization: Parameterization | None = None,
     key: PRNGKeyArray,
     output: Energy | None = None,
@@ -47,7 +48,7 @@ def residual_cnn(
         mu_l = p + a_l W_l * phi(p),    p = z_{l-1}, or pool(z_{l-1}) where stage 2 or 3 begins
         mu_L = a_L W_L mean(phi(z_{L-1}))
 
-    with 3x3 convolutions `*`, 2x2 average pooling and the mean over all positions; no biases. All
+    with 3x3 convolutions `*`, 2x2 average pooling and the mean over all positions. All
     `L = 3 * blocks + 2` nodes have one weight layer each, and all blocks have `width` channels:
     `stem`, then in every stage its first block, the node `stage1.first`, and the others, one
     `Stack` named `stage1.rest` (none with one block), then `output`. More blocks take no longer
@@ -63,6 +64,8 @@ def residual_cnn(
     * `classes`: size of the output.
     * `image_shape`: `(height, width, channels)`; height and width are multiples of 4.
     * `activation`: a name of `fathomx.layers.ACTIVATIONS` (`"linear"` too) or a function.
+    * `bias`: whether every convolution and the linear map add a bias for each of their channels or
+      units, zero at first.
     * `parameterization`: `Standard()` unless given, under which activities grow from block to
       block; `MuPC()` keeps their size at any depth. It is told `width` and the depth `L`; the
       blocks' convolutions are the residual branches.
@@ -94,7 +97,7 @@ def residual_cnn(
             f"that height and width are multiples of {parts}."
         )
     parameterization = Standard() if parameterization is None else parameterization
-    layers = Layers(sizes, activation, None, parameterization)
+    layers = Layers(sizes, activation, None, bias, parameterization)
 
     def block(key: PRNGKeyArray, pool: Callable[[Array], Array] = linear) -> ResidualBlock:
         return ResidualBlock(layers.convolved(Role.RESIDUAL, (width, width), key), pool)

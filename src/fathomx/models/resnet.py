@@ -33,6 +33,7 @@ def resnet(
     image_shape: Sequence[int] = (32, 32, 3),
     activation: Activation = "gelu",
     normalization: str | None = None,
+    bias: bool = False,
     parameterization: Parameterization | None = None,
     key: PRNGKeyArray,
     output: Energy | None = None,
@@ -45,8 +46,7 @@ def resnet(
 
         a = norm(a_1 W_1 * phi(p)),    b = norm(a_2 W_2 * phi(a)) + shortcut(p)
 
-    where the shortcut is the identity, or a normalized 1x1 convolution where the shape changes; no
-    biases.
+    where the shortcut is the identity, or a normalized 1x1 convolution where the shape changes.
 
     * `auxiliary=False`: two nodes per block, `stage1.block1.conv1` (`a`) and `.conv2` (`b`), which
       has the skip as an edge from `p`. In state descent the error then travels faster along the
@@ -84,7 +84,7 @@ def resnet(
     al. (2025), arXiv 2506.23800.
     """
     sizes = Sizes(depth, _BLOCKS, width, classes, image_shape)
-    layers = Layers(sizes, activation, normalization, parameterization)
+    layers = Layers(sizes, activation, normalization, bias, parameterization)
     if not (math.isfinite(activity_rate) and activity_rate > 0):
         raise ValueError(
             f"activity_rate must be a positive, finite number, the rate of the state descent that "

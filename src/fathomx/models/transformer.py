@@ -16,7 +16,7 @@ from fathomx.graph.network import Network
 from fathomx.layers.activations import Activation, activation_function, linear
 from fathomx.layers.normalization import LayerNorm, Normalization
 from fathomx.layers.parameterization import Parameterization, Role, Standard
-from fathomx.layers.scaled import Embedding, Linear
+from fathomx.layers.scaled import Affine, Embedding, Linear
 
 NORMALIZATIONS: dict[str | None, Callable[[int, float], Normalization] | None] = {
     None: None,
@@ -41,10 +41,10 @@ class Attention(eqx.Module):
     sum_s softmax_s(scale * q_t . k_s) v_s,   s <= t,   in every head; then a linear map
     """
 
-    query: Linear
-    key: Linear
-    value: Linear
-    output: Linear
+    query: Linear | Affine
+    key: Linear | Affine
+    value: Linear | Affine
+    output: Linear | Affine
     heads: int = eqx.field(static=True)
     scale: float = eqx.field(static=True)
 
@@ -64,8 +64,8 @@ class Attention(eqx.Module):
 class FeedForward(eqx.Module):
     """`W_2 phi(W_1 z)` at every position, four times as wide inside."""
 
-    expand: Linear
-    contract: Linear
+    expand: Linear | Affine
+    contract: Linear | Affine
     activation: Callable[[Array], Array]
 
     def __call__(self, activity: Float[Array, "context width"]) -> Float[Array, "context width"]:
@@ -89,7 +89,7 @@ class Block(eqx.Module):
 class Logits(eqx.Module):
     """`a W norm(z)` at every position."""
 
-    linear: Linear
+    linear: Linear | Affine
     normalization: Callable[[Array], Array]
 
     def __call__(
@@ -107,6 +107,7 @@ def transformer(
     heads: int = 4,
     activation: Activation = "gelu",
     normalization: str | None = None,
+    bias: bool = False,
     parameterization: Parameterization | None = None,
     key: PRNGKeyArray,
 ) -> Network:
@@ -120,7 +121,7 @@ def transformer(
     at every position. The input is integer tokens `(batch, context)`, a target integer labels of
     the same shape; a prediction, `(batch, context, vocabulary)`, at a position depends on the
     tokens up to there alone. Activities are `(context, width)`. There are no biases but those of
-    the normalization.
+    the normalization, unless `bias` says so.
 
     **Arguments**
 
@@ -129,6 +130,7 @@ def transformer(
     * `activation`: of the feed-forward branch, a name of `fathomx.layers.ACTIVATIONS` or a
       function.
     * `normalization`: `None` or `"layer"`, at the beginning of every branch and before the logits.
+    * `bias`: whether all linear maps add a bias, zero at first.
     * `parameterization`: `Standard()` unless given. `MuPC()` scales branches by `1 / depth`, the
       logits of attention by `1 / size of a head`, the output by `1 / width`, and draws embeddings
       with standard deviation 0.02.
@@ -163,12 +165,16 @@ def transformer(
     def normalized() -> Callable[[Array], Array]:
         return linear if make is None else scales.normalization(make, width, width, depth)
 
+    def biased(map: Linear, size: int) -> Linear | Affine:
+        return scales.affine(map, size, width, depth) if bias else map
+
     @eqx.filter_vmap
     def blocks(key: PRNGKeyArray) -> Block:
         keys = jax.random.split(key, 6)
 
-        def hidden(index: int, in_size: int, out_size: int) -> Linear:
-            return scales.linear(Role.HIDDEN, (in_size, out_size), width, depth, keys[index])
+        def hidden(index: int, in_size: int, out_size: int) -> Linear | Affine:
+            sizes = (in_size, out_size)
+            return biased(scales.linear(Role.HIDDEN, sizes, width, depth, keys[index]), out_size)
 
         query, key_map, value, mix = (hidden(index, width, width) for index in range(4))
         inner = _EXPANSION * width
@@ -185,11 +191,12 @@ def transformer(
         scales.embedding(context, 2, width, depth, position_key),
     )
     head = scales.linear(Role.OUTPUT, (width, vocabulary), width, depth, output_key)
+    logits = Logits(biased(head, vocabulary), normalized())
     return Network(
         [
             Node("embedding", embedded),
             Stack("blocks", blocks(jax.random.split(block_key, depth))),
-            Node("output", Logits(head, normalized()), energy=Categorical()),
+            Node("output", logits, energy=Categorical()),
         ],
         input_shape=(context,),
         input_dtype=jnp.int32,

@@ -40,6 +40,7 @@ def vgg(
     activation: Activation = "gelu",
     normalization: str | None = None,
     pool: str = "max",
+    bias: bool = False,
     parameterization: Parameterization | None = None,
     key: PRNGKeyArray,
     output: Energy | None = None,
@@ -49,7 +50,7 @@ def vgg(
         mu_1 = pool(norm(a_1 W_1 * x)),    mu_l = pool(norm(a_l W_l * phi(z_{l-1})))
 
     with 3x3 convolutions `*` in four or five stages of 64, 128, 256, 512 and 512 channels, then
-    linear layers `mu_l = a_l W_l phi(z_{l-1})` on the flattened image; no biases. A convolution's
+    linear layers `mu_l = a_l W_l phi(z_{l-1})` on the flattened image. A convolution's
     normalization and, at the end of a stage, the 2x2 pooling belong to its node:
     `stage1.conv1`, ..., then `linear1`, `linear2` where there are any, and `output`.
 
@@ -70,6 +71,8 @@ def vgg(
     * `activation`: a name of `fathomx.layers.ACTIVATIONS` or a function.
     * `normalization`: of every convolution: `None`, `"batch"` (see
       `Network.with_batch_statistics`) or `"group"` (at most 32 groups, of two or more channels).
+    * `bias`: whether every convolution and linear map adds a bias for each of its channels or
+      units, zero at first; without, as by default, see `mlp`.
     * `pool`: `"max"` or `"average"`. With `"max"` the energy has kinks.
     * `parameterization`: `Standard(gain=sqrt(2))` unless given, with the same gain at the first
       layer, which has no activation before it. It is told the first stage's channels as the width.
@@ -86,7 +89,7 @@ def vgg(
     2506.23800, who name them without their layout: the table is our choice.
     """
     sizes = Sizes(depth, _LAYOUTS, width, classes, image_shape)
-    layers = Layers(sizes, activation, normalization, parameterization)
+    layers = Layers(sizes, activation, normalization, bias, parameterization)
     if pool not in _POOLS:
         raise ValueError(unknown("pool", pool, _POOLS))
     stages, linears = _LAYOUTS[depth]

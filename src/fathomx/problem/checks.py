@@ -46,6 +46,7 @@ def check_clamp(network: Network, entry: Entry, clamp: Clamp, batch: int | None)
     """One clamp, its value in the network's type and its mask of the value's shape."""
     if isinstance(clamp.value, Clamp):
         raise TypeError(f"{entry.name!r} is clamped by a clamp of a clamp; give one fx.Clamp.")
+    clamp = entry.read_clamp(clamp)
     value = jnp.asarray(clamp.value)
     given = value.shape
     mask = None if clamp.mask is None else _check_mask_type(entry, clamp.mask)

@@ -79,9 +79,9 @@ def weight_gradient(
         return _learning_predictions(there, known), _precision_energy(there, errors)
 
     (predicted, _), pull = jax.vjp(predictions, learned)
-    parts = {part.name: part for part in problem.network.predictors()}
+    part = problem.network.predictor
     cotangents = {
-        name: -problem.energy_of(parts[name]).weighed(errors[name]) / problem.batch
+        name: -problem.energy_of(part(name)).weighed(errors[name]) / problem.batch
         for name in predicted
     }
     one = jnp.ones((), problem.network.dtype)

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from functools import partial
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
@@ -138,7 +138,7 @@ class _Part(NamedTuple):
     step: Array
     prediction: Array | None
 
-    def gradient(self, sources: list[Array], own: Array) -> _Local:
+    def gradient(self, sources: list[Any], own: Array) -> _Local:
         """The derivatives, computed only where the signal has arrived."""
         if not self.entry.batch_axis:
             return self._at_once(sources, own)
@@ -149,7 +149,7 @@ class _Part(NamedTuple):
         )
         return found
 
-    def _by_block(self, sources: list[Array], own: Array) -> _Local:
+    def _by_block(self, sources: list[Any], own: Array) -> _Local:
         depth = self.entry.depth
         arrays, rest = eqx.partition(self.entry.learned_function(), eqx.is_array)
 
@@ -182,7 +182,7 @@ class _Part(NamedTuple):
         pulled = to_source if self.moving[0] else jnp.zeros((), own.dtype)
         return [pulled], gradient.at[-1].set(to_own), energy
 
-    def _at_once(self, sources: list[Array], own: Array) -> _Local:
+    def _at_once(self, sources: list[Any], own: Array) -> _Local:
         depth = self.entry.depth
         parts = min(_PARTS, depth)
         starts = [round(depth * (parts - i) / parts) for i in range(parts + 1)]
@@ -202,7 +202,7 @@ class _Part(NamedTuple):
         found: _Local = jax.lax.switch(branch, [from_row(s) for s in starts], sources, own)
         return found
 
-    def _everywhere(self, sources: list[Array], own: Array) -> _Local:
+    def _everywhere(self, sources: list[Any], own: Array) -> _Local:
         counted = jnp.asarray(self.when) <= self.step
         weights = jnp.where(counted, self.weights, 0)
         moving = [s for s, moves in zip(sources, self.moving, strict=False) if moves]
@@ -222,14 +222,14 @@ class _Part(NamedTuple):
         to_sources = [next(found) if moves else jnp.zeros((), own.dtype) for moves in self.moving]
         return to_sources, to_own, energy
 
-    def _nowhere(self, start: int, sources: list[Array], own: Array) -> _Local:
+    def _nowhere(self, start: int, sources: list[Any], own: Array) -> _Local:
         none = jnp.zeros((), own.dtype)
         pairs = zip(sources, self.moving, strict=False)
         to_sources = [jnp.zeros_like(s) if moves else none for s, moves in pairs]
         batch = own.shape[self.entry.batch_axis]
         return to_sources, jnp.zeros_like(own), jnp.zeros(batch, own.dtype)
 
-    def _tail(self, start: int, sources: list[Array], own: Array) -> _Local:
+    def _tail(self, start: int, sources: list[Any], own: Array) -> _Local:
         function = self.entry.learned_function()
         blocks = jax.tree.map(lambda a: a[start:] if eqx.is_array(a) else a, function)
         tail = self._replace(

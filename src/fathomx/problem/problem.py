@@ -2,32 +2,29 @@
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
-from fathomx.graph.arrival import arrivals, first_moves
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.entries import Entry
 from fathomx.graph.feedback import Feedback
 from fathomx.graph.network import Network
 from fathomx.graph.predictor import Predictor
-from fathomx.graph.statistics import with_fields
 from fathomx.graph.vector_space import Entries
 from fathomx.problem.checks import check_clamps, check_precision
+from fathomx.problem.coordinates import Coordinates
 from fathomx.problem.entry_energy import EntryEnergy
 
 Scale = float | Array
 
 
-class Problem(eqx.Module):
+class Problem(Coordinates):
     """A network with some of its entries clamped: the energy that inference minimizes.
 
         z_v = where(clamped_v, value_v, mu_v(z_parents) + e_v)
@@ -65,11 +62,8 @@ class Problem(eqx.Module):
     ```
     """
 
-    network: Network
-    clamps: dict[str, Clamp]
     output_precision: Float[Array, ""]
     reference: float = eqx.field(static=True)
-    _batch: int = eqx.field(static=True)
 
     def __init__(
         self,
@@ -96,185 +90,10 @@ class Problem(eqx.Module):
         self._batch = int(batch)
         self._check()
 
-    @property
-    def batch(self) -> int:
-        """Number of examples."""
-        for name, clamp in self.clamps.items():
-            return int(clamp.value.shape[self.network.entry(name).batch_axis])
-        return self._batch
-
-    @property
-    def input(self) -> Array:
-        """The value of the first root; `AttributeError` if it is not clamped."""
-        return self._value(self.network.roots[0])
-
-    @property
-    def target(self) -> Array:
-        """The value of the output; `AttributeError` if it is not clamped."""
-        return self._value(self.network.output)
-
-    @property
-    def positions(self) -> int:
-        """How many predictions the output of an example holds: its tokens, or 1 for a vector."""
-        return math.prod(self.network.output_shape[:-1])
-
-    @property
-    def free(self) -> tuple[str, ...]:
-        """Names of the entries that are inferred, in whole or in part."""
-        return tuple(
-            entry.name
-            for entry in self.network.entries
-            if entry.depth and entry.energy_is_gaussian and not self._whole(entry)
-        )
-
-    @property
-    def observed(self) -> tuple[str, ...]:
-        """Names of the entries that are clamped, in whole or in part, and have a prediction."""
-        entries = self.network.entries
-        return tuple(e.name for e in entries if e.name in self.clamps and not e.is_root)
-
-    @property
-    def explained(self) -> tuple[str, ...]:
-        """Names of what the free entries have to explain: observed entries and feedbacks."""
-        return (*self.observed, *(feedback.name for feedback in self.network.feedbacks))
-
-    @property
-    def given(self) -> tuple[str, ...]:
-        """Names of the entries that are clamped whole."""
-        return tuple(entry.name for entry in self.network.entries if self._whole(entry))
-
-    @property
-    def arrivals(self) -> tuple[int, ...]:
-        """`fx.arrivals` of this network with what is clamped here."""
-        return arrivals(self.network, self.given, self.observed)
-
-    @property
-    def first_moves(self) -> tuple[int, ...]:
-        """The step of state descent in which each node first moves."""
-        return first_moves(self.network, self.given, self.observed)
-
     def with_output_precision(self, output_precision: Any) -> Problem:
         """The same problem with another output precision."""
         checked = check_precision(output_precision, self.network)
         return eqx.tree_at(lambda problem: problem.output_precision, self, checked)
-
-    def with_network(self, network: Network) -> Problem:
-        """The same problem with other weights."""
-        changed: Problem = eqx.tree_at(lambda problem: problem.network, self, network)
-        return changed
-
-    def examples(self, index: slice | np.ndarray | list[int]) -> Problem:
-        """The same problem with some of its examples."""
-        clamps = {}
-        for name, clamp in self.clamps.items():
-            axis = self.network.entry(name).batch_axis
-            some = (slice(None),) * axis + (index,)
-            mask = None if clamp.mask is None else clamp.mask[some]
-            clamps[name] = Clamp(clamp.value[some], mask)
-        count = len(np.arange(self.batch)[index])
-        return with_fields(self, clamps=clamps, _batch=count)
-
-    @property
-    def clamp_axes(self) -> dict[str, Clamp]:
-        """The batch axis of every array of `clamps`, as `jax.vmap` wants it."""
-        axes = {name: self.network.entry(name).batch_axis for name in self.clamps}
-        return {
-            name: Clamp(axes[name], None if clamp.mask is None else axes[name])
-            for name, clamp in self.clamps.items()
-        }
-
-    def alone(self, clamps: dict[str, Clamp]) -> Problem:
-        """The problem of one example, from its clamps without the axis of the batch."""
-        axes = self.clamp_axes
-        one = jax.tree.map(lambda a, axis: jnp.expand_dims(a, axis), clamps, axes)
-        return with_fields(self, clamps=one, _batch=1)
-
-    def with_batch_statistics(self) -> Problem:
-        """The same problem on a network whose batch statistics are those of this input.
-
-        They are taken at the feedforward pass and are constants from then on: inference does not
-        move them, and examples do not interact. A network without batch normalization stays as it
-        is; see `Network.with_batch_statistics` for the errors.
-
-        ```python
-        relaxed = fx.infer(problem.with_batch_statistics(), fx.GaussNewton())
-        ```
-        """
-        network = self.network.with_batch_statistics(self.clamps, self.batch)
-        return self if network is self.network else self.with_network(network)
-
-    def zeros(self) -> Entries:
-        """Errors of zero: the feedforward pass."""
-        return {name: self.network.zeros_of(name, self.batch) for name in self.free}
-
-    def complete(self, activities: Entries) -> Entries:
-        """Activities of all entries, from those of the free ones."""
-        whole = {name: clamp.value for name, clamp in self.clamps.items() if clamp.whole}
-        whole |= {name: self._met(name, activities[name]) for name in self.free}
-        for entry in self.network.bound():
-            if entry.name not in whole and entry.depth:
-                # What is neither clamped whole nor inferred is a leaf, and stands for a prediction.
-                sources = self.network.sources(entry, whole, batch=self.batch)
-                predicted = entry.energy.expected(entry.predict(sources, None))
-                whole[entry.name] = self._met(entry.name, predicted)
-        return {entry.name: whole[entry.name] for entry in self.network.entries}
-
-    def feedforward(self) -> Entries:
-        """What is explained at the feedforward pass."""
-        return self.explain({})[0]
-
-    def inferred(self, activities: Entries) -> Entries:
-        """Activities with what is clamped in its place, but for leaves that are only predicted."""
-        known = {name: self._met(name, activities[name]) for name in self.free}
-        return {name: clamp.value for name, clamp in self.clamps.items()} | known
-
-    def explain(self, errors: Entries) -> tuple[Entries, Entries]:
-        """What is explained, from the errors: predictions of what is observed, discrepancies.
-
-        And the activities of the free entries.
-        """
-        network = self.network
-        activities, predicted = network.passed(errors, self.clamps, self.batch)
-        explained = {name: predicted[name] for name in self.observed}
-        if network.feedbacks:
-            explained |= network.discrepancies(activities)
-        return explained, {name: activities[name] for name in self.free}
-
-    def errors_of(self, activities: Entries) -> Entries:
-        """Errors `z_v - mu_v` of the free entries from their activities; 0 where clamped."""
-        known = self.inferred(activities)
-        return self.errors_from(known, self.network.predictions(known))
-
-    def errors_from(
-        self, activities: Entries, predicted: Entries, names: tuple[str, ...] | None = None
-    ) -> Entries:
-        """Errors of the free entries from their activities and predictions; 0 where clamped."""
-        names = self.free if names is None else names
-        return self._masked({name: activities[name] - predicted[name] for name in names})
-
-    def errors_from_start(self, at: Entries) -> Entries:
-        """Errors of the free entries from some activities; 0 of those that are not named."""
-        network, errors = self.network, self.zeros()
-        ends: Entries = {}
-        for entry in network.bound():
-            name, parents = entry.name, network.parents[entry.name]
-            sources = [ends[p] for p in parents] or network.sources(entry, {}, batch=self.batch)
-            if name in at:
-                activity = self._met(name, at[name])
-                errors |= self.errors_from(
-                    {name: activity}, {name: entry.predict(sources, activity)}, (name,)
-                )
-                ends[name] = entry.end(activity)
-            else:
-                ends[name] = entry.unroll(sources, None, self.clamps.get(name))[0]
-        return errors
-
-    def explained_at(self, activities: Entries) -> Entries:
-        """What is explained, from activities: all predictions at once."""
-        known = self.inferred(activities)
-        predicted = self.network.predictions(known)
-        explained = {name: predicted[name] for name in self.observed}
-        return explained | self.network.discrepancies(known)
 
     def energy_of(self, part: Predictor) -> EntryEnergy:
         """The whole energy of an entry or a feedback, of what is free and of what is observed."""
@@ -288,6 +107,10 @@ class Problem(eqx.Module):
         """The energy of what is observed in an entry, or of a feedback."""
         precision = self.output_precision if precision is None else precision
         return self._entry_energy(part, None, precision)
+
+    def total(self, errors: Entries) -> Float[Array, " batch"]:
+        """The energy F of every example as a function of the errors."""
+        return self.free_energy(errors) + self.explained_energy(self.explain(errors)[0])
 
     def free_energy(self, errors: Entries) -> Float[Array, "*batch"]:
         """`sum_free (pi_v / 2) ||e_v||^2`, and the logarithms of learned precisions."""
@@ -359,10 +182,6 @@ class Problem(eqx.Module):
             return found, jnp.zeros_like(found)
         return self.clamps[part.name].value, found
 
-    def total(self, errors: Entries) -> Float[Array, " batch"]:
-        """The energy F of every example as a function of the errors."""
-        return self.free_energy(errors) + self.explained_energy(self.explain(errors)[0])
-
     def constant_energy(self) -> Float[Array, "*batch"]:
         """The energy without any error: the logarithms of learned precisions, 0 without them."""
         none = {f.name: self.network.zeros_of(f.name, self.batch) for f in self.network.feedbacks}
@@ -385,20 +204,6 @@ class Problem(eqx.Module):
             for name, pi in precisions.items()
         }
 
-    def select(self, entries: Entries) -> Entries:
-        """The free entries alone."""
-        return {name: entries[name] for name in self.free}
-
-    def free_errors(self, errors: Entries) -> Entries:
-        """The coordinates of inference from the errors of a relaxation: 0 where clamped."""
-        return self._masked({name: errors[name] for name in self.free})
-
-    def _masked(self, errors: Entries) -> Entries:
-        return {
-            name: jnp.where(self.clamps[name].mask, 0, error) if name in self.clamps else error
-            for name, error in errors.items()
-        }
-
     def hidden(self, entries: Entries) -> Entries:
         """The former name of `select`."""
         _renamed("hidden", "select")
@@ -409,18 +214,6 @@ class Problem(eqx.Module):
         _renamed("predict", "explain")
         explained, activities = self.explain(errors)
         return explained[self.network.output.name], activities
-
-    def _value(self, entry: Entry) -> Array:
-        if entry.name not in self.clamps:
-            raise AttributeError(f"{entry.name!r} is not clamped in this problem.")
-        value: Array = self.clamps[entry.name].value
-        return value
-
-    def _whole(self, entry: Entry) -> bool:
-        return entry.name in self.clamps and self.clamps[entry.name].whole
-
-    def _met(self, name: str, activity: Array) -> Array:
-        return self.clamps[name].meet(activity) if name in self.clamps else activity
 
     def _free_entries(self) -> list[Entry]:
         return [self.network.entry(name) for name in self.free]
@@ -451,39 +244,6 @@ class Problem(eqx.Module):
             0.0 if observed is None else _times(observed, precision / self.reference),
         )
         return EntryEnergy(part.energy, factor, logarithm, stacked=part.batch_axis == 1)
-
-    def is_read(self, name: str) -> bool:
-        """Whether an entry has children, or is read or predicted by a feedback."""
-        network = self.network
-        read = {parent for parents in network.parents.values() for parent in parents}
-        return name in read | {feedback.of for feedback in network.feedbacks}
-
-    def _check(self) -> None:
-        network = self.network
-        for entry in network.entries:
-            whole = self._whole(entry)
-            if entry.is_root and not entry.depth and not whole:
-                raise ValueError(
-                    f"root {entry.name!r} has no prior and is not clamped as a whole: clamp it, or "
-                    "build it with an energy such as fx.Gaussian(1.0)."
-                )
-            if not entry.energy_is_gaussian and not whole and self.is_read(entry.name):
-                raise ValueError(
-                    f"{entry.name!r} has the energy {entry.energy} and is free, but others read "
-                    "it; hidden nodes need a Gaussian energy, only what is clamped or read by "
-                    "nobody may have another."
-                )
-        if not self.free:
-            raise ValueError(
-                "everything is clamped, so that nothing is left to infer; leave at least one "
-                "hidden entry free."
-            )
-        if self.clamps and not self.explained:
-            names = ", ".join(map(repr, self.clamps))
-            raise ValueError(
-                f"only {names} is clamped, which nothing predicts, so that there is nothing to "
-                "explain; clamp an entry with a prediction as well, or use fx.predict."
-            )
 
 
 def _by_name(network: Network, clamps: Any, input: Any, target: Any) -> dict[str, Any]:

@@ -76,16 +76,16 @@ class ExplainedVectors:
         problem = self.problem
         batch = problem.batch
         ones = self.entries(jnp.ones((batch, sum(map(_size, self.shapes.values())))))
-        parts = {part.name: part for part in problem.network.predictors()}
+        part = problem.network.predictor
         return self.flat(
-            {name: problem.observed_energy_of(parts[name]).weighed(ones[name]) for name in ones}
+            {name: problem.observed_energy_of(part(name)).weighed(ones[name]) for name in ones}
         )
 
     def misfit(self, explained: Entries) -> Float[Array, "batch units"]:
         """The values of what is observed minus predictions; minus the discrepancies."""
         problem = self.problem
-        parts = {part.name: part for part in problem.network.predictors()}
-        pairs = {name: problem.compared(parts[name], explained) for name in self.names}
+        part = problem.network.predictor
+        pairs = {name: problem.compared(part(name), explained) for name in self.names}
         feedbacks = {feedback.name for feedback in problem.network.feedbacks}
         return self.flat(
             {n: -target if n in feedbacks else target - mu for n, (target, mu) in pairs.items()}

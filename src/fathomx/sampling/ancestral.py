@@ -14,6 +14,9 @@ from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
 from fathomx.problem.checks import check_clamps
 
+# Keeps the keys of random nodes apart from those of the samples.
+_NOISE = 1_000_003
+
 
 def sample(
     network: Network,
@@ -53,6 +56,7 @@ def sample(
     values = {name: clamp.value for name, clamp in clamps.items()}
     count = network.batch_of(values) if values else (1 if batch is None else batch)
     keys = jax.random.split(key, len(network.entries))
+    clamps |= network.drawn_noise(jax.random.fold_in(key, _NOISE), count, clamps)
     activities: Entries = {}
     for entry, own in zip(network.bound(), keys, strict=True):
         name, clamp = entry.name, clamps.get(entry.name)
