@@ -5,7 +5,6 @@ from pathlib import Path
 
 import jax
 import pytest
-from jax.experimental.compilation_cache.compilation_cache import reset_cache
 from jaxtyping import install_import_hook
 
 # Before anything imports the package: every annotation in it becomes a check, but for the data
@@ -14,10 +13,36 @@ SOURCE = Path(__file__).parents[1] / "src" / "fathomx"
 MODULES = sorted({path.stem for path in SOURCE.iterdir()} - {"__init__", "__pycache__", "data"})
 install_import_hook([f"fathomx.{name}" for name in MODULES], "beartype.beartype")
 
-# Tests compile far more than they compute: with LLVM's optimizations they took twice as long.
-os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} --xla_backend_optimization_level=0"
+# Tests compile far more than they compute. With LLVM's optimizations they took twice as long; XLA's
+# newer way to emit fused loops takes longer to compile than the older; and the cores are busy with
+# tests, so that dividing a program among threads gains nothing.
+FLAGS = (
+    "--xla_backend_optimization_level=0 --xla_cpu_use_fusion_emitters=false "
+    "--xla_cpu_parallel_codegen_split_count=1"
+)
+os.environ["XLA_FLAGS"] = f"{os.environ.get('XLA_FLAGS', '')} {FLAGS}"
+# Where an operation comes from takes time to write into every program, and no test reads it.
+jax.config.update("jax_traceback_in_locations_limit", 0)
 # Two devices on any processor, so that batches large enough are divided, as the command line does.
 jax.config.update("jax_num_cpu_devices", 2)
+LARGEST_CACHE = 2**30
+
+
+def pytest_configure(config):
+    """What any test, or a process that it starts, has compiled is not compiled again.
+
+    The programs stay beside what pytest keeps, also for the next run; `--cache-clear` removes them.
+    """
+    from fathomx.command_line.runtime import trim
+
+    folder = config.cache.mkdir("compiled")
+    trim(folder, LARGEST_CACHE)
+    for name, value in (
+        ("jax_compilation_cache_dir", str(folder)),
+        ("jax_persistent_cache_min_compile_time_secs", 0.1),
+    ):
+        jax.config.update(name, value)
+        os.environ[name.upper()] = str(value)
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -25,26 +50,6 @@ def compiled_programs():
     """Frees what a file of tests compiled; a process cannot hold the programs of them all."""
     yield
     jax.clear_caches()
-
-
-@pytest.fixture(scope="module")
-def compiled_once(tmp_path_factory):
-    """A cache of compiled programs, of a file of tests alone; another for processes it starts."""
-    folder = tmp_path_factory.mktemp("compiled")
-    options = {
-        "jax_compilation_cache_dir": str(folder / "here"),
-        "jax_persistent_cache_min_compile_time_secs": 0.2,
-    }
-    before = {name: getattr(jax.config, name) for name in options}
-    for name, value in options.items():
-        jax.config.update(name, value)
-    reset_cache()
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("JAX_COMPILATION_CACHE_DIR", str(folder / "processes"))
-        yield
-    for name, value in before.items():
-        jax.config.update(name, value)
-    reset_cache()
 
 
 @pytest.fixture

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import equinox as eqx
 import jax
@@ -12,7 +12,8 @@ from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.experiments.strength.setting import OPTIMIZERS, Setting
 from fathomx.graph.network import Network
-from fathomx.learning import Learner, LearningRule
+from fathomx.learning import Learner, LearningRule, StepReport
+from fathomx.problem.problem import Problem
 
 
 def batches(count: int, setting: Setting, seed: int) -> Array:
@@ -46,23 +47,16 @@ def train(
     key: PRNGKeyArray,
 ) -> tuple[Network, Course]:
     """One update for each row of `chosen`, at the learning rate of the same place."""
-    make = OPTIMIZERS[optimizer]
-    state = rule.init_optimizer(make(1.0), network)
-    arrays, rest = eqx.partition((network, state), eqx.is_array)
     inputs, labels = examples
 
-    def update(arrays: Any, now: tuple[Array, Array, Array]) -> tuple[Any, Course]:
-        batch, rate, number = now
-        network, state = eqx.combine(arrays, rest)
-        # The rate of every step is traced: no optimizer's own schedule.
-        learner = Learner(rule, make(rate))
-        step_key = jax.random.fold_in(key, number)
-        network, state, report = learner.update(
-            network, state, (inputs[batch], labels[batch]), step_key
-        )
-        seen = Course(*(getattr(report, name) for name in Course._fields))
-        return eqx.filter((network, state), eqx.is_array), seen
+    def pose(network: Network, batch: Array) -> Problem:
+        return Problem(network, inputs[batch], labels[batch])
 
-    arrays, course = jax.lax.scan(update, arrays, (chosen, rates, jnp.arange(len(chosen))))
-    trained: Network = eqx.combine(arrays, rest)[0]
+    def seen(network: Network, report: StepReport) -> Course:
+        return Course(*(getattr(report, name) for name in Course._fields))
+
+    # Rates are traced, so that all of them share one program.
+    learner = Learner(rule, OPTIMIZERS[optimizer](lambda count: rates[count]), pose)
+    keys = jax.vmap(jax.random.fold_in, (None, 0))(key, jnp.arange(len(chosen)))
+    trained, _, course = learner.updates(network, learner.begin(network), chosen, keys, seen)
     return trained, course
