@@ -112,7 +112,7 @@ class FathomxSession(Session):
 
     def activities(self) -> Sequence[np.ndarray]:
         if self.until_done:
-            hidden = self.problem.hidden(self.relaxed.activities)
+            hidden = self.problem.select(self.relaxed.activities)
         else:
             hidden = self.solver.activities(self.problem, self.state)
         return [np.asarray(hidden["first"]), *np.asarray(hidden["hidden"])]
