@@ -54,12 +54,18 @@ class Plus(eqx.Module):
 
 
 @pytest.mark.parametrize(
-    "rule", [fx.Equilibrium(output_precision=1.0), fx.Incremental(output_precision=1.0)], ids=repr
+    ("rule", "prior"),
+    [
+        (fx.Equilibrium(output_precision=1.0), fx.Gaussian(np.ones(2))),
+        (fx.Incremental(output_precision=1.0), fx.Gaussian(np.ones(2))),
+        (fx.Incremental(output_precision=1.0), fx.Gaussian(2.0)),
+    ],
+    ids=["equilibrium", "incremental", "incremental, only the mean learns"],
 )
-def test_rules_move_precisions_and_means(rule):
+def test_rules_move_precisions_and_means(rule, prior):
     network = fx.Network(
         [
-            fx.Root("z", (2,), mean=np.zeros(2), energy=fx.Gaussian(np.ones(2))),
+            fx.Root("z", (2,), mean=np.zeros(2), energy=prior),
             fx.Stack(
                 "s",
                 eqx.filter_vmap(lambda k: eqx.nn.Linear(2, 2, key=k))(

@@ -78,7 +78,7 @@ class Incremental(PredictiveCoding):
                 "fx.Equilibrium, or entries with weights of their own."
             )
         return {
-            part.name: part.over_nodes(optimizer.init)(_of_nodes(part, weights(part)))
+            part.name: part.over_nodes(optimizer.init)(_own(weights(part)))
             if jax.tree.leaves(weights(part))
             else ()
             for part in network.predictors()
@@ -147,9 +147,22 @@ def _seen(problem: Problem, there: Evaluation, begun: Evaluation, state: Any) ->
     return relaxation(problem, there, begun, progress)
 
 
-def _of_nodes(part: Predictor, learned: Any) -> Any:
-    """What of an entry learns: its function and, where they learn, its energy and prior."""
-    return learned.learned_function() if not jax.tree.leaves(learned.energy) else learned
+def _own(learned: Any) -> Any:
+    """What an optimizer sees of an entry's weights: its function, where nothing else learns."""
+    function = learned.learned_function()
+    return function if _in_function(learned, function) else learned
+
+
+def _with_own(learned: Any, own: Any) -> Any:
+    """An entry's weights with others in place of what `_own` takes of them."""
+    function = learned.learned_function()
+    return learned.with_function(own) if _in_function(learned, function) else own
+
+
+def _in_function(learned: Any, function: Any) -> bool:
+    """Whether all weights of an entry are in its function: no precision and no prior mean."""
+    inside = jax.tree.leaves(eqx.filter(function, eqx.is_array))
+    return len(inside) == len(jax.tree.leaves(learned))
 
 
 def _learn(
@@ -206,8 +219,7 @@ class _Local(eqx.Module):
             return energies.sum() / scale.astype(energies.dtype)
 
         def step(learned: Any, state: Any) -> tuple[Any, Any]:
-            gradient = _of_nodes(self.part, jax.grad(energy)(learned))
-            own = _of_nodes(self.part, learned)
+            own, gradient = _own(learned), _own(jax.grad(energy)(learned))
             updates, after = self.part.over_nodes(optimizer.update)(gradient, state, own)
             moved = eqx.apply_updates(own, updates)
             if self.part.batch_axis:
@@ -219,7 +231,7 @@ class _Local(eqx.Module):
                     (moved, after),
                     (own, state),
                 )
-            return moved if own is learned else learned.with_function(moved), after
+            return _with_own(learned, moved), after
 
         learned, state = jax.lax.cond(
             reached.any(), step, lambda learned, state: (learned, state), learned, state
