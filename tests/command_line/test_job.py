@@ -9,6 +9,7 @@ import pytest
 
 import fathomx as fx
 from fathomx.command_line.job import Job
+from fathomx.graph.statistics import parameter_count
 from fathomx.inference.schedule import Decaying, Spiking, Uniform
 from fathomx.learning import EquilibriumPropagation, ForwardUpdate, Incremental
 
@@ -145,6 +146,13 @@ def test_descents_take_their_options(schedule, kind):
     assert default.steps == fx.ErrorDescent().steps
 
 
+def test_biases_are_an_option():
+    plain, biased = (Job(model="mlp", depth=3, width=4, bias=bias) for bias in (False, True))
+    data = plain.load()
+    counts = [parameter_count(job.network(data)) for job in (plain, biased)]
+    assert counts[1] - counts[0] == 4 + 4 + 10
+
+
 def test_the_activity_rate_is_that_of_a_plain_gradient_step():
     optimizer = Job(inference="state-descent", activity_rate=0.3).solver().optimizer
     update, _ = optimizer.update(np.float32(2.0), optimizer.init(np.float32(0.0)))
@@ -234,8 +242,9 @@ def test_configurations_of_the_first_version_still_load():
         Job(learning="backprop"),
         Job(model="transformer", heads=2, context=32),
         Job(output_precision=1.0, take=100),
+        Job(bias=True),
     ],
-    ids=["default", "vgg", "resnet", "backprop", "transformer", "precision"],
+    ids=["default", "vgg", "resnet", "backprop", "transformer", "precision", "bias"],
 )
 def test_a_configuration_leads_back_to_the_job(job):
     assert Job.from_config(json.loads(json.dumps(job.config()))) == job

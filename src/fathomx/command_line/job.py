@@ -81,6 +81,7 @@ class Job(Settings):
             depth=self.depth,
             width=self.width,
             activation=self.activation,
+            bias=self.bias,
             parameterization=PARAMETERIZATIONS[self.parameterization].make(),
             key=jax.random.key(self.seed),
             **options,

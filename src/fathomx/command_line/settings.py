@@ -70,6 +70,11 @@ class Settings:
         + _per_model(lambda model: model.width),
     )
     activation: str = _option("gelu", "Activation function.", ACTIVATIONS)
+    bias: bool = _option(
+        False,
+        "Give every node a bias, zero at first; without, a network of odd activations such as tanh "
+        "is an odd function.",
+    )
     parameterization: str | None = _option(
         None,
         "How weights scale with size. " + _per_model(lambda model: model.parameterization),

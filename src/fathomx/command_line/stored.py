@@ -18,6 +18,7 @@ _ADDED = (
     "schedule",
     "precision",
     "rematerialize",
+    "bias",
     "steps",
     "activity_rate",
 )
