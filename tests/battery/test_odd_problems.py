@@ -142,10 +142,12 @@ SLIPS = """
 import jax.numpy as jnp, numpy as np, fathomx as fx
 node = fx.Node("x", lambda z: 2 * z)
 problem = fx.Problem(fx.Network([fx.Root("z", (2,)), node]), {"x": np.ones((1, 2))})
+PART = {"x": np.ones((64, 2), np.float32)}
 for act in (
     lambda: fx.infer(problem, fx.GaussNewton),
     lambda: fx.infer(problem.network, fx.GaussNewton()),
     lambda: fx.Node("a", jnp.tanh, energy="gaussian"),
+    lambda: fx.fit(problem.network, fx.data.Dataset("d", PART, PART, PART), optimizer=1e-2),
 ):
     try:
         act()
@@ -159,7 +161,8 @@ def test_common_slips_are_said():
     found = subprocess.run(
         [sys.executable, "-c", SLIPS], capture_output=True, text=True, check=True
     )
-    one, two, three = found.stdout.splitlines()
+    one, two, three, four = found.stdout.splitlines()
     assert "a class needs its parentheses" in one
     assert "must be an fx.Problem, not Network" in two
     assert "'a': its energy must be one such as fx.Gaussian()" in three
+    assert "optimizer must be an optax optimizer such as optax.adam(1e-2), not 0.01" in four

@@ -190,13 +190,29 @@ def test_samples_are_drawn_with_noise():
         (jnp.ones((BATCH, 2)), "values of type float32"),
         (fx.Clamp(jax.random.split(jax.random.key(0), BATCH), jnp.ones(BATCH, bool)), "a mask"),
         (jax.random.split(jax.random.key(0), BATCH + 1), "holds 4 examples"),
-        (jax.random.key(0), "takes"),
+        (jax.random.key(0), r"shape \(2,\)"),
     ],
 )
 def test_what_is_no_key_is_refused(given, message):
     x, y = data()
     with pytest.raises(ValueError, match=message):
         fx.Problem(random_network(), {"input": x, "noise": given, "output": y})
+
+
+def test_a_node_that_needs_its_key_is_refused():
+    with pytest.raises(ValueError, match="'output' reads noise, but cannot predict without it"):
+        fx.Network(
+            [
+                fx.Noise("noise"),
+                fx.Node("hidden", linears()[0], parents="input"),
+                fx.Node(
+                    "output",
+                    lambda z, key: z + jax.random.normal(key, z.shape),
+                    parents=("hidden", "noise"),
+                ),
+            ],
+            input_shape=(4,),
+        )
 
 
 def test_noise_is_no_node_and_no_input():

@@ -84,3 +84,12 @@ def test_frozen_parts_are_no_weights_and_keep_their_statistics():
     assert not jax.tree.leaves(fx.weights(whole)) and whole.dtype == jnp.float32
     with pytest.raises(ValueError, match="Did you mean"):
         fx.freeze(network, ["outpu"])
+
+
+def test_dropout_needs_a_node_of_its_own():
+    layers = [linear(0, 4, 4), eqx.nn.Dropout(0.5), linear(1, 4, 2)]
+    with pytest.raises(TypeError, match="Dropout needs a key"):
+        fx.wrap(layers, (4,))
+    network = fx.wrap(eqx.nn.inference_mode(layers), (4,))
+    expected = jax.vmap(lambda x: layers[2](layers[0](x)))(X)
+    np.testing.assert_allclose(fx.predict(network, X), expected, rtol=1e-5)

@@ -181,7 +181,7 @@ MISTAKES = {
     ),
     "unlike batches": (
         lambda: fx.Problem(decoder(), {"label": [0, 1], "image": IMAGE}),
-        r"\(2, 5\)",
+        "holds 4 examples, but what is clamped before holds 2",
     ),
     "start of what is clamped": (
         lambda: fx.infer(
@@ -224,3 +224,33 @@ def test_mistakes_are_said_in_one_sentence(name):
     with pytest.raises(ValueError, match=words) as caught:
         act()
     assert "\n" not in str(caught.value)
+
+
+def test_targets_that_do_not_fit_say_how_they_would():
+    network = fx.models.mlp(4, 3, width=5, depth=2, key=jax.random.key(0))
+    x = np.ones((6, 4), np.float32)
+    for target, message in (
+        (np.ones(6, np.float32), "labels must be integers, not float32"),
+        (np.ones((6, 2), np.float32), "give one target per example"),
+        (np.zeros(5, int), "holds 5 examples, but what is clamped before holds 6"),
+    ):
+        with pytest.raises(ValueError, match=message):
+            fx.Problem(network, x, target)
+    single = fx.models.mlp(4, 1, width=5, depth=2, key=jax.random.key(0))
+    with pytest.raises(ValueError, match=r"give target\[\.\.\., None\]"):
+        fx.Problem(single, x, np.ones(6, np.float32))
+
+
+def test_predictions_need_every_input():
+    network = fx.Network(
+        [
+            fx.Root("left", (2,), energy=None),
+            fx.Root("right", (2,), energy=None),
+            fx.Node("hidden", lambda a, b: a + b, parents=("left", "right")),
+            fx.Node("output", lambda z: 2 * z),
+        ]
+    )
+    x = np.ones((3, 2), np.float32)
+    np.testing.assert_array_equal(fx.predict(network, {"left": x, "right": x}), 4 * x)
+    with pytest.raises(ValueError, match="root 'right' has no prior"):
+        fx.predict(network, x)

@@ -38,7 +38,7 @@ X, Y = data()
         (np.float32(1), Y, ["input", "()"]),
         (X[:0], Y[:0], ["empty"]),
         (X, Y[:, :3], ["target", "(6, 3)", "'output'", "(6, 4)"]),
-        (X, Y[:5], ["target", "(5, 4)", "'output'", "(6, 4)"]),
+        (X, Y[:5], ["target", "5 examples", "'output'", "holds 6"]),
         (X, Y[:, 0], ["target", "(6,)", "'output'"]),
         (X, np.float32(1), ["target", "()", "'output'"]),
         (X, np.array([0, 1, 2, 3, 4, 0]), ["labels", "'output'", "0..3"]),

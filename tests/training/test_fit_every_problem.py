@@ -142,3 +142,13 @@ def test_names_that_the_network_does_not_have_are_said():
     found = fx.fit(decoder(), holes, **{**OPTIONS, "epochs": 1}, pose=pose)
     assert np.isfinite(found.summary["test_energy"])
     assert repr(PICTURES).startswith("Dataset('pictures'") and PICTURES.take(8).size == 8
+
+
+@pytest.mark.parametrize("part", ["validation", "test"])
+def test_labels_are_checked_in_every_part(part):
+    network = fx.models.mlp(4, 3, width=5, depth=2, key=jax.random.key(0))
+    good = {"input": np.ones((6, 4), np.float32), "output": np.arange(6) % 3}
+    parts = {"train": good, "validation": good, "test": good}
+    bad = {**parts, part: {**good, "output": good["output"] - 1}}
+    with pytest.raises(ValueError, match=rf"in the {part} part of 'd', target labels run from -1"):
+        fx.fit(network, fx.data.Dataset("d", **bad), fx.Backprop(), epochs=1, batch_size=3)

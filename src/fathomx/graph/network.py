@@ -431,6 +431,22 @@ class Network(eqx.Module):
         """The network with other entries of the same names and shapes."""
         return self.with_predictors({entry.name: entry for entry in entries})
 
+    def _check_without_noise(self, part: Predictor, sources: list[Any]) -> None:
+        """Raises `ValueError` for a random function that cannot do without a key."""
+        keys = {noise.name for noise in self.noise}
+        parents = self.parents[part.name]
+        if keys.isdisjoint(parents):
+            return
+        quiet = [None if p in keys else s for p, s in zip(parents, sources, strict=True)]
+        try:
+            part.infer_shape(quiet)
+        except Exception as error:
+            reason = str(error).strip().splitlines()[0]
+            raise ValueError(
+                f"node {part.name!r} reads noise, but cannot predict without it, when its key is "
+                f"None: {reason} Let its function return the prediction without noise then."
+            ) from error
+
     def _infer_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}
         outputs: dict[str, Any] = {}
@@ -450,6 +466,7 @@ class Network(eqx.Module):
                     f"{reason} Check the sizes of this node and of its parents."
                 ) from error
             part.check_precision(shapes[name])
+            self._check_without_noise(part, sources)
         for feedback in self.feedbacks:
             found, wanted = outputs[feedback.name].shape, outputs[feedback.of].shape
             if found != wanted:

@@ -45,12 +45,13 @@ class Noise(Root):
 
     def read_clamp(self, clamp: Clamp) -> Clamp:
         keys = _raw(jnp.asarray(clamp.value))
-        if clamp.mask is not None or not jnp.issubdtype(keys.dtype, jnp.integer):
-            found = "a mask" if clamp.mask is not None else f"values of type {keys.dtype}"
+        fits = jnp.issubdtype(keys.dtype, jnp.integer) and keys.shape[1:] == self.shape
+        if clamp.mask is not None or not fits:
+            found = f"values of type {keys.dtype} and shape {keys.shape}"
             raise ValueError(
-                f"{self.name!r} is noise, but is clamped with {found}; clamp it to one key for "
-                "every example, jax.random.split(key, batch), or leave it to "
-                "problem.with_noise(key)."
+                f"{self.name!r} is noise, but is clamped with "
+                f"{found if clamp.mask is None else 'a mask'}; clamp it to one key for every "
+                "example, jax.random.split(key, batch), or leave it to problem.with_noise(key)."
             )
         return Clamp(keys)
 

@@ -125,6 +125,12 @@ def _flat(parts: list[Any]) -> list[Any]:
                 f"{type(part).__name__} keeps a state, which a node has no place for; use "
                 "fathomx.layers.BatchNorm, or a normalization without a state."
             )
+        elif isinstance(part, eqx.nn.Dropout) and not part.inference and part.p > 0:
+            raise TypeError(
+                "Dropout needs a key, which a wrapped layer does not get; give "
+                "eqx.nn.inference_mode(layers) to predict without it, or write a node that reads "
+                "an fx.Noise."
+            )
         else:
             flat.append(part)
     return flat

@@ -42,6 +42,16 @@ def check_clamps(network: Network, given: Mapping[str, Any]) -> dict[str, Clamp]
     return clamps
 
 
+def check_roots(network: Network, clamps: Mapping[str, Clamp]) -> None:
+    """Raises `ValueError` for a root without a prior that is not clamped as a whole."""
+    for root in network.roots:
+        if not root.depth and not (root.name in clamps and clamps[root.name].whole):
+            raise ValueError(
+                f"root {root.name!r} has no prior and is not clamped as a whole: clamp it, or "
+                "build it with an energy such as fx.Gaussian(1.0)."
+            )
+
+
 def check_clamp(network: Network, entry: Entry, clamp: Clamp, batch: int | None) -> Clamp:
     """One clamp, its value in the network's type and its mask of the value's shape."""
     if isinstance(clamp.value, Clamp):
@@ -64,7 +74,8 @@ def check_clamp(network: Network, entry: Entry, clamp: Clamp, batch: int | None)
     _check_positions(entry, whole)
     known = array if isinstance(array, jax.core.Tracer) else np.asarray(array, np.float64)
     if isinstance(known, np.ndarray) and not isinstance(whole, jax.core.Tracer):
-        _check_values("the clamp", jnp.asarray(known[np.asarray(whole)]), repr(entry.name))
+        seen = jnp.asarray(known[np.asarray(whole)])
+        _check_values(f"the clamp of {entry.name!r}", seen)
     return Clamp(jnp.where(whole, array, 0).astype(array.dtype), whole)
 
 
@@ -87,12 +98,12 @@ def check_root(
             f"{('batch', *root.shape)}: a batch of examples of shape "
             f"{root.shape}. Reshape the input, or build the network for this size."
         )
-    _check_batch(array, batch, what)
+    _check_batch(array.shape[0], batch, what)
     if root.vocabulary is not None:
         check_tokens(array, root.vocabulary)
     array = array.astype(network.root_dtype(root))
     if not masked:
-        _check_values("input", array, what)
+        _check_values(what, array)
     return array
 
 
@@ -112,18 +123,27 @@ def check_target(
             )
     else:
         array = _one_hot(entry, array, shape, network.dtype, "target labels")
-        if array.ndim == 0 or array.shape[1:] != shape or batch not in (None, array.shape[0]):
-            count = "batch" if batch is None else batch
-            raise ValueError(
-                f"the target has shape {array.shape}, but node {entry.name!r} predicts "
-                f"{(count, *shape)}; give one target per example, or integer labels of shape "
-                f"{(count, *shape[:-1])}."
-            )
-    _check_batch(array, None, "the target")
+        if array.ndim == 0 or array.shape[1:] != shape:
+            raise ValueError(_unfit_target(entry.name, array, shape, batch))
+    _check_batch(array.shape[entry.batch_axis], batch, f"the target of node {entry.name!r}")
     array = array.astype(network.dtype)
     if not masked:
-        _check_values("target", array, f"node {entry.name!r}")
+        _check_values(f"the target of node {entry.name!r}", array)
     return array
+
+
+def _unfit_target(name: str, array: Array, shape: tuple[int, ...], batch: int | None) -> str:
+    """What is wrong with the shape of a target, and how it would be right."""
+    count = "batch" if batch is None else batch
+    found = f"the target has shape {array.shape}, but node {name!r} predicts {(count, *shape)}"
+    if array.ndim and array.shape[1:] == shape[:-1] and shape:
+        if shape[-1] == 1:
+            return f"{found}; give target[..., None]."
+        if not jnp.issubdtype(array.dtype, jnp.integer):
+            return f"{found}; labels must be integers, not {array.dtype}: give labels.astype(int)."
+    return (
+        f"{found}; give one target per example, or integer labels of shape {(count, *shape[:-1])}."
+    )
 
 
 def _one_hot(entry: Entry, array: Array, shape: tuple[int, ...], dtype: Any, what: str) -> Array:
@@ -166,18 +186,18 @@ def check_precision(precision: Any, network: Network) -> Array:
         raise ValueError(
             f"output_precision has shape {array.shape}, but must be one number for the output node."
         )
-    _check_values("output_precision", array, "the output node")
+    _check_values("output_precision", array)
     if not isinstance(array, jax.core.Tracer) and not float(array) > 0:
         raise ValueError(f"output_precision must be positive, not {float(array)}.")
     return array
 
 
-def _check_batch(array: Array, batch: int | None, what: str) -> None:
-    if array.shape[0] == 0:
+def _check_batch(count: int, batch: int | None, what: str) -> None:
+    if count == 0:
         raise ValueError("the batch is empty; give at least one example.")
-    if batch is not None and array.shape[0] != batch:
+    if batch is not None and count != batch:
         raise ValueError(
-            f"{what} holds {array.shape[0]} examples, but what is clamped before holds {batch}; "
+            f"{what} holds {count} examples, but what is clamped before holds {batch}; "
             "give one value per example everywhere."
         )
 
@@ -237,12 +257,13 @@ def _check_positions(entry: Entry, mask: Array) -> None:
         )
 
 
-def _check_values(what: str, array: Array, where: str) -> None:
+def _check_values(what: str, array: Array) -> None:
     if isinstance(array, jax.core.Tracer) or not jnp.issubdtype(array.dtype, jnp.inexact):
         return
     finite = np.isfinite(np.asarray(array, dtype=np.float64))
     if not finite.all():
         raise ValueError(
-            f"{what} of {where} holds {int((~finite).sum())} values that are NaN or infinite; "
-            "remove or replace them, or mark them as missing with fx.Clamp.observed."
+            f"{what} holds {int((~finite).sum())} values that are NaN or infinite; remove or "
+            "replace them, or mark what is missing of an entry that can be inferred with "
+            "fx.Clamp.observed."
         )

@@ -16,6 +16,7 @@ from fathomx.graph.clamp import Clamp
 from fathomx.graph.entries import Entry
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import with_fields
+from fathomx.problem.checks import check_roots
 
 Posed = TypeVar("Posed", bound="Clamped")
 
@@ -165,12 +166,7 @@ class Clamped(eqx.Module):
 
     def _check(self) -> None:
         network = self.network
-        for root in network.roots:
-            if not root.depth and not self._whole(root):
-                raise ValueError(
-                    f"root {root.name!r} has no prior and is not clamped as a whole: clamp it, or "
-                    "build it with an energy such as fx.Gaussian(1.0)."
-                )
+        check_roots(network, self.clamps)
         for entry in network.entries:
             whole = self._whole(entry)
             if not entry.energy_is_gaussian and not whole and self.is_read(entry.name):

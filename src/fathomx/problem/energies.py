@@ -12,7 +12,7 @@ from jaxtyping import Array, Float
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import split, weights
 from fathomx.graph.vector_space import Entries
-from fathomx.problem.checks import check_clamps
+from fathomx.problem.checks import check_clamps, check_roots
 from fathomx.problem.evaluation import Evaluation
 from fathomx.problem.problem import Problem
 
@@ -113,7 +113,8 @@ def predict(network: Network, input: Any) -> Array:
     """The feedforward prediction of the output node, `(batch, *network.output_shape)`.
 
     `input` is the value of the first root, or values by name; roots that are not given are at their
-    prior mean. Logits if the output is `Categorical`. Raises `ValueError` if a value does not fit.
+    prior mean. Logits if the output is `Categorical`. Raises `ValueError` if a value does not fit,
+    and for a root without a prior that is not given.
 
     ```python
     fx.predict(network, x)
@@ -121,4 +122,5 @@ def predict(network: Network, input: Any) -> Array:
     ```
     """
     clamps = check_clamps(network, network.clamped(input))
+    check_roots(network, clamps)
     return network.unroll(None, clamps)[network.output.name]

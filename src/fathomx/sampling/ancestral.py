@@ -12,7 +12,7 @@ from jaxtyping import PRNGKeyArray
 from fathomx.graph.energy import Categorical
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
-from fathomx.problem.checks import check_clamps
+from fathomx.problem.checks import check_clamps, check_roots
 
 # Keeps the keys of random nodes apart from those of the samples.
 _NOISE = 1_000_003
@@ -48,11 +48,7 @@ def sample(
             "feedback; relax fx.Problem(network, {...}) instead."
         )
     clamps = check_clamps(network, clamped or {})
-    for root in network.roots:
-        if not root.depth and root.name not in clamps:
-            raise ValueError(
-                f"root {root.name!r} has no prior to draw from; clamp it, or give it an energy."
-            )
+    check_roots(network, clamps)
     values = {name: clamp.value for name, clamp in clamps.items()}
     count = network.batch_of(values) if values else (1 if batch is None else batch)
     keys = jax.random.split(key, len(network.entries))

@@ -64,7 +64,8 @@ def fit(
       or of named arrays the entries of these names, are clamped.
     * `scores`: `scores(network, batch) -> dict`, what validation and test are scored by: one number
       per example, or one for the batch, by name. Unless given `loss`, and `accuracy` where the
-      target is a class; with a free root or a feedback `loss` and `energy` after inference.
+      batch holds integer labels under the output's name (or `target`); with a free root or a
+      feedback `loss` and `energy` after inference.
 
     Each batch is divided among the devices of JAX's default backend (`fx.Division`). The cores of a
     processor count as devices if JAX is told so before anything is computed, as the command line
@@ -98,6 +99,10 @@ def fit(
             f"rule must be a learning rule such as fx.Equilibrium() or fx.Backprop(), not {rule!r}."
         )
     optimizer = optax.adam(1e-2, eps=1e-12) if optimizer is None else optimizer
+    if not isinstance(optimizer, optax.GradientTransformation):
+        raise TypeError(
+            f"optimizer must be an optax optimizer such as optax.adam(1e-2), not {optimizer!r}."
+        )
     task = Task(data, pose, scores)
     plan = _plan(network, data, epochs, batch_size)
     task.check(network)

@@ -13,6 +13,7 @@ from fathomx.data import Dataset
 from fathomx.graph.network import Network
 from fathomx.learning import Pose
 from fathomx.learning.learner import pose as by_name
+from fathomx.problem.checks import check_clamps
 from fathomx.problem.problem import Problem
 from fathomx.training.scores import Scores, UsualScores, evaluate_part, score
 
@@ -40,7 +41,7 @@ class Task:
         """Raises where data and network do not fit, `ValueError`, or a pose makes no problem."""
         if self.pose is not _pair:
             if self.own_pose is None:
-                _check_finite(self.data)
+                _check_parts(self.data, network)
             first = {name: jnp.asarray(a[:2]) for name, a in self.data.arrays("train").items()}
             posed = self.pose(network, first)
             if not isinstance(posed, Problem):
@@ -81,9 +82,17 @@ def _pair(network: Network, batch: Any) -> Problem:
     return Problem(network, batch["input"], batch["target"])
 
 
-def _check_finite(data: Dataset) -> None:
+def _check_parts(data: Dataset, network: Network) -> None:
+    """All parts before anything is trained, since compiled code cannot look at values."""
+    entries = {entry.name for entry in network.entries}
     for title in ("train", "validation", "test"):
-        for name, array in data.arrays(title).items():
+        arrays = data.arrays(title)
+        integers = {n: a for n, a in arrays.items() if np.issubdtype(a.dtype, np.integer)}
+        try:
+            check_clamps(network, {n: a for n, a in integers.items() if n in entries})
+        except ValueError as error:
+            raise ValueError(f"in the {title} part of {data.name!r}, {error}") from None
+        for name, array in arrays.items():
             bad = int((~np.isfinite(array)).sum())
             if bad:
                 raise ValueError(
