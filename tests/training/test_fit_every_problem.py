@@ -10,6 +10,7 @@ import pytest
 import fathomx as fx
 from fathomx.report import write_page
 from fathomx.training import Observer, RunFolder
+from fathomx.training.scores import evaluate_part
 
 RNG = np.random.default_rng(0)
 CAUSES = RNG.normal(size=(260, 2))
@@ -152,3 +153,21 @@ def test_labels_are_checked_in_every_part(part):
     bad = {**parts, part: {**good, "output": good["output"] - 1}}
     with pytest.raises(ValueError, match=rf"in the {part} part of 'd', target labels run from -1"):
         fx.fit(network, fx.data.Dataset("d", **bad), fx.Backprop(), epochs=1, batch_size=3)
+
+
+@pytest.mark.parametrize(
+    ("scores", "error", "message"),
+    [
+        (lambda network, batch: jnp.zeros(6), TypeError, "scores must return a dictionary"),
+        (
+            lambda network, batch: {"wide": batch["input"]},
+            ValueError,
+            r"the score 'wide' has shape \(6, 4\) for 6 examples",
+        ),
+    ],
+)
+def test_scores_are_numbers_by_name(scores, error, message):
+    network = fx.models.mlp(4, 3, width=5, depth=2, key=jax.random.key(0))
+    arrays = {"input": np.ones((6, 4), np.float32)}
+    with pytest.raises(error, match=message):
+        evaluate_part(network, arrays, scores)

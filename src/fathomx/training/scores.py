@@ -68,20 +68,32 @@ def evaluate_part(
 ) -> dict[str, float]:
     """The scores of a part of a data set, means over its examples.
 
-    A score is one number per example, or one for the batch that it is given.
+    A score is one number per example, or one for the batch that it is given. Raises `TypeError` for
+    scores that are no dictionary, and `ValueError` for one of another shape.
     """
     size = len(next(iter(arrays.values())))
     totals: dict[str, float] = {}
     for begin in range(0, size, _AT_ONCE):
         batch = {name: jnp.asarray(a[begin : begin + _AT_ONCE]) for name, a in arrays.items()}
         count = min(_AT_ONCE, size - begin)
-        for name, value in _scored(network, batch, scores).items():
+        found = _scored(network, batch, scores)
+        if not isinstance(found, Mapping):
+            raise TypeError(
+                f"scores must return a dictionary such as {{'loss': loss}}, not "
+                f"{type(found).__name__}."
+            )
+        for name, value in found.items():
+            if jnp.shape(value) not in ((), (count,)):
+                raise ValueError(
+                    f"the score {name!r} has shape {jnp.shape(value)} for {count} examples; give "
+                    "one number for each of them, or one for all."
+                )
             totals[name] = totals.get(name, 0.0) + float(jnp.mean(value)) * count
     return {name: total / size for name, total in totals.items()}
 
 
 @eqx.filter_jit
-def _scored(network: Network, batch: Any, scores: Scores) -> Mapping[str, Array]:
+def _scored(network: Network, batch: Any, scores: Scores) -> Any:
     return scores(network, batch)
 
 
