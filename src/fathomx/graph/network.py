@@ -13,6 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.graph.clamp import Clamp, clamps_of
+from fathomx.graph.description import described
 from fathomx.graph.entries import Entry, Root
 from fathomx.graph.feedback import Feedback
 from fathomx.graph.noise import Noise
@@ -21,6 +22,7 @@ from fathomx.graph.sharing import check_separate, with_shared
 from fathomx.graph.statistics import (
     holds_statistics,
     is_statistics,
+    parameter_count,
     weights,
     with_batch_statistics,
     with_fields,
@@ -51,6 +53,8 @@ class Network(eqx.Module):
     * `feedbacks`: any number of `Feedback`s, further predictions of entries.
     * `share`: names of nodes whose function is that of another, `{"second": "first"}`: their
       weights are one, and learn from both. One module in two nodes without it is refused.
+
+    `print(network)` shows a line for every entry.
 
     **Attributes**: `depth` (number of nodes), `labels` (their names, then the feedbacks'), `shapes`
     (of one example's activity, by entry), `hidden` (names of all entries between inputs and
@@ -93,6 +97,11 @@ class Network(eqx.Module):
         self._feedback_count = len(resolved)
         self._predictors = (*check_separate(given, resolved, self.share), *resolved)
         self._shapes = tuple(self._infer_shapes().items())
+
+    def __str__(self) -> str:
+        table = described(self._predictors, self.parents, self.shapes, dict(self.share))
+        weights = sum(map(parameter_count, self._predictors))
+        return f"Network of {self.depth} nodes with {weights:,} weights\n{table}"
 
     @property
     def nodes(self) -> tuple[Entry, ...]:

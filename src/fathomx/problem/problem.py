@@ -90,6 +90,12 @@ class Problem(Coordinates):
         self._batch = int(batch)
         self._check()
 
+    def __str__(self) -> str:
+        part = tuple(name for name in self.clamps if name not in self.given)
+        told = {"clamped": self.given, "clamped in part": part, "free": self.free}
+        names = [f"{what}: {', '.join(found)}" for what, found in told.items() if found]
+        return f"Problem of {self.batch} examples; {'; '.join(names)}"
+
     def with_output_precision(self, output_precision: Any) -> Problem:
         """The same problem with another output precision."""
         checked = check_precision(output_precision, self.network)
