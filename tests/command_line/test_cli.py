@@ -11,7 +11,6 @@ import time
 import numpy as np
 import pytest
 
-from fathomx.command_line import commands as cli
 from fathomx.command_line.job import Job
 from fathomx.data import Dataset, Part, load
 from fathomx.training import RunFolder, fit
@@ -51,21 +50,6 @@ def checkpoint(folder):
     with orbax.checkpoint.StandardCheckpointer() as reader:
         found = reader.restore((newest / "default").absolute())
     return {name: np.asarray(array) for name, array in found.items()}
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Runs `fathomx ...` in an empty folder; returns the exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fathomx", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        printed = capsys.readouterr()
-        return caught.value.code or 0, printed.out, printed.err
-
-    return command
 
 
 @pytest.fixture

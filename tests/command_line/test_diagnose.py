@@ -11,26 +11,10 @@ import optax
 import pytest
 
 import fathomx as fx
-from fathomx.command_line import commands as cli
 from fathomx.command_line.job import Job
 
 SMALL = ["--depth", "6", "--width", "16", "--batch-size", "32"]
 DESCENT = [*SMALL, "--inference", "state-descent", "--steps", "4", "--output-precision", "0.5"]
-
-
-@pytest.fixture
-def run(monkeypatch, capsys, tmp_path):
-    """Runs `fathomx ...` in an empty folder; returns the exit code, stdout and stderr."""
-    monkeypatch.chdir(tmp_path)
-
-    def command(*arguments):
-        monkeypatch.setattr(sys, "argv", ["fathomx", *map(str, arguments)])
-        with pytest.raises(SystemExit) as caught:
-            cli.main()
-        printed = capsys.readouterr()
-        return caught.value.code or 0, printed.out, printed.err
-
-    return command
 
 
 def read(folder):
@@ -184,6 +168,7 @@ def test_without_matplotlib_the_numbers_are_there(run, tmp_path, monkeypatch):
         (["--schedule", "spiking"], ["schedule", "gauss-newton"]),
         (["--run", "nowhere"], ["nowhere"]),
         (["--run", "nowhere", "--depth", "3"], ["--depth", "--run"]),
+        (["--run", "nowhere", "--bias", "--precision", "bfloat16"], ["--bias and --precision"]),
         (
             ["--inference", "state-descent", "--schedule", "spiking", "--steps", "5"],
             ["64 inference steps", "5"],

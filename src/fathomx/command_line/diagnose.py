@@ -38,20 +38,6 @@ from fathomx.report.diagnosis import COLUMNS, caption, findings, rows
 from fathomx.training import RunFolderError
 from fathomx.training.run_folder import read_config, write_json
 
-# What a trained network cannot be given anew.
-_OF_THE_NETWORK = (
-    "data",
-    "model",
-    "depth",
-    "width",
-    "activation",
-    "parameterization",
-    "normalization",
-    "auxiliary",
-    "heads",
-    "context",
-)
-
 
 @click.command()
 @job_options(training=False)
@@ -73,7 +59,8 @@ def diagnose(run: Path | None, out: Path | None, **options: Any) -> None:
         data = job.load()
         network = job.network(data)
     else:
-        fixed = [f"--{name}" for name in _OF_THE_NETWORK if name in given]
+        of_network = [f.name for f in option_fields(training=False) if f.metadata["network"]]
+        fixed = [f"--{name}" for name in of_network if name in given]
         if fixed:
             raise ValueError(
                 f"--run takes the data set and the network from the run; leave out "

@@ -34,10 +34,21 @@ def _by_name(defaults: Mapping[str, Any]) -> str:
     return f"[default: {', '.join(said)}]"
 
 
-def _option(default: Any, help: str, choices: Any = None, *, training: bool = False) -> Any:
-    """A field that is an option; `training` marks what a network's diagnosis does not ask for."""
+def _option(
+    default: Any,
+    help: str,
+    choices: Any = None,
+    *,
+    training: bool = False,
+    network: bool = False,
+) -> Any:
+    """A field that is an option.
+
+    `training` marks what a network's diagnosis does not ask for, `network` what a trained network
+    cannot be given anew.
+    """
     chosen = tuple(choices) if choices else None
-    metadata = {"help": help, "choices": chosen, "training": training}
+    metadata = {"help": help, "choices": chosen, "training": training, "network": network}
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -53,49 +64,58 @@ class Settings:
         None,
         f"Data set, one of {', '.join(data_sets.names())}, or the path of a text file. "
         + _per_model(lambda model: model.reading.data),
+        network=True,
     )
     take: int | None = _option(
         None, "Train on so many examples only, the first ones.", training=True
     )
-    model: str = _option("residual-mlp", "Network.", MODELS)
+    model: str = _option("residual-mlp", "Network.", MODELS, network=True)
     depth: int | None = _option(
         None,
         "Number of weight layers, input and output layer included; of a transformer, blocks. "
         + _per_model(lambda model: model.depth),
+        network=True,
     )
     width: int | float | None = _option(
         None,
         "Width of the hidden nodes: units of a perceptron or a transformer, channels of a "
         "residual-cnn, a multiplier of the channels of vgg and resnet. "
         + _per_model(lambda model: model.width),
+        network=True,
     )
-    activation: str = _option("gelu", "Activation function.", ACTIVATIONS)
+    activation: str = _option("gelu", "Activation function.", ACTIVATIONS, network=True)
     bias: bool = _option(
         False,
         "Give every node a bias, zero at first; without, a network of odd activations such as tanh "
         "is an odd function.",
+        network=True,
     )
     parameterization: str | None = _option(
         None,
         "How weights scale with size. " + _per_model(lambda model: model.parameterization),
         PARAMETERIZATIONS,
+        network=True,
     )
     normalization: str | None = _option(
         None,
         "Of every convolution (vgg and resnet: none, batch or group) or branch (transformer: none "
         "or layer). [default: none]",
         NORMALIZATIONS,
+        network=True,
     )
     auxiliary: bool | None = _option(
         None,
         "Auxiliary nodes on the skips, for equal arrival along all paths, or skips as edges; "
         "resnet only. [default: auxiliary]",
+        network=True,
     )
     heads: int | None = _option(
-        None, "Heads of attention, which divide the width; transformer only. [default: 4]"
+        None,
+        "Heads of attention, which divide the width; transformer only. [default: 4]",
+        network=True,
     )
     context: int | None = _option(
-        None, "Tokens in a window of text; transformer only. [default: 64]"
+        None, "Tokens in a window of text; transformer only. [default: 64]", network=True
     )
     inference: str = _option("gauss-newton", "How activities relax.", SOLVERS)
     schedule: str = _option(
@@ -121,9 +141,12 @@ class Settings:
         "Numbers in which activities and products are computed; weights, errors and energies are "
         "in float32.",
         NUMBERS,
+        network=True,
     )
     rematerialize: bool = _option(
-        False, "Compute a node's inner results again for derivatives, to need less memory."
+        False,
+        "Compute a node's inner results again for derivatives, to need less memory.",
+        network=True,
     )
     epochs: int = _option(15, "Passes over the training data.", training=True)
     batch_size: int = _option(64, "Examples in a step.")
