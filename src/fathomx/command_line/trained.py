@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 
 import jax
-import jax.numpy as jnp
 
 from fathomx.command_line.job import Job
 from fathomx.data import Dataset
@@ -17,13 +16,8 @@ from fathomx.training.checkpoints import Checkpoints
 def trained_network(job: Job, data: Dataset, folder: Path) -> Network:
     """The network of the job that a run folder holds; raises `CheckpointError` without weights."""
     network = job.network(data)
-    fresh = TrainingState(
-        network=network,
-        optimizer=job.rule().init_optimizer(job.optimizer(data), network),
-        key=jax.random.key(job.seed),
-        epoch=jnp.zeros((), jnp.int32),
-        step=jnp.zeros((), jnp.int32),
-    )
+    optimizer = job.rule().init_optimizer(job.optimizer(data), network)
+    fresh = TrainingState.begun(network, optimizer, jax.random.key(job.seed))
     state = None
     if (folder / "checkpoints").is_dir():
         checkpoints = Checkpoints(folder / "checkpoints")

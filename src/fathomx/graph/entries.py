@@ -26,6 +26,7 @@ from fathomx.graph.predictor import (
     Predictor,
     apply_blocks,
     apply_to_batch,
+    as_names,
     broadcasts,
     check_callable,
     checked_depth,
@@ -180,7 +181,7 @@ class Node(_Single):
             )
         self.name = name
         self.function = function
-        self.parents = (parents,) if isinstance(parents, str) else tuple(parents)
+        self.parents = as_names(parents)
         self._set_energy(Gaussian() if energy is None else energy)
 
     def learned_function(self) -> Any:
@@ -344,7 +345,7 @@ class Stack(Chained, Entry):
         self._depth = checked_depth(f"stack {name!r}", block)
         self.name = name
         self.block = block
-        self.parents = (parents,) if isinstance(parents, str) else tuple(parents)
+        self.parents = as_names(parents)
         self._set_energy(Gaussian() if energy is None else energy)
 
     def learned_function(self) -> Any:

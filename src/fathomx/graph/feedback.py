@@ -15,6 +15,7 @@ from fathomx.graph.predictor import (
     Chained,
     Predictor,
     apply_blocks,
+    as_names,
     check_callable,
     checked_depth,
     first_block,
@@ -76,7 +77,7 @@ class Feedback(Predictor):
             )
         self.name, self.of = name, of
         self.function = function
-        self.parents = (parents,) if isinstance(parents, str) else tuple(parents)
+        self.parents = as_names(parents)
         self._set_energy(Gaussian() if energy is None else energy)
         if not isinstance(self.energy, Gaussian):
             raise ValueError(

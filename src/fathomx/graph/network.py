@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
@@ -28,6 +27,7 @@ from fathomx.graph.statistics import (
     with_fields,
 )
 from fathomx.graph.vector_space import Entries, VectorSpace
+from fathomx.graph.wiring import resolved_feedbacks, resolved_parents
 
 INPUT = "input"
 # Clamped values by name, or those of the first root alone.
@@ -89,9 +89,9 @@ class Network(eqx.Module):
         if input_shape is not None:
             roots = [Root(INPUT, input_shape, input_dtype, energy=None, vocabulary=vocabulary)]
         given = (*roots, *entries)
-        self._parents = tuple(_resolve_parents(given).items())
+        self._parents = tuple(resolved_parents(given).items())
         by_name = {entry.name: entry for entry in given}
-        resolved = _resolve_feedbacks(tuple(feedbacks), by_name)
+        resolved = resolved_feedbacks(tuple(feedbacks), by_name)
         self._parents += tuple((f.name, f.parents) for f in resolved)
         self.share = tuple((share or {}).items())
         self._feedback_count = len(resolved)
@@ -100,8 +100,7 @@ class Network(eqx.Module):
 
     def __str__(self) -> str:
         table = described(self._predictors, self.parents, self.shapes, dict(self.share))
-        weights = sum(map(parameter_count, self._predictors))
-        return f"Network of {self.depth} nodes with {weights:,} weights\n{table}"
+        return f"Network of {self.depth} nodes with {parameter_count(self):,} weights\n{table}"
 
     @property
     def nodes(self) -> tuple[Entry, ...]:
@@ -450,10 +449,9 @@ class Network(eqx.Module):
         try:
             part.infer_shape(quiet)
         except Exception as error:
-            reason = str(error).strip().splitlines()[0]
             raise ValueError(
                 f"node {part.name!r} reads noise, but cannot predict without it, when its key is "
-                f"None: {reason} Let its function return the prediction without noise then."
+                f"None: {_reason(error)} Let its function return the prediction without noise then."
             ) from error
 
     def _infer_shapes(self) -> dict[str, tuple[int, ...]]:
@@ -469,10 +467,9 @@ class Network(eqx.Module):
             except (TypeError, ValueError) as error:
                 if str(error).startswith(("node ", "stack ", "root ")):
                     raise
-                reason = str(error).strip().splitlines()[0]
                 raise ValueError(
                     f"node {name!r} cannot be applied to its parents' shapes ({given}): "
-                    f"{reason} Check the sizes of this node and of its parents."
+                    f"{_reason(error)} Check the sizes of this node and of its parents."
                 ) from error
             part.check_precision(shapes[name])
             self._check_without_noise(part, sources)
@@ -486,59 +483,6 @@ class Network(eqx.Module):
         return shapes
 
 
-def _resolve_parents(entries: tuple[Entry, ...]) -> dict[str, tuple[str, ...]]:
-    for entry in entries:
-        if not isinstance(entry, Entry):
-            raise TypeError(f"entries must be Root, Node or Stack, not {type(entry).__name__}.")
-    if sum(entry.depth > 0 for entry in entries) < 2:
-        raise ValueError("a network needs at least two nodes: a hidden one and the output.")
-    if entries[-1].batch_axis:
-        raise ValueError("the last entry is the output and must be a Node, not a Stack.")
-    if not entries[0].is_root:
-        raise ValueError(
-            f"entry {entries[0].name!r} comes first, but has nothing to predict from; give "
-            "input_shape for an input, or a Root as the first entry."
-        )
-    known: list[str] = []
-    parents: dict[str, tuple[str, ...]] = {}
-    for before, entry in zip((None, *entries), entries, strict=False):
-        if entry.name in known:
-            raise ValueError(f"node name {entry.name!r} is used twice or reserved; rename one.")
-        resolved = entry.parents
-        if not resolved and not entry.is_root and before is not None:
-            resolved = (before.name,)
-        for parent in resolved:
-            if parent not in known:
-                raise ValueError(
-                    f"node {entry.name!r} names the parent {parent!r}, which does not come before "
-                    f"it; parents must precede their children.{_near(parent, known)}"
-                )
-        if entry.batch_axis and len(resolved) != 1:
-            raise ValueError(f"stack {entry.name!r} needs exactly one parent, not {resolved}.")
-        parents[entry.name] = tuple(resolved)
-        known.append(entry.name)
-    return parents
-
-
-def _resolve_feedbacks(
-    feedbacks: tuple[Feedback, ...], entries: dict[str, Entry]
-) -> tuple[Feedback, ...]:
-    resolved: list[Feedback] = []
-    for feedback in feedbacks:
-        if not isinstance(feedback, Feedback):
-            raise TypeError(f"feedbacks must be fx.Feedback, not {type(feedback).__name__}.")
-        if feedback.name in entries or feedback.name in {f.name for f in resolved}:
-            raise ValueError(f"the name {feedback.name!r} of a feedback is used twice; rename one.")
-        for name in (feedback.of, *feedback.parents):
-            if name not in entries:
-                raise ValueError(
-                    f"feedback {feedback.name!r} names {name!r}, which is no entry of the "
-                    f"network.{_near(name, list(entries))}"
-                )
-        resolved.append(feedback.bound(entries))
-    return tuple(resolved)
-
-
-def _near(name: str, known: list[str]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f" Did you mean {near[0]!r}?" if near else ""
+def _reason(error: Exception) -> str:
+    """The first line of what an error says, or its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

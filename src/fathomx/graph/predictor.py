@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import abc
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, TypeVar
 
 import equinox as eqx
@@ -163,6 +163,11 @@ def broadcasts(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
     """Whether one shape broadcasts to another."""
     padded = (1,) * (len(large) - len(small)) + tuple(small)
     return len(small) <= len(large) and all(a in (1, b) for a, b in zip(padded, large, strict=True))
+
+
+def as_names(given: str | Sequence[str]) -> tuple[str, ...]:
+    """Names, or one name alone, as a tuple."""
+    return (given,) if isinstance(given, str) else tuple(given)
 
 
 def check_callable(what: str, function: Any) -> None:

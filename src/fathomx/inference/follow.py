@@ -14,7 +14,7 @@ from fathomx.graph.clamp import Clamp, clamps_of
 from fathomx.graph.network import Network
 from fathomx.inference.base import Solver, infer
 from fathomx.inference.relaxation import Relaxation
-from fathomx.problem.checks import check_clamp
+from fathomx.problem.checks import check_clamp, check_names
 from fathomx.problem.problem import Problem
 
 
@@ -71,12 +71,7 @@ def follow(
                 f"initial names {name!r}, which is not carried over; carried are "
                 f"{', '.join(map(repr, carry))}."
             )
-    for name in clamps:
-        if name not in known:
-            raise ValueError(
-                f"{name!r} is clamped, but the network has no entry of that name; its entries are "
-                f"{', '.join(map(repr, known))}."
-            )
+    check_names(network, clamps)
     for before, after in carry.items():
         if {before, after} <= {*known} and network.shapes[before] != network.shapes[after]:
             raise ValueError(

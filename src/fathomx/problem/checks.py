@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import jax
@@ -13,6 +12,7 @@ from jaxtyping import Array
 
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.entries import Entry, Root
+from fathomx.graph.names import near
 from fathomx.graph.network import Network
 
 
@@ -21,15 +21,8 @@ def check_clamps(network: Network, given: Mapping[str, Any]) -> dict[str, Clamp]
 
     Raises `ValueError` for names that are unknown and values that do not fit.
     """
+    check_names(network, given)
     known = {entry.name: entry for entry in network.entries}
-    for name in given:
-        if name not in known:
-            near = difflib.get_close_matches(str(name), known, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
-            raise ValueError(
-                f"{name!r} is clamped, but the network has no entry of that name.{hint} Its "
-                f"entries are {', '.join(map(repr, known))}."
-            )
     clamps: dict[str, Clamp] = {}
     batch: int | None = None
     # In the order of the network, so that inputs tell the size of the batch.
@@ -40,6 +33,17 @@ def check_clamps(network: Network, given: Mapping[str, Any]) -> dict[str, Clamp]
         clamps[name] = check_clamp(network, entry, clamp, batch)
         batch = clamps[name].value.shape[entry.batch_axis]
     return clamps
+
+
+def check_names(network: Network, given: Iterable[str]) -> None:
+    """Raises `ValueError` for the name of something clamped that is no entry's."""
+    known = [entry.name for entry in network.entries]
+    for name in given:
+        if name not in known:
+            raise ValueError(
+                f"{name!r} is clamped, but the network has no entry of that name."
+                f"{near(name, known)} Its entries are {', '.join(map(repr, known))}."
+            )
 
 
 def check_roots(network: Network, clamps: Mapping[str, Clamp]) -> None:
@@ -148,20 +152,42 @@ def _unfit_target(name: str, array: Array, shape: tuple[int, ...], batch: int | 
 
 def _one_hot(entry: Entry, array: Array, shape: tuple[int, ...], dtype: Any, what: str) -> Array:
     """Integer labels as one-hot vectors; anything else as it is."""
-    tokens = isinstance(entry, Root) and entry.dtype is not None
-    # A single output is a regression, whose integers are values.
-    labels = bool(shape) and shape[-1] > 1 and array.shape[1:] == shape[:-1] and not tokens
-    if not jnp.issubdtype(array.dtype, jnp.integer) or not labels or array.ndim == 0:
+    if not _are_labels(entry, array, shape):
         return array
-    if not isinstance(array, jax.core.Tracer) and array.size:
-        values = np.asarray(array)
-        low, high = int(values.min()), int(values.max())
-        if low < 0 or high >= shape[-1]:
-            raise ValueError(
-                f"{what} run from {low} to {high}, but node {entry.name!r} has "
-                f"{shape[-1]} outputs: labels must lie in 0..{shape[-1] - 1}."
-            )
+    _check_labels(entry, array, shape[-1], what)
     return jax.nn.one_hot(array, shape[-1], dtype=dtype)
+
+
+def _are_labels(entry: Entry, array: Array | np.ndarray, shape: tuple[int, ...]) -> bool:
+    """Whether integers lack the axis of classes; a single output is a regression, with values."""
+    tokens = isinstance(entry, Root) and entry.dtype is not None
+    fits = array.ndim > 0 and bool(shape) and shape[-1] > 1 and array.shape[1:] == shape[:-1]
+    return fits and not tokens and bool(jnp.issubdtype(array.dtype, jnp.integer))
+
+
+def _check_labels(entry: Entry, array: Array | np.ndarray, classes: int, what: str) -> None:
+    if isinstance(array, jax.core.Tracer) or not array.size:
+        return
+    values = np.asarray(array)
+    low, high = int(values.min()), int(values.max())
+    if low < 0 or high >= classes:
+        raise ValueError(
+            f"{what} run from {low} to {high}, but node {entry.name!r} has {classes} outputs: "
+            f"labels must lie in 0..{classes - 1}."
+        )
+
+
+def check_integers(network: Network, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises `ValueError` for labels and tokens out of range, whole parts of a data set at once."""
+    for entry in network.entries:
+        array = arrays.get(entry.name)
+        if array is None:
+            continue
+        if _are_labels(entry, array, network.shapes[entry.name]):
+            what = "the values" if entry.is_root else "target labels"
+            _check_labels(entry, array, network.shapes[entry.name][-1], what)
+        elif isinstance(entry, Root) and entry.vocabulary is not None:
+            check_tokens(array, entry.vocabulary)
 
 
 def check_tokens(tokens: Array | np.ndarray, vocabulary: int) -> None:

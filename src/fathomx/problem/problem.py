@@ -130,11 +130,7 @@ class Problem(Coordinates):
 
     def explained_energy(self, explained: Entries) -> Float[Array, "*batch"]:
         """The energy of observed entries and feedbacks, for every example."""
-        rows = [
-            self.observed_energy_of(part)(*self.compared(part, explained)).sum(axis=0)
-            for part in self._explained_parts()
-        ]
-        return sum(rows[1:], start=rows[0]) if rows else jnp.zeros(self.batch, self.network.dtype)
+        return self._summed(self._explained_parts(), explained, None)
 
     def explained_gradient(self, explained: Entries) -> Entries:
         """The gradient of `explained_energy` in what is explained."""
@@ -148,9 +144,7 @@ class Problem(Coordinates):
     def explained_errors(self, explained: Entries) -> Entries:
         """The error of every observed entry at precision 1, and the feedbacks' discrepancies."""
         return {
-            part.name: explained[part.name]
-            if isinstance(part, Feedback)
-            else self.observed_energy_of(part).error(*self.compared(part, explained))
+            part.name: self.observed_energy_of(part).error(*self.compared(part, explained))
             for part in self._explained_parts()
         }
 
@@ -162,12 +156,7 @@ class Problem(Coordinates):
         """
         if not isinstance(explained, dict):
             explained = {self.network.output.name: explained}
-        rows = [
-            self.observed_energy_of(entry, 1.0)(*self.compared(entry, explained)).sum(axis=0)
-            for entry in self._explained_parts()
-            if not isinstance(entry, Feedback)
-        ]
-        return sum(rows[1:], start=rows[0]) if rows else jnp.zeros(self.batch, self.network.dtype)
+        return self._summed(self._observed_entries(), explained, 1.0)
 
     def all_errors(self, activities: Entries) -> Entries:
         """Errors of free and observed entries and discrepancies, from activities."""
@@ -224,8 +213,21 @@ class Problem(Coordinates):
     def _free_entries(self) -> list[Entry]:
         return [self.network.entry(name) for name in self.free]
 
+    def _observed_entries(self) -> list[Predictor]:
+        return [self.network.entry(name) for name in self.observed]
+
     def _explained_parts(self) -> list[Predictor]:
-        return [*(self.network.entry(name) for name in self.observed), *self.network.feedbacks]
+        return [*self._observed_entries(), *self.network.feedbacks]
+
+    def _summed(
+        self, parts: list[Predictor], explained: Entries, precision: Scale | None
+    ) -> Float[Array, "*batch"]:
+        """The energy of some of what is explained, for every example."""
+        rows = [
+            self.observed_energy_of(part, precision)(*self.compared(part, explained)).sum(axis=0)
+            for part in parts
+        ]
+        return sum(rows[1:], start=rows[0]) if rows else jnp.zeros(self.batch, self.network.dtype)
 
     def _entry_energy(
         self, part: Predictor, free: Scale | None, observed: Scale | None

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Mapping
 from typing import Any
 
 import jax.numpy as jnp
 
+from fathomx.graph.names import near
 from fathomx.graph.vector_space import Entries
 from fathomx.problem.problem import Problem
 
@@ -25,8 +25,7 @@ def check_start(problem: Problem, at: Mapping[str, Any]) -> Entries:
     network, found = problem.network, {}
     for name, value in at.items():
         if name not in problem.free:
-            near = difflib.get_close_matches(str(name), problem.free, n=1)
-            hint = f" Did you mean {near[0]!r}?" if near else ""
+            hint = near(name, problem.free)
             why = "clamped" if name in problem.clamps else "not inferred in this problem"
             raise ValueError(
                 f"at names {name!r}, which is {why}; a start is for free entries: "

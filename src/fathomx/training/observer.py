@@ -7,6 +7,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
@@ -25,6 +26,12 @@ class TrainingState(eqx.Module):
     key: PRNGKeyArray
     epoch: Array
     step: Array
+
+    @classmethod
+    def begun(cls, network: Network, optimizer: Any, key: PRNGKeyArray) -> TrainingState:
+        """That of a run before its first step."""
+        zero = jnp.zeros((), jnp.int32)
+        return cls(network, optimizer, key, epoch=zero, step=zero)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -20,6 +20,7 @@ _STRENGTH_PROBES = 8
 
 @eqx.filter_jit
 def probe(network: Network, learner: Learner, batch: dict[str, Array], key: PRNGKeyArray) -> Any:
+    """The update beside backprop's, the strength, and what the rule reports of its own."""
     rule = learner.rule
     problem = learner.pose(network, batch).with_output_precision(1.0)
     gradient, report = rule.gradient(problem, key)

@@ -50,13 +50,8 @@ class Run:
         first = slice(0, min(plan.batch_size, task.data.size))
         self.probe = self.division.parts({k: array[first] for k, array in self.arrays.items()})
         self.posed = task.pose(network, self.probe)
-        fresh = TrainingState(
-            network=network,
-            optimizer=learner.begin(network),
-            key=jax.random.fold_in(jax.random.key(seed), _RUN),
-            epoch=jnp.zeros((), jnp.int32),
-            step=jnp.zeros((), jnp.int32),
-        )
+        key = jax.random.fold_in(jax.random.key(seed), _RUN)
+        fresh = TrainingState.begun(network, learner.begin(network), key)
         self.state = fresh
         self.earlier_seconds = 0.0
         self.history: list[dict[str, Any]] = []

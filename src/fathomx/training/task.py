@@ -13,7 +13,7 @@ from fathomx.data import Dataset
 from fathomx.graph.network import Network
 from fathomx.learning import Pose
 from fathomx.learning.learner import pose as by_name
-from fathomx.problem.checks import check_clamps
+from fathomx.problem.checks import check_integers
 from fathomx.problem.problem import Problem
 from fathomx.training.scores import Scores, UsualScores, evaluate_part, score
 
@@ -84,12 +84,10 @@ def _pair(network: Network, batch: Any) -> Problem:
 
 def _check_parts(data: Dataset, network: Network) -> None:
     """All parts before anything is trained, since compiled code cannot look at values."""
-    entries = {entry.name for entry in network.entries}
     for title in ("train", "validation", "test"):
         arrays = data.arrays(title)
-        integers = {n: a for n, a in arrays.items() if np.issubdtype(a.dtype, np.integer)}
         try:
-            check_clamps(network, {n: a for n, a in integers.items() if n in entries})
+            check_integers(network, arrays)
         except ValueError as error:
             raise ValueError(f"in the {title} part of {data.name!r}, {error}") from None
         for name, array in arrays.items():
