@@ -5,23 +5,17 @@ solver of linear equations.
 """
 
 import functools
-import importlib.util
-import sys
-from pathlib import Path
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import kinds
 import numpy as np
 import optax
 import pytest
 
 import fathomx as fx
 from fathomx.problem import Linearization, evaluate, evaluate_at
-
-SPEC = importlib.util.spec_from_file_location("kinds", Path(__file__).with_name("kinds.py"))
-kinds = sys.modules["kinds"] = importlib.util.module_from_spec(SPEC)
-SPEC.loader.exec_module(kinds)
 
 NAMES = list(kinds.KINDS)
 # Kinds that between them hold masks, feedbacks, stacks, latent and given roots: others are slow.

@@ -1,24 +1,15 @@
 """One battery that every learning rule must pass, on every kind of problem."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import kinds
 import numpy as np
 import optax
 import pytest
 
 import fathomx as fx
 from fathomx.learning.backprop import is_feedforward
-
-if "kinds" not in sys.modules:
-    SPEC = importlib.util.spec_from_file_location("kinds", Path(__file__).with_name("kinds.py"))
-    sys.modules["kinds"] = importlib.util.module_from_spec(SPEC)
-    SPEC.loader.exec_module(sys.modules["kinds"])
-kinds = sys.modules["kinds"]
 
 KEY = jax.random.key(0)
 # Rules: a new one is a line here.

@@ -1,24 +1,15 @@
 """Theory and diagnostics on every kind of problem, against dense references."""
 
-import importlib.util
-import sys
-from pathlib import Path
-
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import kinds
 import numpy as np
 import optax
 import pytest
 
 import fathomx as fx
 from fathomx.problem.strength import largest_sensitivity, mean_sensitivity
-
-if "kinds" not in sys.modules:
-    SPEC = importlib.util.spec_from_file_location("kinds", Path(__file__).with_name("kinds.py"))
-    sys.modules["kinds"] = importlib.util.module_from_spec(SPEC)
-    SPEC.loader.exec_module(sys.modules["kinds"])
-kinds = sys.modules["kinds"]
 
 SOME = ["masked output", "feedback on a stack", "everything"]
 NAMES = [
