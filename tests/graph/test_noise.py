@@ -215,6 +215,18 @@ def test_a_node_that_needs_its_key_is_refused():
         )
 
 
+def test_noise_is_no_output():
+    with pytest.raises(ValueError, match="the last entry is the output, but 'noise' is only given"):
+        fx.Network(
+            [
+                fx.Node("hidden", lambda z: z),
+                fx.Node("output", lambda z: z),
+                fx.Noise("noise"),
+            ],
+            input_shape=(4,),
+        )
+
+
 def test_noise_is_no_node_and_no_input():
     network = random_network()
     assert network.labels == ("first", "hidden", "output")

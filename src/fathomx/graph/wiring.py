@@ -19,6 +19,11 @@ def resolved_parents(entries: tuple[Entry, ...]) -> dict[str, tuple[str, ...]]:
         raise ValueError("a network needs at least two nodes: a hidden one and the output.")
     if entries[-1].batch_axis:
         raise ValueError("the last entry is the output and must be a Node, not a Stack.")
+    if not entries[-1].depth:
+        raise ValueError(
+            f"the last entry is the output, but {entries[-1].name!r} is only given; put it before "
+            "the entries that read it."
+        )
     if not entries[0].is_root:
         raise ValueError(
             f"entry {entries[0].name!r} comes first, but has nothing to predict from; give "
