@@ -9,6 +9,7 @@ import fathomx as fx
 
 PACKAGE = Path(fx.__file__).parent
 LEVELS = (
+    ("checks",),
     ("graph", "former"),
     ("layers", "data", "drawing"),
     ("problem",),

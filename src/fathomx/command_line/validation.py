@@ -7,10 +7,10 @@ import math
 from pathlib import Path
 
 from fathomx import data as data_sets
+from fathomx.checks.names import unknown
 from fathomx.command_line.choices import DESCENTS
 from fathomx.command_line.models import MODELS, TOKENS
 from fathomx.command_line.settings import Settings
-from fathomx.graph.names import unknown
 
 _LEAST = {"depth": 1, "epochs": 1, "batch_size": 1, "steps": 1, "take": 1, "context": 1}
 _POSITIVE = ("learning_rate", "output_precision", "strength", "activity_rate")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+from fathomx.checks.names import unknown
 from fathomx.experiments import (
     coordinate_check,
     deeper_pcns,
@@ -20,7 +21,6 @@ from fathomx.experiments import (
 )
 from fathomx.experiments.grid import Say
 from fathomx.experiments.grid import Selection as Selection
-from fathomx.graph.names import unknown
 
 Reproduction = Callable[[str, Path, Selection, Say], Path]
 

@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
-from fathomx.graph.names import unknown
+from fathomx.checks.names import unknown
 from fathomx.training.run_folder import RunFolderError, read_json, write_json, write_text
 
 Say = Callable[[str], None]

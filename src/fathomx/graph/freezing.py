@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from fathomx.graph.names import unknown
+from fathomx.checks.names import unknown
 from fathomx.graph.network import Network
 
 

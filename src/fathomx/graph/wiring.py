@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from fathomx.checks.names import near
 from fathomx.graph.entries import Entry
 from fathomx.graph.feedback import Feedback
-from fathomx.graph.names import near
 
 
 def resolved_parents(entries: tuple[Entry, ...]) -> dict[str, tuple[str, ...]]:

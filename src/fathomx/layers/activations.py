@@ -8,7 +8,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fathomx.graph.names import unknown
+from fathomx.checks.names import unknown
 
 Activation = str | Callable[[Array], Array]
 

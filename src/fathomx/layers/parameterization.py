@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.graph.names import unknown
+from fathomx.checks.names import unknown
 from fathomx.layers.convolution import Convolution
 from fathomx.layers.normalization import Normalization
 from fathomx.layers.scaled import Affine, Bias, Embedding, Linear, ScaledWeight

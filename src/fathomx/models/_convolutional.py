@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.graph.names import unknown
+from fathomx.checks.names import unknown
 from fathomx.graph.statistics import with_batch_statistics
 from fathomx.layers.activations import Activation, activation_function, linear
 from fathomx.layers.convolution import Convolution

@@ -9,9 +9,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from fathomx.checks.names import unknown
 from fathomx.graph.energy import Categorical
 from fathomx.graph.entries import Node, Stack
-from fathomx.graph.names import unknown
 from fathomx.graph.network import Network
 from fathomx.layers.activations import Activation, activation_function, linear
 from fathomx.layers.normalization import LayerNorm, Normalization

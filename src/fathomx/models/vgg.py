@@ -7,9 +7,9 @@ from collections.abc import Sequence
 import jax
 from jaxtyping import PRNGKeyArray
 
+from fathomx.checks.names import unknown
 from fathomx.graph.energy import Energy
 from fathomx.graph.entries import Node
-from fathomx.graph.names import unknown
 from fathomx.graph.network import Network
 from fathomx.layers.activations import Activation, linear
 from fathomx.layers.convolution import average_pool, max_pool

@@ -10,9 +10,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from fathomx.checks.names import near
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.entries import Entry, Root
-from fathomx.graph.names import near
 from fathomx.graph.network import Network
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import jax.numpy as jnp
 
-from fathomx.graph.names import near
+from fathomx.checks.names import near
 from fathomx.graph.vector_space import Entries
 from fathomx.problem.problem import Problem
 

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fathomx.graph.names import unknown
+from fathomx.checks.names import unknown
 from fathomx.graph.vector_space import Entries
 from fathomx.inference.base import checked_count, checked_positive
 from fathomx.problem.energies import node_energies

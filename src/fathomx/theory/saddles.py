@@ -10,8 +10,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
+from fathomx.checks.names import unknown
 from fathomx.graph.entries import Entry
-from fathomx.graph.names import unknown
 from fathomx.graph.network import Network
 from fathomx.graph.predictor import Predictor
 from fathomx.graph.smoothness import is_linear

@@ -1,9 +1,21 @@
-"""Sentences about names that are not known."""
+"""Checks of names: one of those that are known, and the nearest one where it is not."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Collection
+from typing import Any
+
+from fathomx.checks.shown import shown
+
+
+def choice(kind: str, value: Any, valid: Collection[str]) -> str:
+    """One of the valid names; else `TypeError` or `ValueError` with the nearest one."""
+    if not isinstance(value, str):
+        raise TypeError(f"{kind} must be one of {', '.join(valid)}, not {shown(value)}.")
+    if value not in valid:
+        raise ValueError(unknown(kind, value, valid))
+    return value
 
 
 def unknown(kind: str, given: object, valid: object) -> str:

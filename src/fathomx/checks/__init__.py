@@ -1,0 +1,26 @@
+"""The gate for arguments: what is right comes out in one form, what is wrong as one sentence.
+
+Every check takes the name of the argument and its value, and returns the value to go on with. A
+wrong kind of thing is a `TypeError`, a wrong value a `ValueError`; the sentence says what was asked
+for, what was given, and where it is not obvious what to do. What is only known inside of a
+compiled function passes: nothing can be raised there.
+"""
+
+from fathomx.checks.arrays import array as array
+from fathomx.checks.arrays import integers as integers
+from fathomx.checks.arrays import is_traced as is_traced
+from fathomx.checks.arrays import key as key
+from fathomx.checks.arrays import keys as keys
+from fathomx.checks.kinds import function as function
+from fathomx.checks.kinds import instance as instance
+from fathomx.checks.kinds import items as items
+from fathomx.checks.kinds import mapping as mapping
+from fathomx.checks.kinds import truth as truth
+from fathomx.checks.kinds import word as word
+from fathomx.checks.names import choice as choice
+from fathomx.checks.names import near as near
+from fathomx.checks.names import unknown as unknown
+from fathomx.checks.numbers import count as count
+from fathomx.checks.numbers import number as number
+from fathomx.checks.numbers import shape as shape
+from fathomx.checks.shown import shown as shown

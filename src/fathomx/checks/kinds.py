@@ -1,0 +1,75 @@
+"""Checks of what an argument is: an object of a class, a function, several of something."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+
+from fathomx.checks.shown import shown
+
+Kind = TypeVar("Kind")
+
+
+def instance(name: str, value: Any, kind: type[Kind], example: str) -> Kind:
+    """An object of a class; `example` says how one is made.
+
+    ```python
+    instance("rule", fx.Backprop, fx.LearningRule, "fx.Backprop()")
+    # TypeError: rule must be a LearningRule such as fx.Backprop(), not the class Backprop; call it.
+    ```
+    """
+    if isinstance(value, kind):
+        return value
+    a = "an" if kind.__name__[0] in "AEIOU" else "a"
+    call = "; call it, as in the example" if callable(value) and not _is_object(value) else ""
+    raise TypeError(
+        f"{name} must be {a} {kind.__name__} such as {example}, not {shown(value)}{call}."
+    )
+
+
+def function(name: str, value: Any, example: str) -> Any:
+    """Something that can be called, and is no class that still has to be built."""
+    if not callable(value):
+        raise TypeError(f"{name} must be a function such as {example}, not {shown(value)}.")
+    return value
+
+
+def truth(name: str, value: Any) -> bool:
+    """True or false; text, which would count as true, is refused."""
+    if isinstance(value, bool | np.bool_):
+        return bool(value)
+    raise TypeError(f"{name} must be True or False, not {shown(value)}.")
+
+
+def word(name: str, value: Any, example: str) -> str:
+    """A text that is not empty."""
+    if not isinstance(value, str):
+        raise TypeError(f"{name} must be a text such as {example!r}, not {shown(value)}.")
+    if not value:
+        raise ValueError(f"{name} is empty; give a text such as {example!r}.")
+    return value
+
+
+def items(name: str, value: Any, example: str) -> tuple[Any, ...]:
+    """Several things in an order, as a tuple; a text is one thing."""
+    if isinstance(value, str | bytes | Mapping | set | frozenset) or not isinstance(
+        value, Iterable
+    ):
+        raise TypeError(f"{name} must be a list such as {example}, not {shown(value)}.")
+    return tuple(value)
+
+
+def mapping(name: str, value: Any, example: str) -> Mapping[str, Any]:
+    """Things by name."""
+    if not isinstance(value, Mapping):
+        raise TypeError(f"{name} must be a dictionary such as {example}, not {shown(value)}.")
+    for key in value:
+        if not isinstance(key, str):
+            raise TypeError(f"the names in {name} must be texts, not {shown(key)}.")
+    return value
+
+
+def _is_object(value: Any) -> bool:
+    return not isinstance(value, type) and not hasattr(value, "__name__")
