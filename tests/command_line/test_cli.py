@@ -107,7 +107,7 @@ def test_train_writes_the_whole_folder(run, tmp_path):
     code, out, err = run("train", *LEARNING, "--out", "runs/one")
     assert (code, err) == (0, "")
     folder = tmp_path / "runs" / "one"
-    assert {path.name for path in folder.iterdir()} == {
+    assert {path.name for path in folder.iterdir()} - {".lock"} == {
         "config.json",
         "metrics.jsonl",
         "summary.json",
@@ -147,7 +147,7 @@ def test_train_writes_the_whole_folder(run, tmp_path):
     assert accuracy in page
     assert accuracy in out
     assert "runs/one/index.html" in out
-    assert not [path for path in folder.rglob("*") if path.name.startswith(".")]
+    assert not [path for path in folder.rglob(".*") if path.name != ".lock"]
     inference = strict(folder / "inference.json")
     assert inference["labels"] == ["first", "hidden[0]", "hidden[1]", "output"]
     for moment in ("before", "after"):
@@ -200,7 +200,7 @@ def test_compare_sets_two_runs_side_by_side(run, tmp_path):
     code, out, err = run("compare", *LEARNING, "--out", "both")
     assert (code, err) == (0, "")
     folder = tmp_path / "both"
-    assert {path.name for path in folder.iterdir()} == {
+    assert {path.name for path in folder.iterdir()} - {".lock"} == {
         "predictive-coding",
         "backprop",
         "comparison.json",
@@ -372,7 +372,7 @@ def test_the_figures_stay_whole_when_the_disk_is_full(run, tmp_path, monkeypatch
     assert "No space left on device" in err
     strict(tmp_path / "out" / "summary.json")
     assert not [path for path in tmp_path.rglob("*") if path.suffix in (".png", ".html")]
-    assert not [path for path in tmp_path.rglob("*") if path.name.startswith(".")]
+    assert not [path for path in tmp_path.rglob(".*") if path.name != ".lock"]
 
 
 # Stopped and continued
@@ -430,15 +430,17 @@ def test_resume_with_a_damaged_checkpoint(run, stopped, caplog, which):
     for path in newest.glob(which):
         if path.is_file():
             path.write_bytes(b"damaged")
-    code, _, err = run("train", "--resume", "stopped")
+    code, out, err = run("train", "--resume", "stopped")
     # What is logged at the level of errors reaches the terminal too.
     assert [record.getMessage() for record in caplog.records] == []
-    if which == "*METADATA" and code == 0:
-        return  # The arrays are whole: continuing without the metadata is fine as well.
-    assert code not in (0, 130)
-    assert len(err.strip().splitlines()) == 1, err
-    assert "checkpoint" in err
-    assert not (stopped / "summary.json").exists()
+    assert (code, err) == (0, "")
+    said = [line for line in out.splitlines() if "is damaged" in line]
+    # The arrays may be whole without the metadata.
+    assert said or which == "*METADATA"
+    for line in said[:1]:
+        assert f"the checkpoint at step {newest.name} in" in line
+        assert "the run goes on from step" in line
+    assert (stopped / "summary.json").exists()
 
 
 def test_resume_goes_to_the_same_end_and_no_further(run, stopped, tmp_path):
@@ -536,7 +538,7 @@ def test_a_full_disk_in_a_real_process(tmp_path):
     assert done.returncode == 1
     assert len(done.stderr.strip().splitlines()) == 1, done.stderr
     assert "could not be written" in done.stderr
-    left = [path.name for path in (tmp_path / "out").rglob("*")]
+    left = {path.name for path in (tmp_path / "out").rglob("*")} - {".lock"}
     assert not [name for name in left if "tmp" in name or name.startswith(".")]
 
 

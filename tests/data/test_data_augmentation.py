@@ -2,6 +2,7 @@
 
 import dataclasses
 import itertools
+import re
 
 import jax
 import jax.numpy as jnp
@@ -113,9 +114,14 @@ def test_it_is_a_value():
         CropAndFlip().padding = 3
 
 
-@pytest.mark.parametrize("padding", [-1, 1.5, 4.0, True, "4", None])
-def test_padding_must_be_a_count(padding):
-    with pytest.raises(ValueError, match=r"padding of CropAndFlip was .*at least 0: pass"):
+@pytest.mark.parametrize(
+    ("padding", "error"),
+    [(-1, ValueError), *((value, TypeError) for value in (1.5, 4.0, True, "4", None))],
+)
+def test_padding_must_be_a_count(padding, error):
+    with pytest.raises(
+        error, match=r"^padding must be an integer of at least 0, not .*padding=4\.$"
+    ):
         CropAndFlip(padding=padding)
 
 
@@ -123,3 +129,38 @@ def test_padding_must_be_a_count(padding):
 def test_images_must_have_four_axes(shape):
     with pytest.raises(ValueError, match=r"expected \(batch, height, width, channels\): reshape"):
         CropAndFlip()(jnp.ones(shape), jax.random.key(0))
+
+
+@pytest.mark.parametrize(("channels", "size"), [(3, 32), (1, 28), (3, 4), (1, 2)])
+def test_channels_first_are_told_where_the_axes_show_it(channels, size):
+    first = jnp.ones((4, channels, size, size))
+    with pytest.raises(ValueError, match=r"give images\.transpose\(0, 2, 3, 1\)\.$"):
+        CropAndFlip()(first, jax.random.key(0))
+    with pytest.raises(ValueError, match="with their channels first"):
+        jax.jit(CropAndFlip())(first, jax.random.key(0))
+    last = first.transpose(0, 2, 3, 1)
+    assert CropAndFlip()(last, jax.random.key(0)).shape == last.shape
+
+
+def test_images_of_any_layout_give_the_same():
+    given = images(6)
+    key = jax.random.key(2)
+    expected = np.asarray(CropAndFlip(1)(jnp.asarray(given), key))
+    for same in (given, np.asfortranarray(given), given.astype(">f4"), given.tolist()):
+        np.testing.assert_array_equal(CropAndFlip(1)(same, key), expected)
+
+
+@pytest.mark.parametrize(
+    ("given", "key", "words"),
+    [
+        (None, jax.random.key(0), "images must be an array of numbers, not None"),
+        ([[1], [2, 3]], jax.random.key(0), "images has rows of unlike length"),
+        (np.ones((1, 4, 4, 1), complex), jax.random.key(0), "images holds complex numbers"),
+        (np.ones((1, 4, 4, 1)), 0, "key must be a random key such as jax.random.key(0), not 0"),
+        (np.ones((1, 4, 4, 1)), None, "key must be a random key"),
+        (np.ones((1, 4, 4, 1)), jax.random.split(jax.random.key(0)), "one random key, not 2"),
+    ],
+)
+def test_what_is_no_image_or_no_key_is_told(given, key, words):
+    with pytest.raises((TypeError, ValueError), match=re.escape(words)):
+        CropAndFlip()(given, key)

@@ -16,8 +16,7 @@ import pytest
 from sklearn.datasets import load_digits
 
 from fathomx import data
-from fathomx.data import DataError, _named
-from fathomx.data._idx import read_idx
+from fathomx.data import DataError, _named, read_idx
 
 REAL = os.environ.get("FATHOMX_DATA")
 CLOSED = "http://127.0.0.1:9/"
@@ -48,6 +47,10 @@ def tiny(tmp_path, monkeypatch):
         name="tiny",
         home=CLOSED,
         sha256={file: hashlib.sha256(content).hexdigest() for file, content in files.items()},
+        unpacked={
+            file: hashlib.sha256(gzip.decompress(content)).hexdigest()
+            for file, content in files.items()
+        },
         validation=3,
         classes=3,
     )
@@ -124,6 +127,49 @@ def test_cache_fills_in_single_files(tiny, tmp_path):
     put(tmp_path / "own", files)
     put(tmp_path / "cache", dict([last]))
     check_tiny(data.load("tiny", folder=tmp_path / "own"))
+
+
+WAYS = (
+    lambda file, content: (file, content),
+    lambda file, content: (file.removesuffix(".gz"), gzip.decompress(content)),
+    lambda file, content: (file.replace("-idx", ".idx"), content),
+    lambda file, content: (
+        file.replace("-idx", ".idx").removesuffix(".gz"),
+        gzip.decompress(content),
+    ),
+    # A browser that unpacks what it saves, and leaves the name; and the other way round.
+    lambda file, content: (file, gzip.decompress(content)),
+    lambda file, content: (file.removesuffix(".gz"), content),
+)
+
+
+@pytest.mark.parametrize("ways", [*((way,) * 4 for way in range(6)), (0, 1, 2, 3), (3, 2, 1, 0)])
+@pytest.mark.parametrize("place", ["own", "cache"])
+def test_names_with_a_dot_and_unpacked_files(tiny, tmp_path, ways, place):
+    files = dict(
+        WAYS[way](file, content) for way, (file, content) in zip(ways, tiny[1].items(), strict=True)
+    )
+    put(tmp_path / place, files)
+    check_tiny(data.load("tiny", folder=tmp_path / "own"))
+
+
+def test_folders_of_the_names_of_files_are_passed_by(tiny, tmp_path):
+    files = dict(WAYS[3](*item) for item in tiny[1].items())
+    folder = put(tmp_path / "own", files)
+    for file in tiny[1]:
+        (folder / "tiny" / file.removesuffix(".gz")).mkdir()
+    check_tiny(data.load("tiny", folder=folder))
+
+
+@pytest.mark.parametrize("way", [1, 3])
+def test_unpacked_files_have_their_checksum(tiny, tmp_path, way):
+    files = dict(WAYS[way](*item) for item in tiny[1].items())
+    file = next(iter(files))
+    files[file] = files[file][:-1] + b"\xff"
+    folder = put(tmp_path / "own", files)
+    with pytest.raises(DataError, match=r"corrupted or truncated .*delete it") as caught:
+        data.load("tiny", folder=folder)
+    assert str(folder / "tiny" / file) in str(caught.value)
 
 
 @pytest.mark.parametrize("place", ["own", "cache"])
@@ -240,18 +286,35 @@ def test_names():
     ],
 )
 def test_unknown_name_gives_the_nearest(name, nearest):
-    with pytest.raises(ValueError, match=f"the nearest name is '{nearest}'") as caught:
+    with pytest.raises(ValueError, match=f"Did you mean '{nearest}'") as caught:
         data.load(name)
     assert repr(name) in str(caught.value)
-    assert "'digits', 'mnist', 'fashion-mnist', 'cifar10'" in str(caught.value)
+    assert "digits, mnist, fashion-mnist, cifar10" in str(caught.value)
 
 
-@pytest.mark.parametrize("name", ["zzzz", "", None, 3, ["mnist"]])
-def test_unknown_name_near_to_none(name):
-    with pytest.raises(
-        ValueError, match="the names are 'digits', 'mnist', 'fashion-mnist', 'cifar10'"
-    ):
+@pytest.mark.parametrize(
+    ("name", "error"),
+    [("zzzz", ValueError), ("", ValueError), *((n, TypeError) for n in (None, 3, ["mnist"]))],
+)
+def test_unknown_name_near_to_none(name, error):
+    with pytest.raises(error, match="digits, mnist, fashion-mnist, cifar10"):
         data.load(name)
+
+
+@pytest.mark.parametrize(
+    ("options", "error", "words"),
+    [
+        ({"folder": 3}, TypeError, "folder must be a path such as '~/data', not 3"),
+        ({"folder": b"data"}, TypeError, "folder must be a path"),
+        ({"folder": ""}, ValueError, "folder is empty"),
+        ({"context": 1.5}, TypeError, "context must be an integer of at least 1, not 1.5"),
+        ({"context": 0}, ValueError, "context must be an integer of at least 1, not 0"),
+        ({"context": 8}, ValueError, "data set 'digits' is no text"),
+    ],
+)
+def test_options_of_load(options, error, words):
+    with pytest.raises(error, match=words):
+        data.load("digits", **options)
 
 
 @pytest.fixture(scope="module")
@@ -337,6 +400,20 @@ def test_real_train_and_validation_are_the_original_train_file(real):
 def test_real_test_part_is_in_the_original_order(real):
     loaded, folder = real
     assert (loaded.test.labels == read_idx(folder / "t10k-labels-idx1-ubyte.gz")).all()
+
+
+def test_real_files_unpacked_and_with_dots(real, tmp_path):
+    """Half of them packed as published, half not: the same arrays."""
+    loaded, folder = real
+    own = tmp_path / folder.name
+    own.mkdir()
+    for path in folder.glob("*.gz"):
+        file, content = WAYS[3 if "train" in path.name else 1](path.name, path.read_bytes())
+        (own / file).write_bytes(content)
+    again = data.load(folder.name, folder=tmp_path)
+    for title in ("train", "validation", "test"):
+        for one, other in zip(getattr(loaded, title), getattr(again, title), strict=True):
+            assert one.tobytes() == other.tobytes()
 
 
 @needs("mnist")

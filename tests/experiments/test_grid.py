@@ -15,7 +15,7 @@ from fathomx.experiments.grid import (
     markdown,
     write_tables,
 )
-from fathomx.training.run_folder import RunFolderError
+from fathomx.records.errors import RunFolderError
 
 NETWORKS = {"small": (0, 1), "large": (0,)}
 METHODS = ("a", "b + c")

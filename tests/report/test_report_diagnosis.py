@@ -177,10 +177,10 @@ def test_no_diagnosis_and_a_broken_one_are_named(tmp_path):
     with pytest.raises(FileNotFoundError, match=r"holds no diagnosis\.json"):
         report.energy_over_inference(tmp_path, tmp_path / "f.png")
     (tmp_path / "diagnosis.json").write_text("{")
-    with pytest.raises(ValueError, match=r"diagnosis\.json is not valid JSON"):
+    with pytest.raises(ValueError, match=r"diagnosis\.json is damaged: it must be JSON"):
         report.read_diagnosis(tmp_path)
     (tmp_path / "diagnosis.json").write_text("[]")
-    with pytest.raises(ValueError, match="must hold a JSON object"):
+    with pytest.raises(ValueError, match="must be an object with named values"):
         report.read_diagnosis(tmp_path)
 
 

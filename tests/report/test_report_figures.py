@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from fathomx import report
+from fathomx.records.run_files import RunFiles
 from fathomx.report import figures
-from fathomx.report.run_files import RunFiles
+from fathomx.training import RunFolderError
 
 
 def steps(epoch, step, values, **others):
@@ -226,7 +227,7 @@ def test_a_failed_figure_leaves_the_older_one(tmp_path, monkeypatch):
     path = tmp_path / "figures" / "figure.png"
     path.parent.mkdir()
     path.write_text("old")
-    with pytest.raises(OSError, match="disk full"):
+    with pytest.raises(RunFolderError, match="cannot be written: disk full"):
         report.alignment_per_node(typical(tmp_path / "run", 4, 2), path)
     assert [p.read_text() for p in path.parent.iterdir()] == ["old"]
 
@@ -279,8 +280,8 @@ def test_a_line_cut_short_is_skipped_and_a_broken_file_is_named(tmp_path):
         file.write('{"kind": "steps", "epo')
     (folder / "summary.json").write_text("{")
     assert len(RunFiles(folder).records) == 1
-    with pytest.raises(ValueError, match=r"summary\.json is not valid JSON"):
+    with pytest.raises(ValueError, match=r"summary\.json is damaged: it must be JSON"):
         _ = RunFiles(folder).summary
     (folder / "summary.json").write_text("[]")
-    with pytest.raises(ValueError, match="must hold a JSON object"):
+    with pytest.raises(ValueError, match="must be an object with named values"):
         _ = RunFiles(folder).summary

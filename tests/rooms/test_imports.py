@@ -10,6 +10,7 @@ import fathomx as fx
 PACKAGE = Path(fx.__file__).parent
 LEVELS = (
     ("checks",),
+    ("records",),
     ("graph", "former"),
     ("layers", "data", "drawing"),
     ("problem",),
@@ -34,7 +35,7 @@ def modules():
     """Every source file of the package but its `__init__`, with the part it belongs to."""
     for path in sorted(PACKAGE.rglob("*.py")):
         inside = path.relative_to(PACKAGE)
-        if inside != Path("__init__.py"):
+        if inside.name not in ("__init__.py", "__main__.py") or inside.parts[1:]:
             yield path, inside.parts[0].removesuffix(".py")
 
 
@@ -75,7 +76,7 @@ def test_imports_point_downwards(part):
 
 def test_the_top_level_holds_rooms_only():
     files = {path.name for path in PACKAGE.iterdir() if path.is_file()}
-    assert files == {"__init__.py", "py.typed"}
+    assert files == {"__init__.py", "__main__.py", "py.typed"}
     rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {"__pycache__"}
     rooms = {room for room in rooms if not room.startswith(".")}
     assert all((PACKAGE / room / "__init__.py").is_file() for room in rooms)

@@ -17,12 +17,14 @@ import equinox as eqx
 import jax
 import numpy as np
 import optax
+import orbax.checkpoint as orbax
 import pytest
 
 import fathomx as fx
+from fathomx.records.run_files import RunFiles
+from fathomx.records.writing import write_json
 from fathomx.training import CheckpointError, Observer, RunFolder, RunFolderError, checkpoints
 from fathomx.training.checkpoints import Checkpoints
-from fathomx.training.run_folder import read_metrics, write_json
 
 # What Orbax leaves open when it fails is not ours to close.
 pytestmark = [
@@ -88,7 +90,8 @@ def untimed(summary):
 def leftovers(folder):
     """Files that a finished write does not leave behind."""
     names = [path.name for path in folder.rglob("*")]
-    return [name for name in names if name.startswith(".") or "tmp" in name]
+    unfinished = [name for name in names if name.startswith(".") or "tmp" in name]
+    return [name for name in unfinished if name != ".lock"]
 
 
 def one_line(caught, *words):
@@ -115,6 +118,16 @@ class InterruptAt(Observer):
     def epoch_ended(self, record, state):
         if (record["epoch"], None) == self.at:
             raise KeyboardInterrupt
+
+
+class Notes(Observer):
+    """What is said while a run goes on."""
+
+    def __init__(self):
+        self.records = []
+
+    def noted(self, record):
+        self.records.append(record)
 
 
 @pytest.fixture(scope="module")
@@ -155,7 +168,7 @@ def assert_as_if_uninterrupted(folder, result, whole):
 @pytest.mark.parametrize("name", RULES)
 def test_the_files_of_a_finished_run(uninterrupted, name):
     folder, result = uninterrupted[name]
-    assert strict((folder / "config.json").read_text()) == CONFIG
+    assert strict((folder / "config.json").read_text()) == {**CONFIG, "format": 1}
     history = [{k: v for k, v in record.items() if k != "kind"} for record in per_epoch(folder)]
     assert history == result.history
     assert [entry[:2] for entry in per_step(folder)] == [
@@ -166,7 +179,7 @@ def test_the_files_of_a_finished_run(uninterrupted, name):
     assert summary == result.summary
     assert versions["fathomx"] == fx.__version__
     assert set(versions) >= {"python", "jax", "jaxlib", "equinox", "optax", "numpy"}
-    assert {p.name for p in folder.iterdir()} == {
+    assert {p.name for p in folder.iterdir()} - {".lock"} == {
         "config.json",
         "metrics.jsonl",
         "summary.json",
@@ -192,7 +205,7 @@ def test_create_refuses_what_exists(tmp_path):
     assert [path.name for path in folder.iterdir()] == ["mine.txt"]
     with pytest.raises(RunFolderError, match="exists already"):
         RunFolder.create(folder / "mine.txt", CONFIG)
-    with pytest.raises(RunFolderError, match="cannot be made") as caught:
+    with pytest.raises(RunFolderError, match="cannot be written") as caught:
         RunFolder.create(folder / "mine.txt" / "run", CONFIG)
     one_line(caught, "mine.txt")
 
@@ -355,21 +368,73 @@ def test_a_killed_run_continues_from_its_last_checkpoint(blobs, network, uninter
 
 @pytest.mark.parametrize("cut", [1, 2, 30, -1])
 def test_a_last_line_that_was_cut_off_is_left_out(tmp_path, cut):
-    lines = [json.dumps({"kind": "steps", "epoch": 1, "step": step}) for step in (1, 2, 3)]
+    steps = [{"kind": "steps", "epoch": 1, "step": n, "seconds": 1, "loss": [1]} for n in (1, 2, 3)]
+    lines = [json.dumps(record) for record in steps]
     (tmp_path / "metrics.jsonl").write_text("\n".join([*lines[:2], lines[2][:cut]]))
-    assert [record["step"] for record in read_metrics(tmp_path)] == [1, 2]
+    found = RunFiles(tmp_path)
+    assert [record["step"] for record in found.records] == [1, 2]
+    assert found.damaged_lines == []
 
 
-def test_damage_in_the_middle_of_the_metrics_is_an_error(stopped, blobs, network):
+DAMAGES = {
+    "cut": lambda line: line[:10],
+    "other JSON": lambda line: "[3, 4]",
+    "of another shape": lambda line: '{"kind": "steps", "epoch": "one", "step": 1}',
+    "deep": lambda line: "[" * 100_000,
+    "bytes": lambda line: "\x00",
+}
+
+
+@pytest.mark.parametrize("how", DAMAGES)
+def test_what_is_lost_of_the_metrics_is_said_and_the_weights_are_whole(
+    stopped, blobs, network, uninterrupted, how
+):
     path = stopped / "metrics.jsonl"
     lines = path.read_text().splitlines()
-    lines[1] = lines[1][:10]
+    lines[0] = DAMAGES[how](lines[0])
     path.write_text("\n".join(lines) + "\n")
-    before = path.read_bytes()
-    with pytest.raises(RunFolderError, match="damaged at line 2") as caught:
-        train(network, blobs, RunFolder.resume(stopped, CONFIG))
-    one_line(caught, str(path))
-    assert path.read_bytes() == before
+    said = Notes()
+    result = train(network, blobs, RunFolder.resume(stopped, CONFIG), said)
+    assert [record["epoch"] for record in said.records] == [3]
+    assert said.records[0]["text"] == (
+        f"{path} has lost records of epoch 1: the weights are whole, but the curves and means of "
+        "these epochs are not."
+    )
+    assert [note["text"] for note in RunFiles(stopped).notes] == [said.records[0]["text"]]
+    expected = uninterrupted["backprop"][1]
+    assert same(result.network, expected.network)
+    assert result.summary["test_loss"] == expected.summary["test_loss"]
+
+
+def test_metrics_that_are_gone_are_said(stopped, blobs, network, uninterrupted):
+    (stopped / "metrics.jsonl").unlink()
+    said = Notes()
+    result = train(network, blobs, RunFolder.resume(stopped, CONFIG), said)
+    assert "lost records of epoch 1, 2:" in said.records[0]["text"]
+    assert same(result.network, uninterrupted["backprop"][1].network)
+
+
+def test_checkpoints_that_are_gone_are_said(stopped, blobs, network, uninterrupted):
+    shutil.rmtree(stopped / "checkpoints")
+    said = Notes()
+    result = train(network, blobs, RunFolder.resume(stopped, CONFIG), said)
+    assert "starts again from its beginning" in said.records[0]["text"]
+    assert same(result.network, uninterrupted["backprop"][1].network)
+
+
+def test_one_writer_at_a_time(stopped, blobs, network):
+    first = RunFolder.resume(stopped, CONFIG)
+    with pytest.raises(RunFolderError, match="another process writes to it") as caught:
+        RunFolder.resume(stopped, CONFIG)
+    one_line(caught, str(stopped))
+    first.close()
+    RunFolder.resume(stopped, CONFIG).close()
+
+
+def test_a_run_that_fails_leaves_its_folder_to_others(stopped, blobs):
+    with pytest.raises(CheckpointError):
+        train(other_networks()["wider"], blobs, RunFolder.resume(stopped))
+    RunFolder.resume(stopped).close()
 
 
 # What cannot be continued
@@ -452,10 +517,8 @@ def damage(path, how):
 
 
 @pytest.mark.parametrize("how", ["truncated", "overwritten", "deleted"])
-def test_a_damaged_checkpoint_is_an_error_and_never_other_weights(
-    stopped, blobs, network, tmp_path, how
-):
-    """Whichever file of it is damaged: one sentence, or the very same state where it is spare."""
+def test_a_damaged_checkpoint_never_gives_other_weights(stopped, blobs, network, tmp_path, how):
+    """Whichever file of it is damaged: the one before it, or the very same state if it is spare."""
 
     class Keep(Observer):
         def started(self, plan, state):
@@ -464,39 +527,29 @@ def test_a_damaged_checkpoint_is_an_error_and_never_other_weights(
 
     def restored(folder):
         keep, run = Keep(), RunFolder(folder)
-        try:
+        with pytest.raises(KeyboardInterrupt):
             train(network, blobs, run, keep)
-        except KeyboardInterrupt:
-            return keep.state, ""
-        except CheckpointError as error:
-            return None, str(error)
-        finally:
-            run.close()
-        raise AssertionError("nobody stopped the run")
+        run.close()
+        return keep.state
 
-    expected, _ = restored(stopped)
+    expected = restored(stopped)
     assert int(expected.epoch) == 2
     files = [path.relative_to(stopped) for path in newest(stopped).rglob("*") if path.is_file()]
-    refused = []
+    fallen_back = []
     for index, file in enumerate(files):
         copy = tmp_path / f"copy{index}"
         shutil.copytree(stopped, copy)
         if how != "deleted" and not (copy / file).stat().st_size:
             continue
         damage(copy / file, how)
-        metrics = (copy / "metrics.jsonl").read_bytes()
-        found, message = restored(copy)
-        if found is None:
-            assert "\n" not in message
-            assert str(copy) in message
-            assert (copy / "metrics.jsonl").read_bytes() == metrics
-            refused.append(file)
-        elif int(found.epoch) == 2:
+        found = restored(copy)
+        if int(found.epoch) == 2:
             assert same(found, expected), file
         else:
-            # The damaged checkpoint did not count, the one before it did.
             assert int(found.epoch) == 1, file
-    assert refused
+            fallen_back.append(file)
+            assert not (copy / "checkpoints" / "8").exists()
+    assert fallen_back
 
 
 def test_after_a_damaged_checkpoint_the_one_before_it_serves(
@@ -506,15 +559,71 @@ def test_after_a_damaged_checkpoint_the_one_before_it_serves(
         if path.is_file():
             path.write_bytes(b"damaged")
     run = RunFolder.resume(stopped, CONFIG)
-    with pytest.raises(CheckpointError) as caught:
-        train(network, blobs, run)
-    one_line(caught, "step 8", str(stopped), "checkpoint before")
+    said = Notes()
+    result = train(network, blobs, run, said)
+    (record,) = said.records
+    assert record["text"].startswith("the checkpoint at step 8 in")
+    assert "is damaged" in record["text"]
+    assert record["text"].endswith("the run goes on from step 4.")
     assert [record.getMessage() for record in caplog.records] == [], "logged to the terminal"
-    run.close()
-    # The remedy that the sentence names.
-    shutil.rmtree(newest(stopped))
-    result = train(network, blobs, RunFolder.resume(stopped, CONFIG))
     assert_as_if_uninterrupted(stopped, result, uninterrupted["backprop"])
+
+
+def test_one_flipped_bit_of_an_array_is_noticed(
+    stopped, blobs, network, uninterrupted, monkeypatch
+):
+    """Whatever the files' own format notices: the array that is read differs by one bit."""
+    manager = type(Checkpoints(stopped / "checkpoints")._manager)
+    restore = manager.restore
+
+    def flipped(self, position, **given):
+        found = restore(self, position, **given)
+        if position == 8:
+            name = next(name for name in found if name.endswith("weight"))
+            bits = np.array(found[name]).view(np.uint32)
+            bits[(0,) * bits.ndim] ^= 1
+            found[name] = bits.view(np.float32)
+        return found
+
+    monkeypatch.setattr(manager, "restore", flipped)
+    said = Notes()
+    result = train(network, blobs, RunFolder.resume(stopped, CONFIG), said)
+    assert (
+        "weight does not have its checksum; the run goes on from step 4."
+        in (said.records[0]["text"])
+    )
+    assert_as_if_uninterrupted(stopped, result, uninterrupted["backprop"])
+
+
+def test_a_checkpoint_under_another_number_is_noticed(stopped, blobs, network, uninterrupted):
+    (stopped / "checkpoints" / "8").rename(stopped / "checkpoints" / "11")
+    said = Notes()
+    result = train(network, blobs, RunFolder.resume(stopped, CONFIG), said)
+    assert "step 11" in said.records[0]["text"]
+    assert_as_if_uninterrupted(stopped, result, uninterrupted["backprop"])
+
+
+def test_an_empty_folder_of_a_high_number(stopped, blobs, network, uninterrupted):
+    (stopped / "checkpoints" / "99").mkdir()
+    result = train(network, blobs, RunFolder.resume(stopped, CONFIG), Notes())
+    assert_as_if_uninterrupted(stopped, result, uninterrupted["backprop"])
+
+
+def test_checkpoints_without_checksums_are_those_of_version_01(
+    stopped, blobs, network, uninterrupted, monkeypatch
+):
+    folder, whole = stopped.parent / "old", orbax.args.StandardSave
+    without = lambda arrays: whole({k: v for k, v in arrays.items() if k != "checksums"})  # noqa: E731
+    with monkeypatch.context() as patched:
+        patched.setattr(orbax.args, "StandardSave", without)
+        with pytest.raises(KeyboardInterrupt):
+            train(network, blobs, RunFolder.create(folder, CONFIG), InterruptAt(2, None))
+    for path in newest(folder).rglob("*METADATA*"):
+        assert b"checksums" not in path.read_bytes()
+    said = Notes()
+    result = train(network, blobs, RunFolder.resume(folder, CONFIG), said)
+    assert said.records == []
+    assert_as_if_uninterrupted(folder, result, uninterrupted["backprop"])
 
 
 def test_checkpoints_hold_nothing_executable(stopped, blobs, network, monkeypatch):
@@ -575,7 +684,7 @@ def test_no_space_for_a_json_file(tmp_path):
     """A real device that is always full, in the place of the temporary file."""
     path = tmp_path / "summary.json"
     write_json(path, {"old": 1})
-    (tmp_path / f".summary.json.{os.getpid()}").symlink_to("/dev/full")
+    (tmp_path / f".summary.json.{os.getpid()}.tmp").symlink_to("/dev/full")
     with pytest.raises(RunFolderError) as caught:
         write_json(path, {"new": 2})
     said(caught, "summary.json")
@@ -594,7 +703,7 @@ def test_no_space_for_the_metrics(blobs, network, uninterrupted, tmp_path):
 
     with pytest.raises(RunFolderError) as caught:
         train(network, blobs, run, FillDisk())
-    said(caught, "metrics.jsonl", "--resume")
+    said(caught, "metrics.jsonl", "free some space")
     run.close()
     assert not (run.folder / "summary.json").exists()
     metrics.unlink()

@@ -11,10 +11,12 @@ from fathomx.checks.arrays import integers as integers
 from fathomx.checks.arrays import is_traced as is_traced
 from fathomx.checks.arrays import key as key
 from fathomx.checks.arrays import keys as keys
+from fathomx.checks.arrays import values as values
 from fathomx.checks.kinds import function as function
 from fathomx.checks.kinds import instance as instance
 from fathomx.checks.kinds import items as items
 from fathomx.checks.kinds import mapping as mapping
+from fathomx.checks.kinds import path as path
 from fathomx.checks.kinds import truth as truth
 from fathomx.checks.kinds import word as word
 from fathomx.checks.names import choice as choice

@@ -35,7 +35,7 @@ def array(name: str, value: Any) -> Array:
         if jnp.iscomplexobj(value):
             raise _complex(name)
         return value
-    found = _numpy(name, value)
+    found = values(name, value)
     if found.dtype.kind in "iu" and found.size:
         limits = np.iinfo(jax.dtypes.canonicalize_dtype(found.dtype))
         low, high = int(found.min()), int(found.max())
@@ -89,7 +89,8 @@ def _typed(name: str, value: Any) -> Array:
     raise TypeError(f"{name} must be a random key {_KEY_REMEDY}, not {shown(value)}.")
 
 
-def _numpy(name: str, value: Any) -> np.ndarray:
+def values(name: str, value: Any, remedy: str = "") -> np.ndarray:
+    """As `array`, but on the host and in the type that they have, however wide."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(
             f"{name} is a masked array, whose mask would be lost; give {name}.filled(...), or "
@@ -111,7 +112,9 @@ def _numpy(name: str, value: Any) -> np.ndarray:
     small = str(found.dtype).startswith(("bfloat16", "float8"))
     if found.dtype.kind not in "iufb" and not small:
         given = shown(value) if found.dtype == object else f"values of type {found.dtype}"
-        raise TypeError(f"{name} must be an array of numbers, not {given}.")
+        raise TypeError(
+            f"{name} must be an array of numbers, not {given}{remedy and f'; {remedy}'}."
+        )
     return found if found.dtype.isnative else found.astype(found.dtype.newbyteorder("="))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -31,8 +32,9 @@ def instance(name: str, value: Any, kind: type[Kind], example: str) -> Kind:
 
 def function(name: str, value: Any, example: str) -> Any:
     """Something that can be called, and is no class that still has to be built."""
-    if not callable(value):
-        raise TypeError(f"{name} must be a function such as {example}, not {shown(value)}.")
+    if not callable(value) or isinstance(value, type):
+        call = "; call it" if isinstance(value, type) else ""
+        raise TypeError(f"{name} must be a function such as {example}, not {shown(value)}{call}.")
     return value
 
 
@@ -50,6 +52,13 @@ def word(name: str, value: Any, example: str) -> str:
     if not value:
         raise ValueError(f"{name} is empty; give a text such as {example!r}.")
     return value
+
+
+def path(name: str, value: Any, example: str) -> str:
+    """The text of a path, which is a text or has one, as `pathlib.Path` does."""
+    if not isinstance(value, str | os.PathLike):
+        raise TypeError(f"{name} must be a path such as {example!r}, not {shown(value)}.")
+    return word(name, os.fspath(value), example)
 
 
 def items(name: str, value: Any, example: str) -> tuple[Any, ...]:

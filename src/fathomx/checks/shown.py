@@ -6,6 +6,7 @@ import inspect
 from typing import Any
 
 import jax
+import jax.numpy as jnp
 import numpy as np
 
 _LONGEST = 60
@@ -25,6 +26,8 @@ def shown(value: Any) -> str:
         return f"the function {getattr(value, '__name__', 'without a name')}"
     if isinstance(value, jax.core.Tracer):
         return f"a traced array of shape {value.shape} and type {value.dtype}"
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return f"random keys of shape {value.shape}" if value.ndim else "a random key"
     if isinstance(value, np.ndarray | jax.Array) and value.ndim:
         return f"an array of shape {value.shape} and type {value.dtype}"
     if isinstance(value, np.ndarray | jax.Array | np.generic):

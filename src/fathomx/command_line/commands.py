@@ -13,8 +13,10 @@ from fathomx.command_line.diagnose import diagnose
 from fathomx.command_line.messages import say_mistake
 from fathomx.command_line.reproduce import reproduce
 from fathomx.command_line.runtime import prepare
+from fathomx.command_line.stopping import Stopped, never_ended_by_printing, stopped_by_signals
 from fathomx.command_line.train import train
 from fathomx.data import DataError
+from fathomx.records.writing import remedy
 from fathomx.training import CheckpointError, DivergenceError, RunFolderError
 
 _EXPECTED = (
@@ -32,21 +34,34 @@ _LARGEST_MESSAGE = 200
 def main() -> None:
     """Runs the command line; whatever goes wrong is one line, without a traceback."""
     prepare()
+    never_ended_by_printing()
+    try:
+        with stopped_by_signals():
+            code = _run()
+    except Stopped as stopped:
+        code = stopped.code
+    except KeyboardInterrupt:
+        code = 130
+    sys.exit(code if isinstance(code, int) else 0)
+
+
+def _run() -> int:
+    """The exit code of the command that was given."""
     try:
         code = commands.main(standalone_mode=False)
+        return code if isinstance(code, int) else 0
     except click.ClickException as error:
-        code = _fail(error.format_message(), error.exit_code)
-    except (KeyboardInterrupt, click.Abort):
-        code = 130
+        return _fail(error.format_message(), error.exit_code)
+    except click.Abort as error:
+        raise error.__context__ or KeyboardInterrupt from None
     except _EXPECTED as error:
-        code = _fail(str(error))
+        return _fail(str(error))
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).strip().splitlines()[0][:_LARGEST_MESSAGE]
-        code = _fail(f"{reason} - if memory ran out, use a smaller width, depth or batch size.")
+        return _fail(f"{reason} - if memory ran out, use a smaller width, depth or batch size.")
     except OSError as error:
         place = f" ({error.filename})" if error.filename else ""
-        code = _fail(f"{error.strerror or error}{place}.")
-    sys.exit(code if isinstance(code, int) else 0)
+        return _fail(f"{error.strerror or error}{place}; {remedy(error.errno)}.")
 
 
 def _fail(message: str, code: int = 1) -> int:

@@ -13,6 +13,7 @@ from rich.table import Table
 from fathomx.command_line.job import Job
 from fathomx.command_line.messages import say, say_verdict
 from fathomx.command_line.options import (
+    check_new,
     job_options,
     new_folder,
     only_given,
@@ -20,10 +21,16 @@ from fathomx.command_line.options import (
     refuse_out,
     resume_option,
 )
-from fathomx.command_line.session import Session, begin_run
+from fathomx.command_line.session import Session, run_config, stored_job
+from fathomx.data import Dataset
+from fathomx.graph.network import Network
+from fathomx.records.lock import FolderLock
+from fathomx.records.run_files import RunFiles
+from fathomx.records.writing import appearing, write_json
 from fathomx.report import write_comparison
-from fathomx.training import RunFolder, RunFolderError
-from fathomx.training.run_folder import read_config, read_json, write_json
+from fathomx.training import RunFolder
+
+_FIRST = "predictive-coding"
 
 
 @click.command()
@@ -33,41 +40,47 @@ from fathomx.training.run_folder import read_config, read_json, write_json
 def compare(out: Path | None, resume: Path | None, **options: Any) -> None:
     """Trains the same network by predictive coding and by backprop, side by side."""
     given = only_given(options)
-    console = Console()
     if resume is None:
-        job, folder = Job(**given), out or new_folder("compare")
+        job = Job(**given)
+        check_new(out, "compare")
     else:
         refuse_out(out)
         if given:
             raise ValueError("--resume continues a comparison as it was begun; leave out the rest.")
-        job, folder = Job.from_config(read_config(resume / "predictive-coding")), resume
+        job = stored_job(resume / _FIRST)
     if job.learning == "backprop":
         raise ValueError("compare runs backprop beside another rule; leave out --learning.")
-    jobs = {
-        "predictive-coding": job,
-        "backprop": job.by_backprop(),
-    }
+    jobs = {_FIRST: job, "backprop": job.by_backprop()}
     data = job.load()
     network = job.network(data)
     job.check(data, network)
-    if resume is None and folder.exists():
-        raise RunFolderError(
-            f"{folder} exists already; choose another --out, or continue that comparison with "
-            f"`fathomx compare --resume {folder}`."
-        )
+    if resume is None:
+        folder = new_folder(out, "compare")
+        with appearing(folder) as unfinished:
+            for name, each in jobs.items():
+                RunFolder.prepare(unfinished / name, run_config(each))
+    else:
+        folder = resume
+    with FolderLock(folder):
+        _compare(Console(), folder, jobs, data, network)
+
+
+def _compare(
+    console: Console, folder: Path, jobs: dict[str, Job], data: Dataset, network: Network
+) -> None:
+    """Continues both runs and puts what came out side by side."""
     runs = {name: folder / name for name in jobs}
-    for name, each in jobs.items():
-        if (runs[name] / "summary.json").exists():
-            continue
-        begun = (runs[name] / "config.json").exists()
-        run = RunFolder.resume(runs[name]) if begun else begin_run(runs[name], each)
+    for name, job in jobs.items():
+        if not (runs[name] / "config.json").exists():
+            # Versions before this one began the second run after the first.
+            RunFolder.prepare(runs[name], run_config(job))
         session = Session(console, name, f"compare --resume {folder}")
-        session.train(each, data, network, run)
-    summaries = {name: read_json(each / "summary.json") for name, each in runs.items()}
+        session.go_on(job, data, network, runs[name])
+    summaries = {name: RunFiles(each).summary for name, each in runs.items()}
     write_json(folder / "comparison.json", summaries)
     page = write_comparison(folder, runs)
     console.print(_comparison_table(summaries))
-    say_verdict(console, runs["predictive-coding"])
+    say_verdict(console, runs[_FIRST])
     say(console, f"side by side: {page}")
 
 

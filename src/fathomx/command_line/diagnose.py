@@ -18,7 +18,14 @@ import fathomx
 from fathomx import diagnostics
 from fathomx.command_line.job import Job
 from fathomx.command_line.messages import say
-from fathomx.command_line.options import job_options, new_folder, only_given, out_option
+from fathomx.command_line.options import (
+    check_new,
+    job_options,
+    new_folder,
+    only_given,
+    out_option,
+)
+from fathomx.command_line.session import stored_job
 from fathomx.command_line.settings import option_fields
 from fathomx.command_line.trained import trained_network
 from fathomx.data import Dataset
@@ -28,6 +35,7 @@ from fathomx.graph.network import Network
 from fathomx.inference.relaxation import Relaxation
 from fathomx.learning import PredictiveCoding
 from fathomx.problem.problem import Problem
+from fathomx.records.writing import appearing, write_json
 from fathomx.report import (
     MissingMatplotlibError,
     energy_beside_equilibrium,
@@ -35,8 +43,6 @@ from fathomx.report import (
     read_diagnosis,
 )
 from fathomx.report.diagnosis import COLUMNS, caption, findings, rows
-from fathomx.training import RunFolderError
-from fathomx.training.run_folder import read_config, write_json
 
 
 @click.command()
@@ -51,9 +57,7 @@ from fathomx.training.run_folder import read_config, write_json
 def diagnose(run: Path | None, out: Path | None, **options: Any) -> None:
     """Relaxes one batch and shows where in the network the energy sits."""
     given = only_given(options)
-    folder = out or new_folder("diagnose")
-    if folder.exists():
-        raise RunFolderError(f"{folder} exists already; choose another --out.")
+    check_new(out, "diagnose")
     if run is None:
         job = Job(**given)
         data = job.load()
@@ -66,22 +70,25 @@ def diagnose(run: Path | None, out: Path | None, **options: Any) -> None:
                 f"--run takes the data set and the network from the run; leave out "
                 f"{' and '.join(fixed)}."
             )
-        trained = Job.from_config(read_config(run))
+        trained = stored_job(run)
         job = trained.for_diagnosis(**given)
         data = trained.load()
         network = trained_network(trained, data, run)
     job.check(data, network)
     content = _diagnosis(job, data, network) | {"run": None if run is None else str(run)}
-    folder.mkdir(parents=True)
-    write_json(folder / "diagnosis.json", content)
+    folder = new_folder(out, "diagnose")
+    said = [f"diagnosis: {folder}"]
+    with appearing(folder) as unfinished:
+        write_json(unfinished / "diagnosis.json", content)
+        try:
+            for draw in (energy_over_inference, energy_beside_equilibrium):
+                draw(unfinished, unfinished / "figures" / f"{draw.__name__}.png")
+        except MissingMatplotlibError as error:
+            said.insert(0, str(error))
     console = Console()
     _print_diagnosis(console, read_diagnosis(folder))
-    try:
-        for draw in (energy_over_inference, energy_beside_equilibrium):
-            draw(folder, folder / "figures" / f"{draw.__name__}.png")
-    except MissingMatplotlibError as error:
-        say(console, escape(str(error)))
-    say(console, f"diagnosis: {folder}")
+    for text in said:
+        say(console, text)
 
 
 def _diagnosis(job: Job, data: Dataset, network: Network) -> dict[str, Any]:

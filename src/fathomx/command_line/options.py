@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,8 @@ import click
 
 from fathomx.command_line.job import Job
 from fathomx.command_line.settings import option_fields
+from fathomx.records.errors import RunFolderError
+from fathomx.records.writing import unwritable
 
 # What turns a command into one with more options.
 Decorator = Callable[[Callable[..., Any]], Callable[..., Any]]
@@ -93,9 +96,45 @@ def refuse_out(out: Path | None) -> None:
         raise ValueError("--resume continues in its own folder; leave out --out.")
 
 
-def new_folder(command: str) -> Path:
-    """Where a command writes unless it is told."""
-    return Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{command}"
+def check_new(out: Path | None, command: str) -> None:
+    """Raises `RunFolderError` for an `--out` that a command cannot begin in.
+
+    `command` is what continues a run; nothing can continue a diagnosis.
+    """
+    if out is None:
+        return
+    try:
+        str(out).encode()
+    except UnicodeEncodeError:
+        raise RunFolderError(
+            f"the name --out {str(out)!r} is no text in UTF-8; choose another --out."
+        ) from None
+    if out.exists():
+        further = {
+            "train": f", or continue that run with `fathomx train --resume {out}`",
+            "compare": f", or continue that comparison with `fathomx compare --resume {out}`",
+        }
+        raise RunFolderError(
+            f"{out} exists already; choose another --out{further.get(command, '')}."
+        )
+
+
+def new_folder(out: Path | None, command: str) -> Path:
+    """Where a command begins to write: in `--out`, or in an empty folder that nobody else has."""
+    if out is not None:
+        return out
+    first = Path("runs") / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{command}"
+    for number in itertools.count(2):
+        folder = first if number == 2 else first.with_name(f"{first.name}-{number - 1}")
+        try:
+            folder.mkdir(parents=True)
+            return folder
+        except FileExistsError:
+            if not folder.parent.is_dir():
+                break
+        except OSError as error:
+            raise RunFolderError(unwritable(folder, error)) from error
+    raise RunFolderError(f"{first.parent} is a file, where a folder belongs: choose an --out.")
 
 
 def written_options(job: Job) -> list[str]:

@@ -6,7 +6,6 @@ from pathlib import Path
 
 import click
 from rich.console import Console
-from rich.markup import escape
 
 from fathomx.command_line.messages import say
 from fathomx.experiments import EXPERIMENTS, Selection, reproduction
@@ -48,7 +47,7 @@ def reproduce(
     console = Console()
 
     def tell(text: str) -> None:
-        say(console, escape(text))
+        say(console, text)
 
     run = reproduction(name)
     table = run(

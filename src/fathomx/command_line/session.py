@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -11,22 +14,36 @@ import fathomx
 from fathomx.command_line.job import Job
 from fathomx.command_line.messages import say
 from fathomx.command_line.options import written_options
-from fathomx.command_line.records import record_inference, record_sample
-from fathomx.data import Dataset, Text
+from fathomx.command_line.outcome import Outcome
+from fathomx.command_line.trained import trained_network
+from fathomx.data import Dataset
 from fathomx.graph.network import Network
 from fathomx.learning import PredictiveCoding
-from fathomx.report import write_page
+from fathomx.records.errors import DamagedFileError
+from fathomx.records.lock import FolderLock
+from fathomx.records.run_files import RunFiles, read_config
 from fathomx.training import ProgressBar, RunFolder, fit
 
 
-def begin_run(folder: Path, job: Job) -> RunFolder:
-    """A new run folder with the job, the version and the command that would repeat it."""
-    config = {
+def run_config(job: Job) -> dict[str, Any]:
+    """What a run folder says of its job: the settings, the version, the command to repeat it."""
+    return {
         **job.config(),
         "fathomx": fathomx.__version__,
         "command": " ".join(["fathomx train", *written_options(job)]),
     }
-    return RunFolder.create(folder, config)
+
+
+def stored_job(folder: Path) -> Job:
+    """The job of a run folder; `RunFolderError` if its configuration is missing or damaged."""
+    config = read_config(folder)
+    try:
+        return Job.from_config(config)
+    except ValueError as error:
+        raise DamagedFileError(
+            f"{folder / 'config.json'} cannot be used: {str(error).rstrip('.')}; put a copy back, "
+            "or start a new run."
+        ) from None
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,41 +54,71 @@ class Session:
     name: str
     command: str
 
-    def train(self, job: Job, data: Dataset, network: Network, run: RunFolder) -> None:
-        """Trains the network and leaves all of a run folder; Ctrl-C says how to continue."""
+    def go_on(self, job: Job, data: Dataset, network: Network, folder: Path) -> bool:
+        """Trains on from where the run in a folder is, or makes what it lacks at its end.
+
+        Returns false if it has ended and lacks nothing.
+        """
+        outcome = Outcome(folder, job, data)
+        if not self._has_ended(folder):
+            self.train(network, outcome, RunFolder.resume(folder))
+            return True
+        lacking = outcome.lacking()
+        if not lacking:
+            return False
+        say(self.console, f"{self.name}: the run has ended; made again: {', '.join(lacking)}")
+        with FolderLock(folder), self._saying_how_to_continue():
+            outcome.complete(network, trained_network(job, data, folder))
+        self._show_sample(outcome)
+        return True
+
+    def train(self, network: Network, outcome: Outcome, run: RunFolder) -> None:
+        """Trains the network and leaves all of a run folder."""
+        job, data, rule = outcome.job, outcome.data, outcome.job.rule()
         bar = ProgressBar(self.console, self.name)
-        rule = job.rule()
         say(
             self.console,
             f"{self.name}: {job.model}, {network.depth} nodes, {job.data} "
             f"({len(data.train.labels)} training examples), {job.learning}"
             + (f" with {job.solver()!r}" if isinstance(rule, PredictiveCoding) else ""),
         )
+        with self._saying_how_to_continue():
+            try:
+                result = fit(
+                    network,
+                    data,
+                    rule,
+                    optimizer=job.optimizer(data),
+                    epochs=job.epochs,
+                    batch_size=job.batch_size,
+                    seed=job.seed,
+                    observers=(bar, run),
+                )
+                outcome.complete(network, result.network)
+            finally:
+                bar.close()
+                run.close()
+        self._show_sample(outcome)
+
+    def _has_ended(self, folder: Path) -> bool:
+        """Whether there is a summary; a damaged one is made again from the last checkpoint."""
         try:
-            result = fit(
-                network,
-                data,
-                rule,
-                optimizer=job.optimizer(data),
-                epochs=job.epochs,
-                batch_size=job.batch_size,
-                seed=job.seed,
-                observers=(bar, run),
-            )
+            return bool(RunFiles(folder).summary)
+        except DamagedFileError as error:
+            say(self.console, f"{self.name}: {error} This is done now.")
+            (folder / "summary.json").unlink()
+            return False
+
+    @contextlib.contextmanager
+    def _saying_how_to_continue(self) -> Iterator[None]:
+        try:
+            yield
         except KeyboardInterrupt:
             say(self.console, f"stopped; continue with: fathomx {self.command}")
             raise
-        finally:
-            bar.close()
-            run.close()
-        if isinstance(rule, PredictiveCoding):
-            record_inference(run.folder, job, data, rule, network, result.network)
-        if isinstance(data, Text):
-            sample = record_sample(run.folder, data, result.network, job.seed)
-            self.console.print(
-                f"a sample, begun by {job.context} characters of the validation text:\n{sample}",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
-        write_page(run.folder)
+
+    def _show_sample(self, outcome: Outcome) -> None:
+        sample = RunFiles(outcome.folder).sample
+        if sample is not None:
+            begun = f"a sample, begun by {outcome.job.context} characters of the validation text:"
+            say(self.console, f"{begun}\n{sample}")

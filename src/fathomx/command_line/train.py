@@ -11,6 +11,7 @@ from rich.console import Console
 from fathomx.command_line.job import Job
 from fathomx.command_line.messages import say_verdict
 from fathomx.command_line.options import (
+    check_new,
     job_options,
     new_folder,
     only_given,
@@ -18,10 +19,11 @@ from fathomx.command_line.options import (
     refuse_out,
     resume_option,
 )
-from fathomx.command_line.session import Session, begin_run
-from fathomx.report import write_page
+from fathomx.command_line.outcome import Outcome
+from fathomx.command_line.session import Session, run_config, stored_job
+from fathomx.records.errors import RunFolderError
+from fathomx.records.writing import appearing
 from fathomx.training import RunFolder
-from fathomx.training.run_folder import read_config
 
 
 @click.command()
@@ -32,23 +34,38 @@ def train(out: Path | None, resume: Path | None, **options: Any) -> None:
     """Trains a network and leaves a run folder with numbers, figures and a page."""
     given = only_given(options)
     console = Console()
-    if resume is not None:
-        refuse_out(out)
-        job = Job.from_config(read_config(resume))
-        if (resume / "summary.json").exists() and not (resume / "index.html").exists():
-            # The run was stopped after its last number and before its page.
-            write_page(resume)
-            say_verdict(console, resume)
-            return
-        stored = job.config()
-        run = RunFolder.resume(resume, {k: v for k, v in given.items() if v != stored[k]})
+    if resume is None:
+        folder = _begin(console, Job(**given), out)
     else:
-        job, run = Job(**given), None
+        refuse_out(out)
+        folder = _go_on(console, given, resume)
+    say_verdict(console, folder)
+
+
+def _begin(console: Console, job: Job, out: Path | None) -> Path:
+    check_new(out, "train")
     data = job.load()
     network = job.network(data)
-    if run is None:
-        job.check(data, network)
-        run = begin_run(out or new_folder("train"), job)
-    session = Session(console, "training", f"train --resume {run.folder}")
-    session.train(job, data, network, run)
-    say_verdict(console, run.folder)
+    job.check(data, network)
+    folder = new_folder(out, "train")
+    with appearing(folder) as unfinished:
+        RunFolder.prepare(unfinished, run_config(job))
+    _session(console, folder).train(network, Outcome(folder, job, data), RunFolder.resume(folder))
+    return folder
+
+
+def _go_on(console: Console, given: dict[str, Any], folder: Path) -> Path:
+    job = stored_job(folder)
+    stored = job.config()
+    changed = {name: value for name, value in given.items() if value != stored[name]}
+    if changed:
+        # Says what differs.
+        RunFolder.resume(folder, changed).close()
+    data = job.load()
+    if not _session(console, folder).go_on(job, data, job.network(data), folder):
+        raise RunFolderError(f"the run in {folder} has ended already; there is nothing to do.")
+    return folder
+
+
+def _session(console: Console, folder: Path) -> Session:
+    return Session(console, "training", f"train --resume {folder}")

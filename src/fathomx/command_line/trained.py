@@ -18,13 +18,13 @@ def trained_network(job: Job, data: Dataset, folder: Path) -> Network:
     network = job.network(data)
     optimizer = job.rule().init_optimizer(job.optimizer(data), network)
     fresh = TrainingState.begun(network, optimizer, jax.random.key(job.seed))
-    state = None
+    found = None
     if (folder / "checkpoints").is_dir():
         checkpoints = Checkpoints(folder / "checkpoints")
         try:
-            state = checkpoints.restore(fresh)
+            found = checkpoints.restore(fresh)
         finally:
             checkpoints.close()
-    if state is None:
+    if found is None:
         raise CheckpointError(f"{folder} holds no checkpoint, so there are no trained weights.")
-    return state.network
+    return found.state.network

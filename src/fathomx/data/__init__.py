@@ -14,7 +14,7 @@ The named sets:
 * `cifar10`: 60,000 color photographs of 32x32 pixels; needs `pip install "fathomx[images]"`.
 * `tiny-shakespeare`: 1,115,394 characters of plays, as windows of tokens (a `Text`).
 
-`text` reads any text file as a `Text`.
+`text` reads any text file as a `Text`, `read_idx` any file of the format of MNIST as an array.
 
 ```python
 digits = fx.data.load("digits")
@@ -24,9 +24,11 @@ x.shape, y.shape, digits.image_shape    # ((1257, 64), (1257,), (8, 8))
 """
 
 from fathomx.data._augmentation import CropAndFlip
-from fathomx.data._dataset import Dataset, Part
-from fathomx.data._idx import DataError
+from fathomx.data._dataset import Dataset
+from fathomx.data._files import DataError
+from fathomx.data._idx import read_idx
 from fathomx.data._named import load, names, texts
+from fathomx.data._parts import Part
 from fathomx.data._text import Text, text
 
 __all__ = [
@@ -37,6 +39,7 @@ __all__ = [
     "Text",
     "load",
     "names",
+    "read_idx",
     "text",
     "texts",
 ]

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-import operator
 from dataclasses import dataclass
 
 import jax
 import jax.numpy as jnp
+
+from fathomx import checks
+from fathomx.data._images import check_channels_last
 
 
 @dataclass(frozen=True)
@@ -26,7 +28,8 @@ class CropAndFlip:
     and equal to another of the same padding.
 
     **Fields**: `padding`, the largest shift in pixels along either axis, an integer of at least 0;
-    0 leaves only the mirroring. Raises `ValueError` if it is negative or not an integer.
+    0 leaves only the mirroring. Raises `TypeError` if it is not an integer, and `ValueError` if it
+    is negative.
 
     ```python
     change = fx.data.CropAndFlip(padding=4)
@@ -41,15 +44,12 @@ class CropAndFlip:
     padding: int = 4
 
     def __post_init__(self) -> None:
-        try:
-            padding = -1 if isinstance(self.padding, bool) else operator.index(self.padding)
-        except TypeError:
-            padding = -1
-        if padding < 0:
-            raise ValueError(
-                f"padding of CropAndFlip was {self.padding!r}, expected an integer of at least "
-                "0: pass the largest shift in pixels, such as padding=4."
-            )
+        padding = checks.count(
+            "padding",
+            self.padding,
+            least=0,
+            remedy="give the largest shift in pixels, such as padding=4",
+        )
         # A numpy integer becomes an int; the class is frozen, so past its own __setattr__.
         object.__setattr__(self, "padding", padding)
 
@@ -58,16 +58,19 @@ class CropAndFlip:
 
         **Arguments**
 
-        * `images`: `(batch, height, width, channels)`, of any dtype.
+        * `images`: `(batch, height, width, channels)`, of any real dtype.
         * `key`: a PRNG key; the same key gives the same result.
 
-        Raises `ValueError` if `images` does not have four axes.
+        Raises `TypeError` if `images` is no array of real numbers or `key` no random key, and
+        `ValueError` if `images` does not have four axes or the axes show that channels are first.
         """
+        images, key = checks.array("images", images), checks.key("key", key)
         if images.ndim != 4:
             raise ValueError(
                 f"CropAndFlip was given images of shape {images.shape}, expected "
                 "(batch, height, width, channels): reshape them, such as with Dataset.images()."
             )
+        check_channels_last("images", images.shape[1:], "images")
         batch, height, width, _ = images.shape
         margin = (self.padding, self.padding)
         padded = jnp.pad(images, ((0, 0), margin, margin, (0, 0)))

@@ -2,35 +2,24 @@
 
 from __future__ import annotations
 
+import copy
 import math
-import operator
+import warnings
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
-from typing import Any, ClassVar, NamedTuple, SupportsIndex
+from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fathomx import checks
+from fathomx.data._images import check_channels_last, checked_image_shape
+from fathomx.data._parts import Part, in_part, is_named, labeled_pair, named_arrays
+
 _TITLES = ("train", "validation", "test")
-
-
-class Part(NamedTuple):
-    """One part of a data set: inputs and their labels, in the same order.
-
-    **Fields**
-
-    * `inputs`: float32 `(n, ...)`, C-contiguous once inside a `Dataset`; int32 tokens inside a
-      `Text`.
-    * `labels`: int32 `(n,)`, each from 0 to `classes - 1`; `(n, context)` inside a `Text`.
-
-    ```python
-    x, y = fx.data.load("digits").validation
-    len(x) == len(y)    # True
-    ```
-    """
-
-    inputs: NDArray[Any]
-    labels: NDArray[np.int32]
+# Root mean squares between which networks are expected to train as they are: counts and pixels of
+# a few bits pass, those of eight bits and physical units do not.
+_ORDER_ONE = (0.01, 30.0)
 
 
 @dataclass(frozen=True, eq=False, repr=False)
@@ -45,8 +34,19 @@ class Dataset:
 
     Of pairs everything is checked on construction. Inputs of any real dtype are converted to
     C-contiguous float32 and integer labels to int32; arrays that have this form already are kept
-    without a copy. Inputs are not standardized here; `fathomx.data.load` does that for the named
-    sets. Two data sets are equal only if they are the same object.
+    without a copy. Labels are integers: floating-point numbers that are whole, and truth values,
+    are refused with the advice `labels.astype(int)`, one-hot vectors with `labels.argmax(1)`.
+
+    Inputs are not standardized here; `fathomx.data.load` does that for the named sets. Networks
+    expect values of order 1, so where the root mean square of the training inputs (or of a
+    floating-point array of the training part, by name) is below 0.01 or above 30, a `UserWarning`
+    says so, once for each data set; what `take`, `images` and `flat` make of it stays silent.
+
+    Images have their channels last. Where inputs are taken for images, because of an `image_shape`
+    or an `augmentation`, those of shape `(3, h, h)` or `(1, h, h)` with `h` larger than the
+    channels are refused with the advice `inputs.transpose(0, 2, 3, 1)`.
+
+    Two data sets are equal only if they are the same object.
 
     **Fields**
 
@@ -55,18 +55,22 @@ class Dataset:
       accepted for every part, the same in all three.
     * `validation`: the part to choose hyperparameters on.
     * `test`: the part to report on.
-    * `classes`: number of classes, at least 1; labels run from 0 to `classes - 1`. 0 (the default)
+    * `classes`: number of classes, at least 2; labels run from 0 to `classes - 1`. 0 (the default)
       for named arrays, which have none.
     * `image_shape`: the shape that shows one input as an image, such as `(28, 28)`, or `()` (the
-      default) where inputs are not images.
+      default) where inputs are not images. Inputs are vectors, or have this shape up to axes of
+      size 1. Of pairs only.
     * `augmentation`: `None` (the default), or a function that training applies to every batch of
       training images: it takes images `(batch, height, width, channels)` and a PRNG key and returns
       images of the same shape, such as `fathomx.data.CropAndFlip()`. It must be pure, since it is
-      compiled. The arrays here are never augmented.
+      compiled. The arrays here are never augmented. Of pairs only.
 
-    Raises `ValueError` if a part is empty, its inputs and labels differ in length, its labels are
-    not integers in `0..classes - 1`, its inputs hold NaN or infinite values, the parts' inputs
-    differ in shape, `image_shape` does not hold one input, or `augmentation` cannot be called.
+    Raises `TypeError` if a part is neither a pair nor arrays by name, an array does not hold real
+    numbers or is masked, labels are not integers, or `name`, `classes`, `image_shape` or
+    `augmentation` is of another kind; `ValueError` if a part is empty, its arrays differ in
+    length, its labels are not in `0..classes - 1`, its inputs hold NaN or infinite values, named
+    integers do not fit into 32 bits, the parts differ in shape, or `image_shape` does not show one
+    input.
 
     ```python
     x, y = np.eye(4), np.array([0, 1, 0, 1])
@@ -84,48 +88,21 @@ class Dataset:
     image_shape: tuple[int, ...] = ()
     augmentation: Callable[[Any, Any], Any] | None = None
 
-    # What inputs are converted to, and how many of their axes have a label at every place.
-    _input_type: ClassVar[Any] = np.float32
-    _labelled_axes: ClassVar[int] = 0
-
     def __post_init__(self) -> None:
-        if not isinstance(self.name, str) or not self.name:
-            raise ValueError(
-                f"the name of a data set was {self.name!r}, expected a non-empty string: "
-                "pass one, such as name='toy'."
-            )
-        if self.named:
-            self._check_named()
-            if self.augmentation is not None:
-                raise ValueError(
-                    f"augmentation of data set {self.name!r} is for pairs of images and labels, "
-                    "but its arrays have names: change them in pose instead."
-                )
-            return
-        classes = _positive(self.classes)
-        if classes is None:
-            raise ValueError(
-                f"classes of data set {self.name!r} was {self.classes!r}, expected an integer "
-                "of at least 1: pass the number of classes, such as classes=10."
-            )
-        # The class is frozen, so normalized values are set past its own __setattr__.
-        object.__setattr__(self, "classes", classes)
+        checks.word("the name of a data set", self.name, "toy")
+        with in_part("train", self.name):
+            named = is_named(self.train)
+        if named:
+            self._check_no_fields_of_pairs()
+        else:
+            self._set("classes", self._checked_classes())
         for title in _TITLES:
-            part = self._checked_part(title)
-            object.__setattr__(self, title, part)
-            if part.inputs.shape[1:] != self.input_shape:
-                raise ValueError(
-                    f"the {title} part of data set {self.name!r} has inputs of shape "
-                    f"{part.inputs.shape[1:]} each, expected {self.input_shape} as in the train "
-                    "part: reshape one of the two."
-                )
-        object.__setattr__(self, "image_shape", self._checked_image_shape())
-        if self.augmentation is not None and not callable(self.augmentation):
-            raise ValueError(
-                f"augmentation of data set {self.name!r} was {self.augmentation!r}, expected a "
-                "function of images and a random key: pass one, such as "
-                "fathomx.data.CropAndFlip(), or None."
-            )
+            with in_part(title, self.name):
+                self._set(title, self._checked_part(title, named))
+                self._check_shapes(title)
+        if not named:
+            self._check_images()
+        _warn_of_scale(self.name, self.train if named else {"inputs": self.train.inputs})
 
     @property
     def named(self) -> bool:
@@ -133,74 +110,25 @@ class Dataset:
         return isinstance(self.train, Mapping)
 
     def arrays(self, title: str) -> dict[str, NDArray[Any]]:
-        """The arrays of a part by name: of a pair, `input` and `target`."""
-        part = getattr(self, title)
+        """The arrays of a part by name: of a pair, `input` and `target`.
+
+        **Arguments**: `title`, one of `train`, `validation` and `test`; others raise `ValueError`.
+        """
+        part = getattr(self, checks.choice("part", title, _TITLES))
         return dict(part) if self.named else {"input": part.inputs, "target": part.labels}
 
     @property
     def size(self) -> int:
         """Number of training examples."""
-        return len(next(iter(self.arrays("train").values())))
-
-    def _check_named(self) -> None:
-        shapes: dict[str, tuple[int, ...]] = {}
-        for title in _TITLES:
-            where = f"the {title} part of data set {self.name!r}"
-            part = getattr(self, title)
-            if not isinstance(part, Mapping) or not part:
-                raise ValueError(
-                    f"{where} was a {type(part).__name__}, expected arrays by name as in the train "
-                    "part: pass a dictionary such as {'image': x}."
-                )
-            found = {str(k): _named_array(f"{k!r} of {where}", v) for k, v in part.items()}
-            sizes = {name: len(array) for name, array in found.items()}
-            if len(set(sizes.values())) != 1 or not next(iter(sizes.values())):
-                raise ValueError(
-                    f"{where} holds unlike or no numbers of examples, {sizes}: give every array "
-                    "one row for each example."
-                )
-            own = {name: array.shape[1:] for name, array in found.items()}
-            if shapes and own != shapes:
-                raise ValueError(
-                    f"{where} holds examples of shapes {own}, expected {shapes} as in the train "
-                    "part: give all parts the same names and shapes."
-                )
-            shapes = own
-            object.__setattr__(self, title, found)
-
-    def _checked_part(self, title: str) -> Part:
-        where = f"the {title} part of data set {self.name!r}"
-        part: Any = getattr(self, title)
-        if not isinstance(part, (tuple, list)) or len(part) != 2:
-            raise ValueError(
-                f"{where} was a {type(part).__name__}, expected a pair of arrays: "
-                "pass Part(inputs, labels)."
-            )
-        inputs, labels = (
-            _array(f"{what} of {where}", values)
-            for what, values in zip(("inputs", "labels"), part, strict=True)
-        )
-        _check_shapes(where, inputs, labels, self._labelled_axes)
-        return Part(
-            _checked_inputs(where, inputs, self._input_type),
-            _checked_labels(where, labels, self.classes),
-        )
-
-    def _checked_image_shape(self) -> tuple[int, ...]:
-        given: Any = self.image_shape
-        sizes = [_positive(size) for size in given] if isinstance(given, (tuple, list)) else [None]
-        shape = tuple(size for size in sizes if size is not None)
-        if len(shape) < len(sizes) or (shape and math.prod(shape) != math.prod(self.input_shape)):
-            raise ValueError(
-                f"image_shape of data set {self.name!r} was {given!r}, expected a tuple of "
-                f"positive integers whose product is {math.prod(self.input_shape)}, the number "
-                "of values in one input: pass such a shape, or () if inputs are not images."
-            )
-        return shape
+        return self._size("train")
 
     @property
     def input_shape(self) -> tuple[int, ...]:
-        """The shape of one input, such as `(784,)`, the same in all parts."""
+        """The shape of one input, such as `(784,)`, the same in all parts.
+
+        Raises `ValueError` if the arrays have names.
+        """
+        self._check_pairs("input_shape")
         return tuple(self.train.inputs.shape[1:])
 
     def take(self, n: int) -> Dataset:
@@ -212,37 +140,23 @@ class Dataset:
         sets is a fixed permutation, so the first `n` examples are a fair sample. Arrays are views,
         not copies. Name, classes, image shape and augmentation stay.
 
-        **Arguments**: `n`, the number of training examples, from 1 to `len(train.inputs)`. Raises
-        `ValueError` if it is not an integer in that range.
+        Raises `TypeError` if `n` is not an integer, and `ValueError` if it is not from 1 to the
+        number of training examples.
 
         ```python
         fx.data.load("digits").take(100)
         # Dataset('digits': 100 train, 25 validation, 25 test, inputs (64,), 10 classes)
         ```
         """
-        total = self.size
-        count = _positive(n)
-        if count is None or count > total:
-            raise ValueError(
-                f"take was given n={n!r}, expected an integer from 1 to {total}, the number of "
-                f"training examples in data set {self.name!r}: pass an n in that range."
-            )
-        few = max(1, count // 4)
-        if self.named:
-            sizes = {"train": count, "validation": few, "test": few}
-            parts = {t: {k: v[:n] for k, v in self.arrays(t).items()} for t, n in sizes.items()}
-            return replace(
-                self,
-                train=parts["train"],
-                validation=parts["validation"],
-                test=parts["test"],
-            )
-        return replace(
-            self,
-            train=Part(self.train.inputs[:count], self.train.labels[:count]),
-            validation=Part(self.validation.inputs[:few], self.validation.labels[:few]),
-            test=Part(self.test.inputs[:few], self.test.labels[:few]),
+        count = checks.count(
+            "n",
+            n,
+            most=self.size,
+            remedy=f"data set {self.name!r} has {self.size} training examples",
         )
+        few = max(1, count // 4)
+        sizes = {"train": count, "validation": few, "test": few}
+        return self._with(**{t: _first(getattr(self, t), size) for t, size in sizes.items()})
 
     def images(self) -> Dataset:
         """The same data with every input of shape `(height, width, channels)`.
@@ -259,6 +173,7 @@ class Dataset:
         # Dataset('digits': 1257 train, 180 validation, 360 test, inputs (8, 8, 1), 10 classes)
         ```
         """
+        self._check_pairs("images")
         if len(self.image_shape) not in (2, 3):
             raise ValueError(
                 f"the inputs of data set {self.name!r} have image_shape={self.image_shape}, "
@@ -273,135 +188,129 @@ class Dataset:
         That is the form that dense layers take. Inputs become `(n, values)`, as views and not
         copies. The augmentation is dropped, to `None`, because it changes images and not vectors.
         `image_shape` is kept, so `images` leads back to the arrays. What is so already is this data
-        set itself.
+        set itself. Raises `ValueError` if the arrays have names.
 
         ```python
         fx.data.load("digits").images().flat()
         # Dataset('digits': 1257 train, 180 validation, 360 test, inputs (64,), 10 classes)
         ```
         """
+        self._check_pairs("flat")
         shape = (math.prod(self.input_shape),)
         if self.augmentation is None:
             return self._reshaped(shape)
-        return replace(self, augmentation=None)._reshaped(shape)
+        return self._with(augmentation=None)._reshaped(shape)
+
+    def __repr__(self) -> str:
+        # The generated repr would print the arrays.
+        sizes = ", ".join(f"{self._size(title)} {title}" for title in _TITLES)
+        if self.named:
+            held = f"arrays {self._shapes('train')}"
+        else:
+            held = f"inputs {self.input_shape}, {self.classes} classes"
+        return f"Dataset({self.name!r}: {sizes}, {held})"
+
+    def _set(self, field: str, value: Any) -> None:
+        # The class is frozen, so normalized values are set past its own __setattr__.
+        object.__setattr__(self, field, value)
+
+    def _with(self, **changes: Any) -> Dataset:
+        """This data set with other fields, which are right because they are made of its own."""
+        made = copy.copy(self)
+        for field, value in changes.items():
+            made._set(field, value)
+        return made
 
     def _reshaped(self, shape: tuple[int, ...]) -> Dataset:
         if shape == self.input_shape:
             return self
-        train, validation, test = (
-            Part(part.inputs.reshape(-1, *shape), part.labels)
-            for part in (self.train, self.validation, self.test)
+        parts = {title: getattr(self, title) for title in _TITLES}
+        return self._with(
+            **{t: Part(p.inputs.reshape(-1, *shape), p.labels) for t, p in parts.items()}
         )
-        return replace(self, train=train, validation=validation, test=test)
 
-    def __repr__(self) -> str:
-        # The generated repr would print the arrays.
-        train, validation, test = (
-            len(next(iter(self.arrays(title).values()))) for title in _TITLES
+    def _size(self, title: str) -> int:
+        return len(next(iter(self.arrays(title).values())))
+
+    def _shapes(self, title: str) -> dict[str, tuple[int, ...]]:
+        return {name: array.shape[1:] for name, array in self.arrays(title).items()}
+
+    def _checked_classes(self) -> int:
+        return checks.count(
+            f"classes of data set {self.name!r}",
+            self.classes,
+            least=2,
+            remedy="give the number of classes, such as classes=10",
         )
-        if self.named:
-            shapes = {name: array.shape[1:] for name, array in self.train.items()}
-            return (
-                f"Dataset({self.name!r}: {train} train, {validation} validation, {test} test, "
-                f"arrays {shapes})"
+
+    def _checked_part(self, title: str, named: bool) -> Part | dict[str, NDArray[Any]]:
+        part = getattr(self, title)
+        if is_named(part) != named:
+            expected = "arrays by name such as {'image': x}" if named else "a pair of arrays"
+            raise ValueError(
+                f"there is a {type(part).__name__}, expected {expected} as in the train part; give "
+                "all parts in one form."
             )
-        return (
-            f"Dataset({self.name!r}: {train} train, {validation} validation, {test} test, "
-            f"inputs {self.input_shape}, {self.classes} classes)"
-        )
+        return named_arrays(part) if named else self._checked_pair(part)
+
+    def _checked_pair(self, part: Any) -> Part:
+        return labeled_pair(part, self.classes)
+
+    def _check_shapes(self, title: str) -> None:
+        own, train = self._shapes(title), self._shapes("train")
+        if own != train:
+            raise ValueError(
+                f"examples have the shapes {own}, but in the train part {train}; give all parts "
+                "the same names and shapes."
+            )
+
+    def _check_images(self) -> None:
+        shape = checked_image_shape(self.image_shape, self.input_shape, self.name)
+        self._set("image_shape", shape)
+        if self.augmentation is not None:
+            checks.function(
+                f"augmentation of data set {self.name!r}",
+                self.augmentation,
+                "fathomx.data.CropAndFlip()",
+            )
+            check_channels_last(f"inputs of data set {self.name!r}", self.input_shape, "inputs")
+
+    def _check_no_fields_of_pairs(self) -> None:
+        for field, default in (("classes", 0), ("image_shape", ()), ("augmentation", None)):
+            given = getattr(self, field)
+            if type(given) is not type(default) or given != default:
+                raise ValueError(
+                    f"{field} of data set {self.name!r} is for pairs of inputs and labels, but its "
+                    "arrays have names; leave it out, and change arrays in the pose of fx.fit."
+                )
+
+    def _check_pairs(self, what: str) -> None:
+        if self.named:
+            raise ValueError(
+                f"{what} is for pairs of inputs and labels, but the arrays of data set "
+                f"{self.name!r} have names; take them by arrays('train')."
+            )
 
 
-def _positive(value: SupportsIndex) -> int | None:
-    """`value` as an int of at least 1, or None if it is not one; True is not a count."""
-    if isinstance(value, bool):
-        return None
-    try:
-        number = operator.index(value)
-    except TypeError:
-        return None
-    return number if number >= 1 else None
+def _first(part: Any, count: int) -> Any:
+    if isinstance(part, Part):
+        return Part(part.inputs[:count], part.labels[:count])
+    return {name: array[:count] for name, array in part.items()}
 
 
-def _checked_labels(where: str, labels: NDArray[Any], classes: int) -> NDArray[np.int32]:
-    if labels.dtype.kind not in "iu":
-        raise ValueError(
-            f"{where} has labels of dtype {labels.dtype}, expected integers: "
-            "convert them, such as with labels.astype('int32')."
-        )
-    low, high = int(labels.min()), int(labels.max())
-    if low < 0 or high >= classes:
-        raise ValueError(
-            f"{where} has labels from {low} to {high}, expected 0 to {classes - 1} for "
-            f"classes={classes}: renumber the labels from 0 or pass the true number of classes."
-        )
-    return np.ascontiguousarray(labels, dtype=np.int32)
-
-
-def _checked_inputs(where: str, inputs: NDArray[Any], wanted: Any) -> NDArray[Any]:
-    name = np.dtype(wanted).name
-    whole = np.dtype(wanted).kind == "i"
-    if inputs.dtype.kind not in ("iu" if whole else "fiub"):
-        expected = "integers" if whole else "real numbers"
-        raise ValueError(
-            f"{where} has inputs of dtype {inputs.dtype}, expected {expected}: "
-            f"convert them, such as with inputs.astype('{name}')."
-        )
-    with np.errstate(over="ignore"):
-        values = np.ascontiguousarray(inputs, dtype=wanted)
-    # A NaN or an infinity reaches the minimum or the maximum, with no array of flags.
-    if not (np.isfinite(values.min()) and np.isfinite(values.max())):
-        raise ValueError(
-            f"{where} has NaN or infinite inputs, expected finite {name} values: "
-            "remove or replace those values before building the data set."
-        )
-    return values
-
-
-def _named_array(what: str, values: Any) -> NDArray[Any]:
-    """An array of a named part: numbers as float32 or int32, truth values as they are."""
-    array = _array(what, values)
-    if array.ndim == 0:
-        raise ValueError(f"{what} was one number, expected an array with a row for each example.")
-    if array.dtype == np.bool_:
-        return np.ascontiguousarray(array)
-    if np.issubdtype(array.dtype, np.integer):
-        return np.ascontiguousarray(array, np.int32)
-    if not np.issubdtype(array.dtype, np.floating):
-        raise ValueError(f"{what} holds {array.dtype}, expected numbers or truth values.")
-    return np.ascontiguousarray(array, np.float32)
-
-
-def _array(what: str, values: Any) -> NDArray[Any]:
-    try:
-        return np.asarray(values)
-    except ValueError as error:
-        raise ValueError(
-            f"the {what} are rows of unlike length, expected a full array: "
-            "pad or cut the rows to one length."
-        ) from error
-
-
-def _check_shapes(
-    where: str, inputs: NDArray[Any], labels: NDArray[Any], labelled_axes: int
-) -> None:
-    if labelled_axes and (inputs.ndim != 1 + labelled_axes or labels.shape != inputs.shape):
-        raise ValueError(
-            f"{where} has inputs of shape {inputs.shape} and labels of shape {labels.shape}, "
-            "expected (n, context) for both: pass one label for each token."
-        )
-    if not labelled_axes and (inputs.ndim < 2 or labels.ndim != 1):
-        raise ValueError(
-            f"{where} has inputs of shape {inputs.shape} and labels of shape {labels.shape}, "
-            "expected (n, ...) with at least two axes and (n,): reshape them, such as with "
-            "inputs.reshape(n, -1) and labels.reshape(-1)."
-        )
-    if len(inputs) != len(labels):
-        raise ValueError(
-            f"{where} has {len(inputs)} inputs and {len(labels)} labels, expected as many of "
-            "the one as of the other: pass one label for each input."
-        )
-    if inputs.size == 0:
-        raise ValueError(
-            f"{where} is empty (inputs of shape {inputs.shape}), expected at least one example "
-            "of at least one value: pass more examples or split the data differently."
-        )
+def _warn_of_scale(data: str, arrays: dict[str, NDArray[Any]]) -> None:
+    """Says which floating-point arrays are not of order 1; zeros alone have no order."""
+    for name, array in arrays.items():
+        if array.dtype.kind != "f":
+            continue
+        # In float64, where no square overflows, and without an array of them.
+        values = array.reshape(-1)
+        square = float(np.einsum("i,i->", values, values, dtype=np.float64)) / values.size
+        if 0 < square < _ORDER_ONE[0] ** 2 or _ORDER_ONE[1] ** 2 < square < math.inf:
+            warnings.warn(
+                f"the root mean square of {name} in data set {data!r} is {math.sqrt(square):.3g}; "
+                "networks here expect values of order 1: standardize them, such as by "
+                "(x - mean) / std with the training part's mean and std.",
+                UserWarning,
+                stacklevel=4,
+            )

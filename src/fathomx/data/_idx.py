@@ -8,71 +8,59 @@ import math
 import os
 import struct
 import zlib
-from pathlib import Path
+from typing import BinaryIO
 
 import numpy as np
 from numpy.typing import NDArray
 
+from fathomx import checks
+from fathomx.data._files import DataError, read_bytes
+
+_GZIP = b"\x1f\x8b"
 _UNSIGNED_BYTE = 0x08
 _MOST_AXES = 4
 _CHUNK = 1 << 20
 
 
-class DataError(OSError):
-    """A data file is missing, cannot be read or fetched, or is corrupted or truncated.
-
-    The message is one sentence: the file, what is wrong with it, and the remedy. It is a subclass
-    of `OSError`, so that code which handles file errors handles this one too.
-
-    ```python
-    issubclass(fx.data.DataError, OSError)    # True
-    ```
-    """
-
-
 def read_idx(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
-    """Reads one gzip-compressed idx file of unsigned bytes.
+    """Reads one idx file of unsigned bytes, gzip-compressed or not.
 
-    The format: two zero bytes, one byte for the element type (8 is unsigned byte), one byte for the
-    number of axes, one big-endian 32-bit size for each axis, then the elements in C order. Images
-    (magic 2051) have three axes, labels (magic 2049) one. The array is uint8, C-contiguous, of 1 to
-    4 axes with the sizes that the header gives.
+    Whether it is compressed is told by its first two bytes, not by its name. The format: two zero
+    bytes, one byte for the element type (8 is unsigned byte), one byte for the number of axes, one
+    big-endian 32-bit size for each axis, then the elements in C order. Images (magic 2051) have
+    three axes, labels (magic 2049) one. The array is uint8, C-contiguous, of 1 to 4 axes with the
+    sizes that the header gives.
 
-    **Arguments**: `path`, the file, such as `train-images-idx3-ubyte.gz`. Raises `DataError` if it
-    is missing or unreadable, is not whole gzip, has another magic number or element type, or holds
-    more or fewer bytes than its header says.
+    **Arguments**: `path`, the file, such as `train-images-idx3-ubyte.gz` or
+    `train-images.idx3-ubyte`.
+
+    Raises `DataError` if it is missing or unreadable, begins as gzip and is not whole, has another
+    magic number or element type, or holds more or fewer bytes than its header says; `TypeError` if
+    `path` is no path.
 
     ```python
-    read_idx("mnist/train-images-idx3-ubyte.gz").shape    # (60000, 28, 28)
+    fx.data.read_idx("mnist/train-images-idx3-ubyte.gz").shape    # (60000, 28, 28)
     ```
 
     Source: Y. LeCun, C. Cortes, C. J. C. Burges, "The MNIST database of handwritten digits",
     section "File formats", yann.lecun.com/exdb/mnist.
     """
-    return parse_idx(read_bytes(path), path)
+    text = checks.path("path", path, "train-images-idx3-ubyte.gz")
+    return parse_idx(read_bytes(text), text)
 
 
-def read_bytes(path: str | os.PathLike[str]) -> bytes:
-    """The bytes of a file; raises `DataError`, naming the file, if they cannot be read."""
-    try:
-        return Path(path).read_bytes()
-    except OSError as error:
-        raise DataError(
-            f"the file {os.fspath(path)} cannot be read ({error.strerror or error}): "
-            "check that it exists and that you may read it."
-        ) from error
-
-
-def parse_idx(content: bytes, path: str | os.PathLike[str]) -> NDArray[np.uint8]:
+def parse_idx(content: bytes, path: str) -> NDArray[np.uint8]:
     """`read_idx` of bytes that are in memory already; `path` is for messages only."""
+    if not content.startswith(_GZIP):
+        return _parse(io.BytesIO(content), path)
     try:
         with gzip.GzipFile(fileobj=io.BytesIO(content)) as stream:
-            return _parse(stream, os.fspath(path))
+            return _parse(stream, path)
     except (gzip.BadGzipFile, EOFError, zlib.error) as error:
-        raise _broken(os.fspath(path), f"it is not a whole gzip file ({error})") from error
+        raise _broken(path, f"it is not a whole gzip file ({error})") from error
 
 
-def _parse(stream: gzip.GzipFile, path: str) -> NDArray[np.uint8]:
+def _parse(stream: BinaryIO | gzip.GzipFile, path: str) -> NDArray[np.uint8]:
     magic = stream.read(4)
     if len(magic) < 4 or magic[:2] != b"\0\0" or not 1 <= magic[3] <= _MOST_AXES:
         raise _broken(

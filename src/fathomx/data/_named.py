@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import difflib
 import hashlib
 import logging
 import os
@@ -17,11 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from fathomx import checks
 from fathomx.data._augmentation import CropAndFlip
-from fathomx.data._dataset import Dataset, Part
-from fathomx.data._idx import DataError, parse_idx, read_bytes
+from fathomx.data._dataset import Dataset
+from fathomx.data._encoding import decoded
+from fathomx.data._files import DataError, read_bytes
+from fathomx.data._idx import parse_idx
 from fathomx.data._parquet import ImageFile, read_images, require_decoders
-from fathomx.data._text import Text, read_text
+from fathomx.data._parts import Part
+from fathomx.data._text import Text, windows_of
 
 _ENVIRONMENT = "FATHOMX_DATA"
 # Seconds to connect, and seconds without a byte: an offline machine must hear of it soon.
@@ -55,6 +58,10 @@ class _Source:
         """The published sha256 of a file, or `None` where only its content is known."""
         return None
 
+    def names(self, file: str) -> tuple[str, ...]:
+        """The names that a file may have in a folder, its published one first."""
+        return (file,)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _HashedSource(_Source):
@@ -65,10 +72,27 @@ class _HashedSource(_Source):
     def file_sha256(self, file: str) -> str | None:
         return self.sha256[file]
 
+    def known_sha256(self, file: str) -> tuple[str, ...]:
+        """What the sha256 of a file may be."""
+        return (self.sha256[file],)
+
 
 @dataclass(frozen=True, kw_only=True)
 class _IdxSource(_HashedSource):
-    """A data set published as four idx files, with the sha256 of each file."""
+    """A data set published as four packed idx files, with the sha256 of each file.
+
+    In a folder they may be unpacked, with the sha256 of `unpacked`, and named with a dot.
+    """
+
+    unpacked: Mapping[str, str]
+
+    def names(self, file: str) -> tuple[str, ...]:
+        plain = file.removesuffix(".gz")
+        dotted = plain.replace("-idx", ".idx")
+        return (file, plain, f"{dotted}.gz", dotted)
+
+    def known_sha256(self, file: str) -> tuple[str, ...]:
+        return (self.sha256[file], self.unpacked[file])
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -95,6 +119,12 @@ _MNIST = _IdxSource(
         _TEST_IMAGES: "8d422c7b0a1c1c79245a5bcf07fe86e33eeafee792b84584aec276f5a2dbc4e6",
         _TEST_LABELS: "f7ae60f92e00ec6debd23a6088c31dbd2371eca3ffa0defaefb259924204aec6",
     },
+    unpacked={
+        _TRAIN_IMAGES: "ba891046e6505d7aadcbbe25680a0738ad16aec93bde7f9b65e87a2fc25776db",
+        _TRAIN_LABELS: "65a50cbbf4e906d70832878ad85ccda5333a97f0f4c3dd2ef09a8a9eef7101c5",
+        _TEST_IMAGES: "0fa7898d509279e482958e8ce81c8e77db3f2f8254e26661ceb7762c4d494ce7",
+        _TEST_LABELS: "ff7bcfd416de33731a308c3f266cc351222c34898ecbeaf847f06e48f7ec33f2",
+    },
 )
 
 _FASHION_MNIST = _IdxSource(
@@ -105,6 +135,12 @@ _FASHION_MNIST = _IdxSource(
         _TRAIN_LABELS: "a04f17134ac03560a47e3764e11b92fc97de4d1bfaf8ba1a3aa29af54cc90845",
         _TEST_IMAGES: "346e55b948d973a97e58d2351dde16a484bd415d4595297633bb08f03db6a073",
         _TEST_LABELS: "67da17c76eaffca5446c3361aaab5c3cd6d1c2608764d35dfb1850b086bf8dd5",
+    },
+    unpacked={
+        _TRAIN_IMAGES: "c59f468a2f672dc815687fe0f83887768d799fd8a3f3276145d20f83aa44d888",
+        _TRAIN_LABELS: "bad3541b69d912435c50bb6ba87bec294ff4f6a2e1246121d8633921760443d9",
+        _TEST_IMAGES: "5b4141f0afbad91edebe8549f8fcffe087ea10ca49f1dbef5c9a5cd8815ce37b",
+        _TEST_LABELS: "0402a96d92fd2663957122ceb108a494c5af83dab82d92729df917d7dec38c34",
     },
 )
 
@@ -179,7 +215,8 @@ def load(
     `None`; the user's cache, `pooch.os_cache("fathomx")`; the public home of the data set, from
     where it is fetched into the cache. Every file is checked against its published sha256, wherever
     it came from; those of `cifar10`, published in more than one image format, by the sha256 of
-    their decoded pixels and labels.
+    their decoded pixels and labels. The files of `mnist` and `fashion-mnist` may be unpacked, and
+    may be named with a dot as in `train-images.idx3-ubyte`, each as it comes.
 
     The images of `cifar10/train-00000-of-00001.parquet` and `cifar10/test-00000-of-00001.parquet`
     are decoded on the first call (seconds) and kept in the user's cache as plain arrays (185 MB),
@@ -192,31 +229,27 @@ def load(
     * `folder`: a folder that holds `mnist/` and the like; relative paths and `~` are allowed.
     * `context`: of texts only, the number of tokens in a window; 64 if it is `None`.
 
-    Raises `ValueError` if `name` is none of `names()`, if `context` is given for images, or is not
-    an integer of at least 1 that fits into the text; `DataError` if a file is corrupted or
-    truncated, or is missing and cannot be fetched; `ImportError` for `cifar10`, if pyarrow or
-    Pillow is not installed.
+    Raises `ValueError` if `name` is none of `names()`, if `context` is given for images, is below 1
+    or does not fit into the text; `TypeError` if an argument is of the wrong kind; `DataError` if a
+    file is corrupted or truncated, or is missing and cannot be fetched; `ImportError` for
+    `cifar10`, if pyarrow or Pillow is not installed.
 
     ```python
     fx.data.load("digits")
     # Dataset('digits': 1257 train, 180 validation, 360 test, inputs (64,), 10 classes)
     ```
     """
-    if not isinstance(name, str) or name not in _REGISTRY:
-        near = difflib.get_close_matches(str(name).lower(), _REGISTRY, n=1, cutoff=0.4)
-        nearest = f"the nearest name is {near[0]!r}, and " if near else ""
-        raise ValueError(
-            f"no data set is named {name!r}: {nearest}the names are "
-            f"{', '.join(repr(known) for known in names())}."
-        )
+    checks.choice("data set", name, names())
+    place = None if folder is None else checks.path("folder", folder, "~/data")
     if context is None:
-        return _REGISTRY[name](folder)
+        return _REGISTRY[name](place)
+    checks.count("context", context)
     if name not in _TEXTS:
         raise ValueError(
             f"context was {context!r}, but data set {name!r} is no text: leave it out, or load "
             f"{' or '.join(_TEXTS)}."
         )
-    return _load_text(_TEXTS[name], folder, context)
+    return _load_text(_TEXTS[name], place, context)
 
 
 def texts() -> tuple[str, ...]:
@@ -239,7 +272,7 @@ def names() -> tuple[str, ...]:
     return tuple(_REGISTRY)
 
 
-def _load_digits(folder: str | os.PathLike[str] | None) -> Dataset:
+def _load_digits(folder: str | None) -> Dataset:
     # Imported here because scikit-learn is slow to import and no other set needs it; by
     # name because it has no type hints.
     datasets: Any = import_module("sklearn.datasets")
@@ -258,7 +291,7 @@ def _load_digits(folder: str | os.PathLike[str] | None) -> Dataset:
     )
 
 
-def _load_idx(source: _IdxSource, folder: str | os.PathLike[str] | None) -> Dataset:
+def _load_idx(source: _IdxSource, folder: str | None) -> Dataset:
     images = _read(source, _TRAIN_IMAGES, folder)
     labels = _read(source, _TRAIN_LABELS, folder)
     test_images = _read(source, _TEST_IMAGES, folder)
@@ -271,7 +304,7 @@ def _load_idx(source: _IdxSource, folder: str | os.PathLike[str] | None) -> Data
     )
 
 
-def _load_parquet(source: _ParquetSource, folder: str | os.PathLike[str] | None) -> Dataset:
+def _load_parquet(source: _ParquetSource, folder: str | None) -> Dataset:
     # First, so that nobody fetches a file only to learn that it cannot be read.
     require_decoders()
     cache = _cache_folder() / source.name
@@ -283,11 +316,9 @@ def _load_parquet(source: _ParquetSource, folder: str | os.PathLike[str] | None)
     )
 
 
-def _load_text(
-    source: _TextSource, folder: str | os.PathLike[str] | None, context: int = _CONTEXT
-) -> Text:
+def _load_text(source: _TextSource, folder: str | None, context: int = _CONTEXT) -> Text:
     path, content = _read_checked(source, source.file, folder)
-    return read_text(source.name, path, content, context)
+    return windows_of(source.name, decoded(content, "utf-8", str(path)), context)
 
 
 def _split(
@@ -350,21 +381,17 @@ class _Standardizer:
         return values
 
 
-def _read(
-    source: _IdxSource, file: str, folder: str | os.PathLike[str] | None
-) -> NDArray[np.uint8]:
+def _read(source: _IdxSource, file: str, folder: str | None) -> NDArray[np.uint8]:
     """One idx file of a data set, found or fetched, checked, parsed."""
     path, content = _read_checked(source, file, folder)
-    return parse_idx(content, path)
+    return parse_idx(content, str(path))
 
 
-def _read_checked(
-    source: _HashedSource, file: str, folder: str | os.PathLike[str] | None
-) -> tuple[Path, bytes]:
-    """One file of a data set, found or fetched, and its bytes, which have the published sha256."""
+def _read_checked(source: _HashedSource, file: str, folder: str | None) -> tuple[Path, bytes]:
+    """One file of a data set, found or fetched, and its bytes, which have a known sha256."""
     path = _locate(source, file, folder)
     content = read_bytes(path)
-    if hashlib.sha256(content).hexdigest() != source.sha256[file]:
+    if hashlib.sha256(content).hexdigest() not in source.known_sha256(file):
         raise DataError(
             f"the file {path} of data set {source.name!r} is corrupted or truncated (its "
             f"{len(content)} bytes do not have the published sha256): delete it and load the "
@@ -373,12 +400,11 @@ def _read_checked(
     return path, content
 
 
-def _locate(source: _Source, file: str, folder: str | os.PathLike[str] | None) -> Path:
-    given = os.environ.get(_ENVIRONMENT) if folder is None else os.fspath(folder)
+def _locate(source: _Source, file: str, folder: str | None) -> Path:
+    given = os.environ.get(_ENVIRONMENT) if folder is None else folder
     cache = _cache_folder()
     places = [Path(given).expanduser(), cache] if given else [cache]
-    for place in places:
-        path = place / source.name / file
+    for path in (place / source.name / name for place in places for name in source.names(file)):
         # Unlike Path.is_file, this is False too for a folder that may not be entered.
         if os.path.isfile(path):
             return path
@@ -434,7 +460,7 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
 
 _TEXTS = {_TINY_SHAKESPEARE.name: _TINY_SHAKESPEARE}
 # One more data set is one more entry: a name and a function from a folder to a Dataset.
-_REGISTRY: dict[str, Callable[[str | os.PathLike[str] | None], Dataset]] = {
+_REGISTRY: dict[str, Callable[[str | None], Dataset]] = {
     "digits": _load_digits,
     "mnist": partial(_load_idx, _MNIST),
     "fashion-mnist": partial(_load_idx, _FASHION_MNIST),

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from fathomx.data._idx import DataError
+from fathomx.data._files import DataError
 
 # Rows decoded at a time, so that a file of one huge row group takes little memory too.
 _BATCH = 1000

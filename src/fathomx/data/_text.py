@@ -5,13 +5,16 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fathomx.data._dataset import Dataset, Part, _positive
-from fathomx.data._idx import DataError, read_bytes
+from fathomx import checks
+from fathomx.data._dataset import Dataset
+from fathomx.data._encoding import checked_encoding, decoded
+from fathomx.data._files import read_bytes
+from fathomx.data._parts import Part, token_pair
 
 # Of a hundred characters, where the training part and the validation part end.
 _ENDS = (90, 95)
@@ -39,11 +42,14 @@ class Text(Dataset):
 
     vocabulary: str = ""
 
-    _input_type: ClassVar[Any] = np.int32
-    _labelled_axes: ClassVar[int] = 1
-
     def __post_init__(self) -> None:
+        if self.named:
+            raise ValueError(
+                f"the parts of text {self.name!r} must be pairs of tokens and labels, not arrays "
+                "by name; make a Dataset of those."
+            )
         super().__post_init__()
+        checks.instance("vocabulary", self.vocabulary, str, "'abc'")
         if len(set(self.vocabulary)) != len(self.vocabulary) or len(self.vocabulary) != (
             self.classes
         ):
@@ -57,12 +63,14 @@ class Text(Dataset):
     def encode(self, text: str) -> NDArray[np.int32]:
         """The tokens of a text, int32 `(characters,)`.
 
-        Raises `ValueError` if a character is not in the vocabulary, naming it.
+        Raises `ValueError` if a character is not in the vocabulary, naming it, and `TypeError` if
+        `text` is no text.
 
         ```python
         shakespeare.encode("to be")    # array([58, 53,  1, 40, 43], dtype=int32)
         ```
         """
+        checks.instance("text", text, str, "'to be'")
         strange = sorted(set(text) - set(self.vocabulary))
         if strange:
             raise ValueError(
@@ -74,18 +82,20 @@ class Text(Dataset):
     def decode(self, tokens: Iterable[Any] | NDArray[Any]) -> str:
         """The text of a row of tokens: the inverse of `encode`.
 
-        Raises `ValueError` if the tokens are not one row of integers of the vocabulary.
+        Raises `TypeError` if the tokens are not integers, and `ValueError` if they are not one row,
+        or not of the vocabulary.
 
         ```python
         shakespeare.decode([58, 53])    # 'to'
         ```
         """
-        row = np.asarray(tokens if hasattr(tokens, "__array__") else list(tokens))
-        if row.ndim != 1 or (row.size and row.dtype.kind not in "iu"):
-            raise ValueError(
-                f"decode was given an array of shape {row.shape} and dtype {row.dtype}, expected "
-                "one row of integers: pass the tokens of one text."
-            )
+        if not hasattr(tokens, "__array__"):
+            tokens = checks.items("tokens", tokens, "[58, 53]")
+        row = checks.values("tokens", tokens)
+        if row.size and row.dtype.kind not in "iu":
+            raise TypeError(f"tokens must be integers, not {row.dtype}.")
+        if row.ndim != 1:
+            raise ValueError(f"tokens must be one row, not of shape {row.shape}; give one text's.")
         self._check_tokens(row)
         return "".join(self.vocabulary[int(token)] for token in row)
 
@@ -96,6 +106,9 @@ class Text(Dataset):
             "takes: use a network of tokens, such as fathomx.models.transformer."
         )
 
+    def _checked_pair(self, part: Any) -> Part:
+        return token_pair(part, self.classes)
+
     def _check_tokens(self, tokens: NDArray[Any]) -> None:
         if tokens.size and not (tokens.min() >= 0 and tokens.max() < self.classes):
             raise ValueError(
@@ -105,7 +118,13 @@ class Text(Dataset):
             )
 
 
-def text(path: str | os.PathLike[str], context: int = 64, *, stride: int | None = None) -> Text:
+def text(
+    path: str | os.PathLike[str],
+    context: int = 64,
+    *,
+    stride: int | None = None,
+    encoding: str = "utf-8",
+) -> Text:
     """Reads a text file as a data set of windows of characters, a `Text` named after the file.
 
     The first 90 of 100 characters are for training, the next 5 for validation, the last 5 for test.
@@ -113,47 +132,40 @@ def text(path: str | os.PathLike[str], context: int = 64, *, stride: int | None 
     the tokens one further; at the end, characters that do not fill a window are left out. The
     vocabulary is made of all characters of the file, sorted by code point.
 
+    Line ends are read as in Python's text mode, `\\r\\n` and `\\r` as `\\n`. A byte-order mark at
+    the beginning (of UTF-8, UTF-16 or UTF-32) tells the encoding, whatever `encoding` says, and
+    is dropped.
+
     **Arguments**
 
-    * `path`: a file of UTF-8 text; relative paths are allowed.
+    * `path`: a file of text; relative paths are allowed.
     * `context`: number of tokens in a window, at least 1.
     * `stride`: characters from the beginning of one window to that of the next, at least 1. `None`,
       the default, is `context`: every character is in one window. 1 gives all windows there are,
       and takes `context` times the memory.
+    * `encoding`: how the file without a mark is encoded, any that Python knows, such as
+      `"latin-1"`.
 
-    Raises `DataError` if the file is missing, cannot be read or is not UTF-8, and `ValueError` if
-    `context` or `stride` is no count, or a part of the text is shorter than a window and the token
-    after it.
+    Raises `DataError` if the file is missing, cannot be read or is not text of its encoding;
+    `TypeError` if an argument is of the wrong kind; `ValueError` if `context` or `stride` is below
+    1, `encoding` is unknown, a part of the text is shorter than a window and the token after it, or
+    all characters are the same.
 
     ```python
     novel = fx.data.text("novel.txt", context=128)
     network = fx.models.transformer(novel.classes, 128, key=key)
     ```
     """
-    return read_text(os.path.basename(os.fspath(path)), path, read_bytes(path), context, stride)
+    file = checks.path("path", path, "novel.txt")
+    encoding = checked_encoding(encoding)
+    characters = decoded(read_bytes(file), encoding, file)
+    return windows_of(os.path.basename(file), characters, context, stride)
 
 
-def read_text(
-    name: str,
-    path: str | os.PathLike[str],
-    content: bytes,
-    context: int,
-    stride: int | None = None,
-) -> Text:
-    """`text` of bytes that are in memory already; `path` is for messages only."""
-    for title, count in (("context", context), ("stride", context if stride is None else stride)):
-        if _positive(count) is None:
-            raise ValueError(
-                f"{title} was {count!r}, expected an integer of at least 1: pass a number of "
-                "characters."
-            )
-    try:
-        characters = content.decode("utf-8")
-    except UnicodeDecodeError as error:
-        raise DataError(
-            f"the file {os.fspath(path)} is not UTF-8 text (byte {error.start} does not decode): "
-            "convert it first."
-        ) from None
+def windows_of(name: str, characters: str, context: int, stride: int | None = None) -> Text:
+    """`text` of characters that are in memory already."""
+    context = checks.count("context", context)
+    stride = context if stride is None else checks.count("stride", stride)
     vocabulary = "".join(sorted(set(characters)))
     cuts = [len(characters) * end // 100 for end in _ENDS]
     pieces = np.split(_encoded(characters, vocabulary), cuts)
@@ -165,7 +177,12 @@ def read_text(
                 f"the {title} part, but a window of context={context} and the token after it take "
                 f"{context + 1}: use a longer text or a smaller context."
             )
-        parts.append(_windows(piece, context, stride or context))
+        parts.append(_windows(piece, context, stride))
+    if len(vocabulary) < 2:
+        raise ValueError(
+            f"the text {name!r} is the character {vocabulary!r} alone; give one of at least two "
+            "different characters."
+        )
     train, validation, test = parts
     return Text(name, train, validation, test, classes=len(vocabulary), vocabulary=vocabulary)
 
@@ -173,7 +190,7 @@ def read_text(
 def _encoded(text: str, vocabulary: str) -> NDArray[np.int32]:
     codes = np.array([ord(character) for character in vocabulary], dtype=np.uint32)
     order = np.argsort(codes)
-    points = np.frombuffer(text.encode("utf-32-le"), dtype="<u4")
+    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
     return order[np.searchsorted(codes[order], points)].astype(np.int32)
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 
-from fathomx.drawing.files import PathLike, atomic, numbers
+from fathomx.records.values import PathLike, numbers
+from fathomx.records.writing import atomic
 
 _WIDTH, _DPI = 7.5, 120
 _MOST_DECADES = 12

@@ -42,8 +42,8 @@ from fathomx.layers.parameterization import (
 )
 from fathomx.learning import Equilibrium, Learner, StepReport
 from fathomx.models import residual_cnn, residual_mlp, transformer
-from fathomx.training.observer import plain
-from fathomx.training.run_folder import write_text
+from fathomx.records.values import plain
+from fathomx.records.writing import write_text
 
 
 @dataclasses.dataclass(frozen=True)

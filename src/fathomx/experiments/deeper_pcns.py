@@ -42,9 +42,9 @@ from fathomx.learning import (
 )
 from fathomx.models import resnet, vgg
 from fathomx.problem.problem import Problem
+from fathomx.records.values import plain
+from fathomx.records.writing import write_json
 from fathomx.training import DivergenceError, Observer, TrainingState, fit
-from fathomx.training.observer import plain
-from fathomx.training.run_folder import write_json
 from fathomx.training.scores import score
 
 

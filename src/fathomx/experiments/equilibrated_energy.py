@@ -32,8 +32,8 @@ from fathomx.layers.parameterization import Standard
 from fathomx.learning import Equilibrium, Learner
 from fathomx.models import mlp
 from fathomx.problem.problem import Problem
+from fathomx.records.values import plain
 from fathomx.theory import equilibrated_energy
-from fathomx.training.observer import plain
 
 
 @dataclasses.dataclass(frozen=True)

@@ -15,7 +15,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from fathomx.checks.names import unknown
-from fathomx.training.run_folder import RunFolderError, read_json, write_json, write_text
+from fathomx.drawing.style import MissingMatplotlibError
+from fathomx.records.errors import RunFolderError
+from fathomx.records.forms import named, position, text
+from fathomx.records.lock import FolderLock
+from fathomx.records.reading import read_json
+from fathomx.records.writing import appearing, write_json, write_text
 
 Say = Callable[[str], None]
 Scale = TypeVar("Scale")
@@ -78,6 +83,9 @@ class Selection:
         ]
 
 
+_ROW = named({"network": text, "method": text, "seed": position})
+
+
 class Rows:
     """The rows of a comparison in a folder: `config.json`, and `rows/` with a file for each run.
 
@@ -89,7 +97,7 @@ class Rows:
         stored = folder / "config.json"
         plain = json.loads(json.dumps(config))
         if stored.exists():
-            found = read_json(stored)
+            found = read_json(stored, named({}), "put a copy back, or choose another --out")
             if found != plain:
                 differing = sorted(k for k in {*found, *plain} if found.get(k) != plain.get(k))
                 raise RunFolderError(
@@ -97,10 +105,11 @@ class Rows:
                     f"({', '.join(differing)} differ); choose another --out."
                 )
             return
-        if folder.exists() and any(folder.iterdir()):
+        if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise RunFolderError(f"{folder} holds something else; choose another --out.")
-        (folder / "rows").mkdir(parents=True, exist_ok=True)
-        write_json(stored, plain)
+        with appearing(folder) as unfinished:
+            (unfinished / "rows").mkdir()
+            write_json(unfinished / "config.json", plain)
 
     def has(self, cell: Cell) -> bool:
         """Whether this run has ended."""
@@ -108,12 +117,14 @@ class Rows:
 
     def add(self, cell: Cell, row: dict[str, Any]) -> None:
         """Writes the row of a run, whole or not at all."""
-        (self.folder / "rows").mkdir(exist_ok=True)
         write_json(self.folder / "rows" / cell.file, {**dataclasses.asdict(cell), **row})
 
     def all(self) -> list[dict[str, Any]]:
         """Every row there is."""
-        return [read_json(path) for path in sorted((self.folder / "rows").glob("*.json"))]
+        remedy = "delete it, and the same command makes it again"
+        return [
+            read_json(path, _ROW, remedy) for path in sorted((self.folder / "rows").glob("*.json"))
+        ]
 
 
 @dataclasses.dataclass(frozen=True)
@@ -203,21 +214,33 @@ class Comparison:
     def complete(self, rows: Rows, selection: Selection, say: Say) -> Path:
         """Runs what is missing, says what came out, and returns the path of the table."""
         missing = [cell for cell in self.cells(selection) if not rows.has(cell)]
-        try:
-            for number, cell in enumerate(missing, start=1):
-                begun = time.perf_counter()
-                row = self.run(cell)
-                rows.add(cell, row)
-                say(
-                    f"{number}/{len(missing)}  {cell.network}, {cell.method}, seed {cell.seed}: "
-                    f"{self.outcome(row)} ({time.perf_counter() - begun:.0f} s)"
-                )
-        finally:
-            # What there is when it is stopped is shown, too.
-            found = list(groups(rows.all(), tuple(self.networks), self.methods))
-            table = write_tables(rows.folder, found, self.columns)
-            if found:
+        # What is damaged is told before anything is run.
+        rows.all()
+        with FolderLock(rows.folder):
+            try:
+                for number, cell in enumerate(missing, start=1):
+                    begun = time.perf_counter()
+                    row = self.run(cell)
+                    rows.add(cell, row)
+                    say(
+                        f"{number}/{len(missing)}  {cell.network}, {cell.method}, "
+                        f"seed {cell.seed}: {self.outcome(row)} "
+                        f"({time.perf_counter() - begun:.0f} s)"
+                    )
+            finally:
+                # What there is when it is stopped is shown, too.
+                table = self._show(rows, say)
+        return table
+
+    def _show(self, rows: Rows, say: Say) -> Path:
+        """Tables and figures of the rows that are there; returns the path of the table."""
+        found = list(groups(rows.all(), tuple(self.networks), self.methods))
+        table = write_tables(rows.folder, found, self.columns)
+        if found:
+            try:
                 self.draw(found, rows.folder)
+            except MissingMatplotlibError as error:
+                say(str(error))
         return table
 
 

@@ -46,8 +46,8 @@ from fathomx.layers.parameterization import (
 from fathomx.learning import Backprop, Equilibrium, LearningRule
 from fathomx.models import residual_mlp
 from fathomx.problem.strength import HoldStrength
+from fathomx.records.values import plain
 from fathomx.training import DivergenceError, fit
-from fathomx.training.observer import plain
 
 
 @dataclasses.dataclass(frozen=True)

@@ -38,8 +38,8 @@ from fathomx.layers.scaled import Linear
 from fathomx.learning import Backprop, Equilibrium, Learner, LearningRule
 from fathomx.models import mlp
 from fathomx.problem.problem import Problem
+from fathomx.records.writing import write_text
 from fathomx.theory import nearby, origin
-from fathomx.training.run_folder import write_text
 
 # Fractions of the initial loss. At 95% the loss has moved. No constant prediction is below 90%: it
 # is the best one's loss on a batch with as many examples of every class. 70% is well on

@@ -33,8 +33,8 @@ from fathomx.layers.parameterization import MuPC, Parameterization, Standard, sc
 from fathomx.learning import Backprop, Equilibrium, Learner, LearningRule
 from fathomx.models import residual_mlp
 from fathomx.problem.strength import HoldStrength
-from fathomx.training.observer import plain
-from fathomx.training.run_folder import write_text
+from fathomx.records.values import plain
+from fathomx.records.writing import write_text
 
 
 @dataclasses.dataclass(frozen=True)

@@ -39,8 +39,8 @@ from fathomx.models import mlp, residual_mlp
 from fathomx.problem.evaluation import Linearization
 from fathomx.problem.problem import Problem
 from fathomx.problem.strength import strength
+from fathomx.records.values import plain
 from fathomx.theory.trust_region import trust_region, with_hidden_precision
-from fathomx.training.observer import plain
 
 
 @dataclasses.dataclass(frozen=True)

@@ -5,6 +5,7 @@ computed anew. Figures need matplotlib, the optional extra `figures`.
 """
 
 from fathomx.drawing.style import MissingMatplotlibError as MissingMatplotlibError
+from fathomx.records.run_files import RunFiles as RunFiles
 from fathomx.report.comparison import write_comparison as write_comparison
 from fathomx.report.diagnosis import energy_beside_equilibrium as energy_beside_equilibrium
 from fathomx.report.diagnosis import energy_over_inference as energy_over_inference
@@ -15,6 +16,6 @@ from fathomx.report.figures import energy_over_training as energy_over_training
 from fathomx.report.figures import energy_per_node as energy_per_node
 from fathomx.report.figures import learning_curves as learning_curves
 from fathomx.report.figures import strength_and_settledness as strength_and_settledness
+from fathomx.report.page import wanted_figures as wanted_figures
 from fathomx.report.page import write_page as write_page
-from fathomx.report.run_files import RunFiles as RunFiles
 from fathomx.report.verdict import verdict as verdict

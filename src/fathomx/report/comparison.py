@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-from fathomx.drawing.files import PathLike, finite
+from fathomx.records.run_files import RunFiles
+from fathomx.records.values import PathLike, finite
 from fathomx.report.document import escaped, table, write_document
 from fathomx.report.figures import learning_curves
 from fathomx.report.illustrations import Illustration, illustrated
-from fathomx.report.run_files import RunFiles
 from fathomx.report.wording import percent, plain, short
 
 

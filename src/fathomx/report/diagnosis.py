@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import math
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,7 +9,6 @@ from typing import Any
 
 import numpy as np
 
-from fathomx.drawing.files import PathLike, finite, numbers
 from fathomx.drawing.style import (
     COLORS,
     FAINT,
@@ -32,6 +30,9 @@ from fathomx.drawing.style import (
     save,
     set_title,
 )
+from fathomx.records.forms import listed, named, number, optional, table, text
+from fathomx.records.reading import read_json
+from fathomx.records.values import PathLike, finite, numbers
 from fathomx.report.thresholds import DISGUISE, FAR, SETTLED
 
 _MOST_ROWS = 24
@@ -53,18 +54,37 @@ COLUMNS = (
 )
 
 
+_NODES = optional(listed(number))
+_STATE = {
+    "energy": _NODES,
+    "imbalance": number,
+    "decay": number,
+    "reached": number,
+    "unsettled": optional(named({}, {"median": number, "max": number})),
+}
+_DIAGNOSIS = named(
+    {},
+    {
+        **_STATE,
+        "labels": optional(listed(text)),
+        "arrivals": _NODES,
+        "error_rms": _NODES,
+        "activity_rms": number,
+        "cosine_to_backprop": number,
+        "cosine_to_backprop_per_node": _NODES,
+        "length_to_backprop_per_node": _NODES,
+        "equilibrium": optional(named({}, _STATE)),
+        "energy_per_step": optional(table),
+    },
+)
+
+
 def read_diagnosis(folder: PathLike) -> dict[str, Any]:
     """The numbers of a diagnosis. Raises `FileNotFoundError` and `ValueError` in one sentence."""
     path = Path(folder) / "diagnosis.json"
     if not path.is_file():
         raise FileNotFoundError(f"{folder} holds no diagnosis.json; give a diagnosis' folder.")
-    try:
-        content = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise ValueError(f"{path} is not valid JSON: {error}.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{path} must hold a JSON object, not {type(content).__name__}.")
-    return content
+    return read_json(path, _DIAGNOSIS, "repeat the diagnosis")
 
 
 def findings(content: Mapping[str, Any]) -> list[str]:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from fathomx.drawing.files import atomic
+from fathomx.records.writing import atomic
 
 _STYLE = """
 :root { color-scheme: light dark; --line: #d4d4d4; --soft: #f4f4f2; --accent: #0072b2; }

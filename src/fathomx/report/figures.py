@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 
-from fathomx.drawing.files import PathLike
 from fathomx.drawing.style import (
     COLORS,
     DASHES,
@@ -38,7 +37,8 @@ from fathomx.drawing.style import (
     sequential,
     set_title,
 )
-from fathomx.report.run_files import RunFiles
+from fathomx.records.run_files import RunFiles
+from fathomx.records.values import PathLike
 
 _MOST_LINES = 6
 

@@ -6,7 +6,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from fathomx.drawing.files import PathLike
+from fathomx.records.run_files import RunFiles
+from fathomx.records.values import PathLike
 from fathomx.report.document import escaped, table, write_document
 from fathomx.report.figures import (
     alignment_per_node,
@@ -16,7 +17,6 @@ from fathomx.report.figures import (
     strength_and_settledness,
 )
 from fathomx.report.illustrations import Illustration, illustrated
-from fathomx.report.run_files import RunFiles
 from fathomx.report.verdict import verdict
 from fathomx.report.wording import percent, plain, short
 
@@ -49,6 +49,11 @@ def write_page(folder: PathLike) -> Path:
         f"<pre>{escaped(run.config.get('command') or 'The command was not recorded.')}</pre>",
     ]
     return write_document(run.folder / "index.html", title, body)
+
+
+def wanted_figures(folder: PathLike) -> list[str]:
+    """The names of the figures that the page of a run folder shows."""
+    return [figure.name for figure in _wanted_figures(RunFiles(folder))]
 
 
 def _wanted_figures(run: RunFiles) -> list[Illustration]:

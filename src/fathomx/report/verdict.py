@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from fathomx.drawing.files import finite
+from fathomx.records.values import finite
 from fathomx.report.thresholds import DISGUISE, FAR, SETTLED
 from fathomx.report.wording import percent, short
 
@@ -39,10 +39,11 @@ def verdict(
         said[0] += f" Test loss: {loss:.4f} nats per token."
     if config.get("learning") == "backprop":
         said.append("There was no inference: this run learned by backprop.")
-        return said
+        return said + _notes(history)
     said += _settled_sentences(config, summary)
     said += _cosine_sentences(summary, history)
     said.append(_strength_sentence(config, summary, history))
+    said += _notes(history)
     nudge = finite(summary.get("nudge_stability"))
     if nudge is not None and nudge >= 1:
         said.append(
@@ -50,6 +51,12 @@ def verdict(
             "which must stay below 1): use a smaller nudge or strength."
         )
     return said
+
+
+def _notes(history: Sequence[Mapping[str, Any]]) -> list[str]:
+    """What was said while the run went on, each sentence once."""
+    texts = (record["text"] for record in history if record.get("kind") == "note")
+    return [f"{text[:1].upper()}{text[1:]}" for text in dict.fromkeys(texts)]
 
 
 def _accuracy_sentence(summary: Mapping[str, Any]) -> str:

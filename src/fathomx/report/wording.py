@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fathomx.drawing.files import finite
+from fathomx.records.values import finite
 
 _UNKNOWN = "not recorded"
 

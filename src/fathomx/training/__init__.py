@@ -1,5 +1,7 @@
 """Training: the loop, its observers, checkpoints and run folders."""
 
+from fathomx.records.errors import DamagedFileError as DamagedFileError
+from fathomx.records.errors import RunFolderError as RunFolderError
 from fathomx.training.checkpoints import CheckpointError as CheckpointError
 from fathomx.training.fit import FitResult as FitResult
 from fathomx.training.fit import fit as fit
@@ -9,4 +11,3 @@ from fathomx.training.observer import TrainingState as TrainingState
 from fathomx.training.progress import ProgressBar as ProgressBar
 from fathomx.training.run import DivergenceError as DivergenceError
 from fathomx.training.run_folder import RunFolder as RunFolder
-from fathomx.training.run_folder import RunFolderError as RunFolderError

@@ -5,38 +5,58 @@ from __future__ import annotations
 import contextlib
 import errno
 import gc
+import hashlib
 import logging
 import os
 import re
 import shutil
-import signal
 import sys
-import threading
 import traceback
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import equinox as eqx
 import jax
 import numpy as np
 
 from fathomx.graph.network import Network
+from fathomx.records.writing import remedy
 from fathomx.training.observer import TrainingState
+from fathomx.training.signals import held_back
 
-_DISK_ERRORS = (errno.ENOSPC, errno.EFBIG, errno.EDQUOT, errno.EACCES, errno.EROFS)
+_DISK_ERRORS = (
+    errno.ENOSPC,
+    errno.EFBIG,
+    errno.EDQUOT,
+    errno.EACCES,
+    errno.EROFS,
+    errno.ENOTDIR,
+    errno.EEXIST,
+)
+_CHECKSUMS = "checksums"
 
 
 class CheckpointError(RuntimeError):
     """A checkpoint could not be written, is damaged, or belongs to another network."""
 
 
+class Found(NamedTuple):
+    """A state that was restored, its position, and sentences on newer ones that are damaged."""
+
+    state: TrainingState
+    position: int
+    notes: tuple[str, ...]
+
+
 class Checkpoints:
     """The checkpoints in one folder, written with Orbax; the newest two are kept.
 
     A checkpoint holds the arrays of a `TrainingState` by their path in it: weights, optimizer
-    state, key data, epoch and step. Orbax writes to a temporary folder and renames it, so a killed
-    run leaves the checkpoint before intact.
+    state, key data, epoch and step, and beside them the SHA-256 of each, taken over its name, its
+    position, its type, its shape and its bytes. Orbax writes to a temporary folder and renames it,
+    so a killed run leaves the checkpoint before intact. (Checkpoints of version 0.1 have no
+    checksums, and are read without.)
 
     Raises `CheckpointError` with one sentence when writing or reading fails.
     """
@@ -47,60 +67,118 @@ class Checkpoints:
 
         self._orbax = orbax
         self.folder = folder.absolute()
-        with _quiet():
-            self._manager = orbax.CheckpointManager(
-                self.folder,
-                options=orbax.CheckpointManagerOptions(
-                    max_to_keep=2, enable_async_checkpointing=False, create=True
-                ),
-            )
+        try:
+            with _quiet():
+                self._manager = orbax.CheckpointManager(
+                    self.folder,
+                    # Else the manager takes the form of the newest folder, whatever that holds.
+                    item_handlers=orbax.StandardCheckpointHandler(),
+                    options=orbax.CheckpointManagerOptions(
+                        max_to_keep=2, enable_async_checkpointing=False, create=True
+                    ),
+                )
+        except (OSError, ValueError, RuntimeError) as error:
+            why, what = _reason(error)
+            raise CheckpointError(
+                f"the checkpoints in {folder} cannot be opened: {why}; {what}."
+            ) from None
 
     def save(self, state: TrainingState, position: int) -> None:
         """Writes the state; `position` is the number of training steps taken so far.
 
-        Ctrl-C waits until the checkpoint is complete.
+        Ctrl-C and other signals that stop a run wait until the checkpoint is complete.
         """
         newest = self._manager.latest_step()
         if newest is not None and position <= newest:
             return
+        arrays = _arrays(state)
+        arrays[_CHECKSUMS] = _checksums(arrays, position)
         try:
-            with _quiet(), _uninterrupted():
-                self._manager.save(position, args=self._orbax.args.StandardSave(_arrays(state)))
+            with _quiet(), held_back():
+                self._manager.save(position, args=self._orbax.args.StandardSave(arrays))
                 self._manager.wait_until_finished()
         except (OSError, ValueError, RuntimeError) as error:
             for unfinished in self.folder.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(unfinished, ignore_errors=True)
+            why, what = _reason(error)
             raise CheckpointError(
-                f"the checkpoint at step {position} could not be written to {self.folder}: "
-                f"{_reason(error)} Free some space, then resume, or start with another --out."
+                f"the checkpoint at step {position} could not be written to {self.folder}: {why}; "
+                f"{what}."
             ) from None
 
-    def restore(self, fresh: TrainingState) -> TrainingState | None:
-        """The newest checkpoint as a state shaped like `fresh`; `None` if there is none."""
-        position = self._manager.latest_step()
-        if position is None:
-            return None
-        expected = _arrays(fresh)
-        try:
-            found = self._manager.restore(position, args=self._orbax.args.StandardRestore(expected))
-        except (OSError, ValueError, RuntimeError, KeyError, TypeError):
+    def restore(self, fresh: TrainingState) -> Found | None:
+        """The newest checkpoint that is whole, as a state shaped like `fresh`; `None` without any.
+
+        Newer ones that are damaged are removed, so that they can be written again. If none is
+        whole, nothing is removed.
+        """
+        damaged: dict[int, CheckpointError] = {}
+        for position in sorted(self._manager.all_steps(), reverse=True):
+            try:
+                state = self._read(position, fresh)
+            except CheckpointError as error:
+                damaged[position] = error
+                continue
+            for lost in damaged:
+                shutil.rmtree(self.folder / str(lost), ignore_errors=True)
+            if damaged:
+                self._manager.reload()
+            notes = [f"{lost}; the run goes on from step {position}." for lost in damaged.values()]
+            return Found(state, position, tuple(notes))
+        for first in damaged.values():
             raise CheckpointError(
-                f"the checkpoint at step {position} in {self.folder} cannot be read: it is "
-                "damaged, or belongs to another network. Delete the folder of this step to go "
-                "back to the checkpoint before it, or start a new run."
+                f"{first}, and no other is whole; delete that folder to train from the beginning."
             ) from None
-        for name, array in expected.items():
-            if np.shape(found[name]) != array.shape or found[name].dtype != array.dtype:
-                raise CheckpointError(
-                    f"the checkpoint in {self.folder} holds {name} of shape "
-                    f"{np.shape(found[name])}, but this network needs {array.shape}; resume with "
-                    "the configuration that the run was started with."
-                )
-        return _with_arrays(fresh, found)
+        return None
 
     def close(self) -> None:
         """Ends the manager's threads."""
         self._manager.close()
+
+    def _read(self, position: int, fresh: TrainingState) -> TrainingState:
+        """The state at a position; `CheckpointError`, a sentence without its end, if damaged."""
+        which = f"the checkpoint at step {position} in {self.folder}"
+        expected = _arrays(fresh)
+        checksums = np.zeros((len(expected), hashlib.sha256().digest_size), np.uint8)
+        found = self._stored(position, {**expected, _CHECKSUMS: checksums})
+        if found is None:
+            found = self._stored(position, expected)
+        if found is None:
+            raise CheckpointError(f"{which} is damaged, or belongs to another network")
+        for name, array in expected.items():
+            if np.shape(found[name]) != array.shape or found[name].dtype != array.dtype:
+                raise CheckpointError(
+                    f"{which} holds {name} of shape {np.shape(found[name])}, but this network "
+                    f"needs {array.shape}: it was written with another configuration"
+                )
+        stored = found.pop(_CHECKSUMS, None)
+        if stored is not None:
+            wrong = (stored != _checksums(found, position)).any(axis=1)
+            if wrong.any():
+                name = sorted(found)[int(np.argmax(wrong))]
+                raise CheckpointError(f"{which} is damaged: {name} does not have its checksum")
+        return _with_arrays(fresh, found)
+
+    def _stored(self, position: int, expected: dict[str, np.ndarray]) -> dict[str, Any] | None:
+        """The arrays of these names, `None` if there are others or they cannot be read."""
+        arguments = self._orbax.args.StandardRestore(expected)
+        # What a damaged file makes of a library that reads it is not foreseeable.
+        try:
+            with _quiet():
+                return dict(self._manager.restore(position, args=arguments))
+        except Exception:
+            return None
+
+
+def _checksums(arrays: Mapping[str, Any], position: int) -> np.ndarray:
+    """The SHA-256 of every array, in the order of their names, as rows of bytes."""
+    rows = []
+    for name in sorted(arrays):
+        array = np.asarray(arrays[name])
+        hashed = hashlib.sha256(f"{position} {name} {array.dtype} {array.shape} ".encode())
+        hashed.update(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"")
+        rows.append(np.frombuffer(hashed.digest(), np.uint8))
+    return np.stack(rows)
 
 
 def _named(state: TrainingState) -> tuple[list[tuple[str, Any]], Any, TrainingState]:
@@ -136,12 +214,15 @@ def _with_arrays(fresh: TrainingState, found: dict[str, Any]) -> TrainingState:
     return eqx.tree_at(lambda s: s.key, data, jax.random.wrap_key_data(data.key))
 
 
-def _reason(error: BaseException) -> str:
-    """What the operating system said, out of a message that may be pages long."""
+def _reason(error: BaseException) -> tuple[str, str]:
+    """What the operating system said, out of a message that may be pages long, and the remedy."""
     text = str(error)
-    known = next((os.strerror(n) for n in _DISK_ERRORS if os.strerror(n) in text), None)
+    number = error.errno if isinstance(error, OSError) else None
+    number = number or next((n for n in _DISK_ERRORS if os.strerror(n) in text), None)
+    if number is not None:
+        return os.strerror(number), remedy(number)
     first = (text.strip().splitlines() or [type(error).__name__])[0]
-    return (known or first[:120]).rstrip(".") + "."
+    return first[:120].rstrip("."), remedy(None)
 
 
 @contextlib.contextmanager
@@ -173,19 +254,3 @@ def _but_late_reports(hook: Callable[[Any], object]) -> Callable[[Any], object]:
             hook(unraisable)
 
     return said
-
-
-@contextlib.contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Holds back Ctrl-C until the end; signals can only be handled in the main thread."""
-    if threading.current_thread() is not threading.main_thread():
-        yield
-        return
-    noted: list[int] = []
-    before = signal.signal(signal.SIGINT, lambda number, frame: noted.append(number))
-    try:
-        yield
-    finally:
-        signal.signal(signal.SIGINT, before)
-    if noted:
-        raise KeyboardInterrupt

@@ -106,13 +106,25 @@ def fit(
     task = Task(data, pose, scores)
     plan = _plan(network, data, epochs, batch_size)
     task.check(network)
-    run = Run(network, task, Learner(rule, optimizer, task.pose), plan, seed, observers)
+    try:
+        run = Run(network, task, Learner(rule, optimizer, task.pose), plan, seed, observers)
+    except BaseException:
+        _failed(observers)
+        raise
     try:
         return FitResult(*run.train())
     except KeyboardInterrupt:
         for observer in observers:
             observer.interrupted(run.state)
         raise
+    except BaseException:
+        _failed(observers)
+        raise
+
+
+def _failed(observers: Sequence[Observer]) -> None:
+    for observer in observers:
+        observer.failed()
 
 
 def _plan(network: Network, data: Dataset, epochs: int, batch_size: int) -> Plan:

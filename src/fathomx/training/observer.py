@@ -6,9 +6,7 @@ import dataclasses
 from typing import Any
 
 import equinox as eqx
-import jax
 import jax.numpy as jnp
-import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.graph.network import Network
@@ -49,13 +47,14 @@ class Restored:
     """Where an earlier session stopped, and what it recorded until there.
 
     `history` holds its epoch records, `records` the step records of the epoch it was in, `seconds`
-    what its steps took.
+    what its steps took, `notes` sentences on what of them is lost.
     """
 
     state: TrainingState
     history: list[dict[str, Any]]
     records: list[dict[str, Any]]
     seconds: float
+    notes: tuple[str, ...] = ()
 
 
 class Observer:
@@ -71,24 +70,17 @@ class Observer:
     def stepped(self, record: dict[str, Any], state: TrainingState) -> None:
         """After a few steps: `epoch`, `step` (the last), and one value per step of each metric."""
 
+    def noted(self, record: dict[str, Any]) -> None:
+        """When something is to be said while the run goes on: `epoch`, `step` and `text`."""
+
     def epoch_ended(self, record: dict[str, Any], state: TrainingState) -> None:
         """After an epoch's validation and probe."""
 
     def interrupted(self, state: TrainingState) -> None:
         """When the run is stopped from outside (Ctrl-C)."""
 
+    def failed(self) -> None:
+        """When the run ends by an error."""
+
     def finished(self, summary: dict[str, Any], state: TrainingState) -> None:
         """After the test set has been scored."""
-
-
-def plain(value: Any) -> Any:
-    """Numbers, lists and dictionaries that JSON can hold; what is not finite becomes `None`."""
-    if isinstance(value, dict):
-        return {str(k): plain(v) for k, v in value.items()}
-    if isinstance(value, list | tuple):
-        return [plain(v) for v in value]
-    if isinstance(value, jax.Array | np.ndarray | np.generic):
-        return plain(np.asarray(value).tolist())
-    if isinstance(value, float) and not np.isfinite(value):
-        return None
-    return value

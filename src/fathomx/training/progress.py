@@ -77,7 +77,15 @@ class ProgressBar(Observer):
             )
         self._console.print(text, highlight=False, soft_wrap=True)
 
+    def noted(self, record: dict[str, Any]) -> None:
+        self._console.print(
+            f"{self._name}: {record['text']}", highlight=False, markup=False, soft_wrap=True
+        )
+
     def interrupted(self, state: TrainingState) -> None:
+        self.close()
+
+    def failed(self) -> None:
         self.close()
 
     def finished(self, summary: dict[str, Any], state: TrainingState) -> None:

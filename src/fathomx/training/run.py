@@ -16,9 +16,10 @@ from fathomx.diagnostics.energy_balance import energy_balance
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import parameter_count
 from fathomx.learning import Learner, StepReport
+from fathomx.records.values import plain
 from fathomx.training.advance import MOST_STEPS, Advance, step_memory
 from fathomx.training.devices import division_for
-from fathomx.training.observer import Observer, Plan, TrainingState, plain
+from fathomx.training.observer import Observer, Plan, TrainingState
 from fathomx.training.probe import probe
 from fathomx.training.task import Task
 
@@ -56,12 +57,14 @@ class Run:
         self.earlier_seconds = 0.0
         self.history: list[dict[str, Any]] = []
         self.records: list[dict[str, Any]] = []
+        self.lost: tuple[str, ...] = ()
         for observer in observers:
             restored = observer.restore(fresh)
             if restored is not None:
                 self.state = restored.state
                 self.history, self.records = restored.history, restored.records
                 self.earlier_seconds = restored.seconds
+                self.lost = restored.notes
         self.state = self.division.whole(self.state)
         self._advance = Advance(learner, plan, task.data.augmentation, self.division)
         self._compiled: Any = None
@@ -74,17 +77,21 @@ class Run:
         begun = time.perf_counter()
         for observer in self.observers:
             observer.started(self.plan, self.state)
+        for text in self.lost:
+            self._note(text)
         while int(self.state.epoch) < self.plan.epochs:
             self._epoch()
         train_seconds = self.earlier_seconds + time.perf_counter() - begun
         self.state = self.division.gathered(self.state)
         scores = self.task.score(self.state.network, "test")
+        # Lost when the metrics of a run that was resumed at its end are.
+        last = self.history[-1] if self.history else {}
         summary = plain(
             {
                 "test_accuracy": scores.pop("accuracy"),
                 "test_loss": scores.pop("loss"),
                 **{f"test_{name}": value for name, value in scores.items()},
-                **{k: v for k, v in self.history[-1].items() if k not in ("epoch", "steps")},
+                **{k: v for k, v in last.items() if k not in ("epoch", "steps")},
                 "train_seconds": train_seconds,
                 "first_step_seconds": self.first_step_seconds,
                 "step_seconds_median": float(np.median(self.step_seconds))
@@ -100,6 +107,12 @@ class Run:
         for observer in self.observers:
             observer.finished(summary, self.state)
         return self.state.network, self.history, summary
+
+    def _note(self, text: str) -> None:
+        """Says something about the run while it goes on."""
+        record = {"epoch": int(self.state.epoch) + 1, "step": int(self.state.step), "text": text}
+        for observer in self.observers:
+            observer.noted(record)
 
     def _epoch(self) -> None:
         epoch = int(self.state.epoch)

@@ -2,42 +2,52 @@
 
 from __future__ import annotations
 
+import collections
 import importlib.metadata
 import json
 import math
-import os
 import platform
 import time
 from pathlib import Path
 from typing import Any
 
-from fathomx.training.checkpoints import Checkpoints
-from fathomx.training.observer import Observer, Plan, Restored, TrainingState, plain
+from fathomx.records.errors import RunFolderError
+from fathomx.records.lock import FolderLock
+from fathomx.records.run_files import FORMAT, RunFiles, read_config
+from fathomx.records.values import plain
+from fathomx.records.writing import (
+    appearing,
+    append_line,
+    remove_unfinished,
+    write_json,
+    write_text,
+)
+from fathomx.training.checkpoints import Checkpoints, Found
+from fathomx.training.observer import Observer, Plan, Restored, TrainingState
 
 _CHECKPOINT_SECONDS = 60.0
-
-
-class RunFolderError(RuntimeError):
-    """A run folder exists already, is missing, is damaged, or belongs to another configuration."""
 
 
 class RunFolder(Observer):
     """Writes a run to a folder, and continues one from it.
 
     * `config.json`: how the run was configured.
-    * `metrics.jsonl`: a line for every few steps (`"kind": "steps"`) and for every epoch.
+    * `metrics.jsonl`: a line for every few steps (`"kind": "steps"`), for every epoch, and for what
+      was said while the run went on (`"note"`).
     * `summary.json`: the numbers at the end, with the versions of what was installed.
-    * `checkpoints/`: the newest two, after every epoch, every minute, and on Ctrl-C.
+    * `checkpoints/`: the newest two, after every epoch, every minute, and when the run is stopped.
 
     Files appear complete or not at all. `create` refuses a folder that exists; `resume` refuses
-    one whose configuration differs.
+    one whose configuration differs. Until `close`, nobody else can write to the folder.
     """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
+        self._lock = FolderLock(folder)
         self._checkpoints: Checkpoints | None = None
         self._plan: Plan | None = None
         self._saved = time.monotonic()
+        remove_unfinished(folder)
 
     @classmethod
     def create(cls, folder: Path, config: dict[str, Any]) -> RunFolder:
@@ -47,25 +57,21 @@ class RunFolder(Observer):
                 f"{folder} exists already; choose another --out, or continue that run with "
                 f"`fathomx train --resume {folder}`."
             )
-        try:
-            folder.mkdir(parents=True)
-        except OSError as error:
-            raise RunFolderError(
-                f"the run folder {folder} cannot be made: {error.strerror}; choose another --out."
-            ) from error
-        try:
-            write_json(folder / "config.json", config)
-        except RunFolderError:
-            folder.rmdir()
-            raise
+        with appearing(folder) as unfinished:
+            cls.prepare(unfinished, config)
         return cls(folder)
+
+    @classmethod
+    def prepare(cls, folder: Path, config: dict[str, Any]) -> None:
+        """Writes the configuration of a run that `resume` is to begin."""
+        write_json(folder / "config.json", {**config, "format": FORMAT})
 
     @classmethod
     def resume(cls, folder: Path, config: dict[str, Any] | None = None) -> RunFolder:
         """The folder of a run that has not ended.
 
-        Raises `RunFolderError` if there is no run, if it has ended, or if `config` is given and
-        differs from the run's.
+        Raises `RunFolderError` if there is no run, if it has ended, if another process writes to
+        it, or if `config` is given and differs from the run's.
         """
         stored = read_config(folder)
         if (folder / "summary.json").exists():
@@ -81,21 +87,24 @@ class RunFolder(Observer):
         return cls(folder)
 
     def restore(self, fresh: TrainingState) -> Restored | None:
-        """The newest checkpoint; records after it are dropped from the metrics."""
-        state = self._store().restore(fresh)
-        kept = [] if state is None else _before(read_metrics(self.folder), state)
+        """The newest checkpoint that is whole; records after it are dropped from the metrics."""
+        found = self._store().restore(fresh)
+        files = RunFiles(self.folder)
+        kept = [] if found is None else _before(files.records, found.state)
+        notes = _lost(files, kept, found)
         if (self.folder / "metrics.jsonl").exists():
             lines = [json.dumps(record) + "\n" for record in kept]
             write_text(self.folder / "metrics.jsonl", "".join(lines))
-        if state is None:
-            return None
+        if found is None:
+            return None if not notes else Restored(fresh, [], [], 0.0, notes)
         history = [r for r in kept if r["kind"] == "epoch"]
-        current = int(state.epoch) + 1
+        current = int(found.state.epoch) + 1
         return Restored(
-            state,
+            found.state,
             history=[{k: v for k, v in r.items() if k != "kind"} for r in history],
             records=[r for r in kept if r["kind"] == "steps" and r["epoch"] == current],
-            seconds=math.fsum(r["seconds"] for r in kept if r["kind"] == "steps"),
+            seconds=math.fsum(r.get("seconds") or 0.0 for r in kept if r["kind"] == "steps"),
+            notes=notes,
         )
 
     def started(self, plan: Plan, state: TrainingState) -> None:
@@ -107,6 +116,9 @@ class RunFolder(Observer):
         if time.monotonic() - self._saved > _CHECKPOINT_SECONDS:
             self._save(state)
 
+    def noted(self, record: dict[str, Any]) -> None:
+        self._append({"kind": "note", **record})
+
     def epoch_ended(self, record: dict[str, Any], state: TrainingState) -> None:
         self._append({"kind": "epoch", **record})
         self._save(state)
@@ -114,6 +126,9 @@ class RunFolder(Observer):
     def interrupted(self, state: TrainingState) -> None:
         if self._plan is not None:
             self._save(state)
+        self.close()
+
+    def failed(self) -> None:
         self.close()
 
     def finished(self, summary: dict[str, Any], state: TrainingState) -> None:
@@ -125,6 +140,7 @@ class RunFolder(Observer):
         if self._checkpoints is not None:
             self._checkpoints.close()
             self._checkpoints = None
+        self._lock.release()
 
     def _store(self) -> Checkpoints:
         if self._checkpoints is None:
@@ -138,80 +154,49 @@ class RunFolder(Observer):
         self._saved = time.monotonic()
 
     def _append(self, record: dict[str, Any]) -> None:
-        try:
-            with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as file:
-                file.write(json.dumps(plain(record), allow_nan=False) + "\n")
-        except OSError as error:
-            raise _unwritable(self.folder / "metrics.jsonl", error) from error
+        line = json.dumps(plain(record), allow_nan=False)
+        append_line(self.folder / "metrics.jsonl", line)
 
 
 def _before(records: list[dict[str, Any]], state: TrainingState) -> list[dict[str, Any]]:
-    """Records of steps and epochs that lie before a state."""
+    """Records of steps and epochs, and notes, that lie before a state."""
     epoch, step = int(state.epoch) + 1, int(state.step)
 
     def lies_before(record: dict[str, Any]) -> bool:
         if record["epoch"] == epoch:
-            return bool(record["kind"] == "steps" and record["step"] <= step)
+            return bool(record["kind"] != "epoch" and record["step"] <= step)
         return bool(record["epoch"] < epoch)
 
     return [record for record in records if lies_before(record)]
 
 
-def read_config(folder: Path) -> dict[str, Any]:
-    """The configuration of a run; `RunFolderError` if the folder holds no run."""
-    if not (folder / "config.json").exists():
-        raise RunFolderError(f"{folder} holds no run: config.json is missing.")
-    return read_json(folder / "config.json")
-
-
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file of a run; `RunFolderError` if it cannot be read."""
-    try:
-        value = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
-        raise RunFolderError(f"{path} cannot be read: {error}.") from error
-    if not isinstance(value, dict):
-        raise RunFolderError(f"{path} is damaged: it must hold an object with named values.")
-    return value
-
-
-def read_metrics(folder: Path) -> list[dict[str, Any]]:
-    """All records of a run; a last line that was cut off when the run was killed is left out."""
-    path = folder / "metrics.jsonl"
-    if not path.exists():
-        return []
-    records = []
-    lines = path.read_text(encoding="utf-8").splitlines()
-    for number, line in enumerate(lines, 1):
-        try:
-            records.append(json.loads(line))
-        except ValueError:
-            if number < len(lines):
-                raise RunFolderError(f"{path} is damaged at line {number}.") from None
-    return records
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Writes JSON atomically; what is not finite becomes null."""
-    write_text(path, json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
-
-
-def write_text(path: Path, text: str) -> None:
-    """Writes a file atomically: it appears whole or not at all. Raises `RunFolderError`."""
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_text(text, encoding="utf-8")
-        os.replace(temporary, path)
-    except OSError as error:
-        temporary.unlink(missing_ok=True)
-        raise _unwritable(path, error) from error
-
-
-def _unwritable(path: Path, error: OSError) -> RunFolderError:
-    return RunFolderError(
-        f"{path} cannot be written: {error.strerror}; free some space, then continue the run with "
-        "--resume, or start it with another --out."
-    )
+def _lost(files: RunFiles, kept: list[dict[str, Any]], found: Found | None) -> tuple[str, ...]:
+    """Sentences on checkpoints and records of the run so far that are damaged or missing."""
+    path = files.folder / "metrics.jsonl"
+    if found is None:
+        if not any(record["kind"] == "epoch" for record in files.records):
+            return ()
+        return (
+            f"the checkpoints of {files.folder} are gone: the run starts again from its beginning.",
+        )
+    notes = list(found.notes)
+    epoch, step = int(found.state.epoch), int(found.state.step)
+    steps: collections.Counter[int] = collections.Counter()
+    for record in kept:
+        if record["kind"] == "steps":
+            steps[record["epoch"]] += len(record.get("loss") or [])
+    recorded = {record["epoch"] for record in kept if record["kind"] == "epoch"}
+    whole = (found.position - step) // epoch if epoch else 0
+    incomplete = [n for n in range(1, epoch + 1) if n not in recorded or steps[n] != whole]
+    if steps[epoch + 1] != step:
+        incomplete.append(epoch + 1)
+    if incomplete:
+        which = ", ".join(map(str, incomplete[:8])) + (" and more" if len(incomplete) > 8 else "")
+        notes.append(
+            f"{path} has lost records of epoch {which}: the weights are whole, but the curves and "
+            "means of these epochs are not."
+        )
+    return tuple(notes)
 
 
 def versions() -> dict[str, str]:

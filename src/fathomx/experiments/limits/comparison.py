@@ -15,7 +15,7 @@ from fathomx.experiments.limits.nonlinear import nonlinear_networks
 from fathomx.experiments.limits.relaxation import RATE, SOLVERS, TOLERANCE, relax
 from fathomx.experiments.limits.rescaling_figure import draw_rescaling
 from fathomx.experiments.limits.scales import SCALES, Scale
-from fathomx.training.observer import plain
+from fathomx.records.values import plain
 
 METHODS = (CLOSED_FORM, *SOLVERS)
 

@@ -15,7 +15,7 @@ from fathomx.experiments.strength.run import run
 from fathomx.experiments.strength.scales import SCALES, Scale
 from fathomx.experiments.strength.search_figure import draw_search
 from fathomx.experiments.strength.searched import search_settings
-from fathomx.training.run_folder import write_text
+from fathomx.records.writing import write_text
 
 COLUMNS = (
     Column("test_accuracy", "test accuracy, %", ".1f", 100.0),

@@ -1,29 +1,27 @@
-"""Files written whole or not at all, and numbers read from them."""
+"""Values as files hold them: plain numbers, null for what is not finite."""
 
 from __future__ import annotations
 
-import contextlib
 import os
-from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
+import jax
 import numpy as np
 
 PathLike = str | os.PathLike[str]
 
 
-@contextlib.contextmanager
-def atomic(path: PathLike) -> Iterator[Path]:
-    """A temporary file beside `path`, which takes its place if the body succeeds."""
-    path = Path(path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    try:
-        yield temporary
-        os.replace(temporary, path)
-    finally:
-        temporary.unlink(missing_ok=True)
+def plain(value: Any) -> Any:
+    """Numbers, lists and dictionaries that JSON can hold; what is not finite becomes `None`."""
+    if isinstance(value, dict):
+        return {str(k): plain(v) for k, v in value.items()}
+    if isinstance(value, list | tuple):
+        return [plain(v) for v in value]
+    if isinstance(value, jax.Array | np.ndarray | np.generic):
+        return plain(np.asarray(value).tolist())
+    if isinstance(value, float) and not np.isfinite(value):
+        return None
+    return value
 
 
 def numbers(values: list[Any]) -> np.ndarray:

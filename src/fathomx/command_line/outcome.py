@@ -1,0 +1,101 @@
+"""What a finished run holds beside the numbers of training: inference, a sample, the page."""
+
+from __future__ import annotations
+
+import dataclasses
+import importlib.util
+from pathlib import Path
+
+import equinox as eqx
+import jax
+from jaxtyping import Array, PRNGKeyArray
+
+from fathomx.command_line.job import Job
+from fathomx.data import Dataset, Text
+from fathomx.graph.network import Network
+from fathomx.inference import trace
+from fathomx.learning import PredictiveCoding
+from fathomx.problem.problem import Problem
+from fathomx.records.errors import DamagedFileError
+from fathomx.records.run_files import RunFiles
+from fathomx.records.writing import write_json, write_text
+from fathomx.report import wanted_figures, write_page
+from fathomx.sampling.tokens import generate
+
+_SAMPLE_LENGTH = 300
+_SAMPLE_TEMPERATURE = 0.8
+_INFERENCE, _SAMPLE, _PAGE = "inference.json", "sample.txt", "index.html"
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """The end of a run in a folder, which is completed at once or after an interruption."""
+
+    folder: Path
+    job: Job
+    data: Dataset
+
+    def lacking(self) -> list[str]:
+        """The files that a finished run has and this one has not, or not whole."""
+        wanted = [_PAGE]
+        if isinstance(self.job.rule(), PredictiveCoding):
+            wanted.insert(0, _INFERENCE)
+        if isinstance(self.data, Text):
+            wanted.insert(0, _SAMPLE)
+        lacking = [name for name in wanted if not self._is_whole(name)]
+        if not lacking and importlib.util.find_spec("matplotlib"):
+            figures = (f"figures/{name}" for name in wanted_figures(self.folder))
+            lacking = [name for name in figures if not (self.folder / name).is_file()]
+        return lacking
+
+    def complete(self, before: Network, after: Network) -> None:
+        """Makes what is lacking, the page last; from the networks before and after training."""
+        lacking = self.lacking()
+        rule = self.job.rule()
+        if _INFERENCE in lacking and isinstance(rule, PredictiveCoding):
+            self._record_inference(rule, before, after)
+        if _SAMPLE in lacking and isinstance(self.data, Text):
+            self._record_sample(self.data, after)
+        if lacking:
+            write_page(self.folder)
+
+    def _is_whole(self, name: str) -> bool:
+        if not (self.folder / name).is_file():
+            return False
+        try:
+            return name != _INFERENCE or RunFiles(self.folder).inference is not None
+        except DamagedFileError:
+            return False
+
+    def _record_inference(self, rule: PredictiveCoding, before: Network, after: Network) -> None:
+        """Energies per node over inference steps on one batch, before and after training."""
+        train = self.data.train
+        size = min(self.job.batch_size, len(train.labels))
+
+        def energies(network: Network) -> Array:
+            problem = Problem(network, train.inputs[:size], train.labels[:size])
+            return _energies_over_inference(problem, rule, jax.random.key(self.job.seed))
+
+        write_json(
+            self.folder / _INFERENCE,
+            {
+                "labels": list(before.labels),
+                "solver": repr(rule.solver),
+                "before": {"energy": energies(before)},
+                "after": {"energy": energies(after)},
+            },
+        )
+
+    def _record_sample(self, data: Text, network: Network) -> None:
+        """Text that the network writes, behind a window that it has not been trained on."""
+        begin = data.decode(data.validation.inputs[0])
+        key = jax.random.key(self.job.seed)
+        new = generate(network, data.encode(begin), _SAMPLE_LENGTH, key, _SAMPLE_TEMPERATURE)
+        write_text(self.folder / _SAMPLE, begin + data.decode(new) + "\n")
+
+
+@eqx.filter_jit
+def _energies_over_inference(problem: Problem, rule: PredictiveCoding, key: PRNGKeyArray) -> Array:
+    prepared, _, _ = rule.prepare(problem, key)
+    energies: Array = trace(prepared, rule.solver)[1]
+    return energies.mean(axis=-1)
