@@ -139,7 +139,7 @@ def test_shared_weights_are_frozen_at_their_owner():
 
 
 SLIPS = """
-import jax.numpy as jnp, numpy as np, fathomx as fx
+import jax.numpy as jnp, numpy as np, optax, fathomx as fx
 node = fx.Node("x", lambda z: 2 * z)
 problem = fx.Problem(fx.Network([fx.Root("z", (2,)), node]), {"x": np.ones((1, 2))})
 PART = {"x": np.ones((64, 2), np.float32)}
@@ -147,7 +147,7 @@ for act in (
     lambda: fx.infer(problem, fx.GaussNewton),
     lambda: fx.infer(problem.network, fx.GaussNewton()),
     lambda: fx.Node("a", jnp.tanh, energy="gaussian"),
-    lambda: fx.fit(problem.network, fx.data.Dataset("d", PART, PART, PART), optimizer=1e-2),
+    lambda: fx.fit(problem.network, fx.data.Dataset("d", PART, PART, PART), optimizer=optax.adam),
 ):
     try:
         act()
@@ -162,7 +162,7 @@ def test_common_slips_are_said():
         [sys.executable, "-c", SLIPS], capture_output=True, text=True, check=True
     )
     one, two, three, four = found.stdout.splitlines()
-    assert "a class needs its parentheses" in one
-    assert "must be an fx.Problem, not Network" in two
-    assert "'a': its energy must be one such as fx.Gaussian()" in three
-    assert "optimizer must be an optax optimizer such as optax.adam(1e-2), not 0.01" in four
+    assert "solver must be a Solver such as" in one and "not the class GaussNewton; call it" in one
+    assert "problem must be a Problem such as fx.Problem(network, x, y), not a Network" in two
+    assert "energy must be an Energy such as fx.Gaussian(), not 'gaussian'" in three
+    assert "not the function adam; call it with its rate" in four

@@ -312,7 +312,7 @@ def test_one_example_has_no_batch_statistics():
 @pytest.mark.parametrize("momentum", [-0.1, 1.5, float("nan")])
 def test_momentum_lies_between_zero_and_one(momentum):
     whole = network()
-    with pytest.raises(ValueError, match=r"momentum .* 0\.\.1"):
+    with pytest.raises(ValueError, match="momentum"):
         whole.moved_statistics(whole, momentum)
 
 

@@ -12,6 +12,9 @@ from fathomx.checks.arrays import is_traced as is_traced
 from fathomx.checks.arrays import key as key
 from fathomx.checks.arrays import keys as keys
 from fathomx.checks.arrays import values as values
+from fathomx.checks.gate import example as example
+from fathomx.checks.gate import gate as gate
+from fathomx.checks.kinds import Function as Function
 from fathomx.checks.kinds import function as function
 from fathomx.checks.kinds import instance as instance
 from fathomx.checks.kinds import items as items
@@ -22,7 +25,16 @@ from fathomx.checks.kinds import word as word
 from fathomx.checks.names import choice as choice
 from fathomx.checks.names import near as near
 from fathomx.checks.names import unknown as unknown
+from fathomx.checks.numbers import Count as Count
+from fathomx.checks.numbers import CountOrZero as CountOrZero
+from fathomx.checks.numbers import NotNegative as NotNegative
+from fathomx.checks.numbers import PartOfOne as PartOfOne
+from fathomx.checks.numbers import Positive as Positive
+from fathomx.checks.numbers import Seed as Seed
+from fathomx.checks.numbers import Shape as Shape
 from fathomx.checks.numbers import count as count
 from fathomx.checks.numbers import number as number
 from fathomx.checks.numbers import shape as shape
+from fathomx.checks.optimizers import Optimizer as Optimizer
+from fathomx.checks.optimizers import optimizer as optimizer
 from fathomx.checks.shown import shown as shown

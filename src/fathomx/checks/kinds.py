@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Mapping
-from typing import Any, TypeVar
+from collections.abc import Callable, Iterable, Mapping
+from typing import Annotated, Any, TypeVar
 
 import numpy as np
 
@@ -13,7 +13,7 @@ from fathomx.checks.shown import shown
 Kind = TypeVar("Kind")
 
 
-def instance(name: str, value: Any, kind: type[Kind], example: str) -> Kind:
+def instance(name: str, value: Any, kind: type[Kind], example: str = "") -> Kind:
     """An object of a class; `example` says how one is made.
 
     ```python
@@ -24,18 +24,21 @@ def instance(name: str, value: Any, kind: type[Kind], example: str) -> Kind:
     if isinstance(value, kind):
         return value
     a = "an" if kind.__name__[0] in "AEIOU" else "a"
-    call = "; call it, as in the example" if callable(value) and not _is_object(value) else ""
-    raise TypeError(
-        f"{name} must be {a} {kind.__name__} such as {example}, not {shown(value)}{call}."
-    )
+    such = f" such as {example}" if example else ""
+    call = "; call it" if isinstance(value, type) and issubclass(value, kind) else ""
+    raise TypeError(f"{name} must be {a} {kind.__name__}{such}, not {shown(value)}{call}.")
 
 
-def function(name: str, value: Any, example: str) -> Any:
+def function(name: str, value: Any, example: str = "") -> Any:
     """Something that can be called, and is no class that still has to be built."""
     if not callable(value) or isinstance(value, type):
+        such = f" such as {example}" if example else ""
         call = "; call it" if isinstance(value, type) else ""
-        raise TypeError(f"{name} must be a function such as {example}, not {shown(value)}{call}.")
+        raise TypeError(f"{name} must be a function{such}, not {shown(value)}{call}.")
     return value
+
+
+Function = Annotated[Callable[..., Any], function]
 
 
 def truth(name: str, value: Any) -> bool:
@@ -61,24 +64,22 @@ def path(name: str, value: Any, example: str) -> str:
     return word(name, os.fspath(value), example)
 
 
-def items(name: str, value: Any, example: str) -> tuple[Any, ...]:
+def items(name: str, value: Any, example: str = "") -> tuple[Any, ...]:
     """Several things in an order, as a tuple; a text is one thing."""
     if isinstance(value, str | bytes | Mapping | set | frozenset) or not isinstance(
         value, Iterable
     ):
-        raise TypeError(f"{name} must be a list such as {example}, not {shown(value)}.")
+        such = f" such as {example}" if example else ""
+        raise TypeError(f"{name} must be a list{such}, not {shown(value)}.")
     return tuple(value)
 
 
-def mapping(name: str, value: Any, example: str) -> Mapping[str, Any]:
-    """Things by name."""
+def mapping(name: str, value: Any, example: str = "", *, named: bool = True) -> Mapping[Any, Any]:
+    """Things by name; `named=False` for things by something that is no text."""
     if not isinstance(value, Mapping):
-        raise TypeError(f"{name} must be a dictionary such as {example}, not {shown(value)}.")
+        such = f" such as {example}" if example else ""
+        raise TypeError(f"{name} must be a dictionary{such}, not {shown(value)}.")
     for key in value:
-        if not isinstance(key, str):
+        if named and not isinstance(key, str):
             raise TypeError(f"the names in {name} must be texts, not {shown(key)}.")
     return value
-
-
-def _is_object(value: Any) -> bool:
-    return not isinstance(value, type) and not hasattr(value, "__name__")

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import functools
 import math
 import operator
-from typing import Any
+from collections.abc import Sequence
+from typing import Annotated, Any
 
 import jax
 import numpy as np
@@ -36,6 +38,14 @@ def count(name: str, value: Any, *, least: int = 1, most: int = _MOST, remedy: s
     if not least <= whole <= most:
         raise ValueError(sentence)
     return whole
+
+
+def integer(name: str, value: Any) -> int:
+    """An integer of any sign."""
+    try:
+        return count(name, value, least=-_MOST, most=_MOST)
+    except TypeError:
+        raise TypeError(f"{name} must be an integer, not {shown(value)}.") from None
 
 
 def number(
@@ -124,3 +134,12 @@ def _range(above: Bound, least: Bound, below: Bound, most: Bound) -> str:
         return "a positive, finite number"
     bounds = [("above", above), ("of at least", least), ("below", below), ("of at most", most)]
     return "a finite number " + " and ".join(f"{w} {b}" for w, b in bounds if b is not None)
+
+
+Count = Annotated[int, count]
+CountOrZero = Annotated[int, functools.partial(count, least=0)]
+Positive = Annotated[float, functools.partial(number, above=0)]
+PartOfOne = Annotated[float, functools.partial(number, above=0, most=1)]
+NotNegative = Annotated[float, functools.partial(number, least=0)]
+Seed = Annotated[int, functools.partial(count, least=0, most=2**32 - 1)]
+Shape = Annotated[Sequence[int], shape]

@@ -14,7 +14,8 @@ The named sets:
 * `cifar10`: 60,000 color photographs of 32x32 pixels; needs `pip install "fathomx[images]"`.
 * `tiny-shakespeare`: 1,115,394 characters of plays, as windows of tokens (a `Text`).
 
-`text` reads any text file as a `Text`, `read_idx` any file of the format of MNIST as an array.
+`split` divides arrays of your own; `text` reads any text file as a `Text`, `read_idx` any file of
+the format of MNIST as an array.
 
 ```python
 digits = fx.data.load("digits")
@@ -29,6 +30,7 @@ from fathomx.data._files import DataError
 from fathomx.data._idx import read_idx
 from fathomx.data._named import load, names, texts
 from fathomx.data._parts import Part
+from fathomx.data._split import split
 from fathomx.data._text import Text, text
 
 __all__ = [
@@ -40,6 +42,7 @@ __all__ = [
     "load",
     "names",
     "read_idx",
+    "split",
     "text",
     "texts",
 ]

@@ -7,12 +7,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from fathomx.checks import gate
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import weights
 from fathomx.learning import Backprop, LearningRule
 from fathomx.problem.problem import Problem
 
 
+@gate
 class Alignment(eqx.Module):
     """How far an update is from backprop's on the same batch.
 
@@ -35,6 +37,7 @@ class Alignment(eqx.Module):
         return cls(nothing, nothing, jnp.full((), jnp.nan, network.dtype))
 
 
+@gate
 def alignment(problem: Problem, rule: LearningRule, key: PRNGKeyArray) -> Alignment:
     """Compares a rule's weight update with backprop's on one batch.
 
@@ -45,6 +48,7 @@ def alignment(problem: Problem, rule: LearningRule, key: PRNGKeyArray) -> Alignm
     return compare_to_backprop(problem, rule.gradient(problem, key)[0], key)
 
 
+@gate
 def compare_to_backprop(problem: Problem, gradient: Network, key: PRNGKeyArray) -> Alignment:
     """The alignment of a gradient that was computed already on this batch."""
     ours, our_size = _unit_size(gradient)
@@ -58,6 +62,7 @@ def compare_to_backprop(problem: Problem, gradient: Network, key: PRNGKeyArray) 
     )
 
 
+@gate
 def node_dot(a: Network, b: Network) -> Float[Array, " nodes"]:
     """Inner product of two gradients, node by node."""
     rows = []
@@ -69,6 +74,7 @@ def node_dot(a: Network, b: Network) -> Float[Array, " nodes"]:
     return jnp.concatenate(rows)
 
 
+@gate
 def weight_change(before: Network, after: Network) -> Float[Array, " nodes"]:
     """How far the weights of every node have moved, relative to what they were.
 

@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fathomx.checks import gate
 from fathomx.diagnostics.alignment import Alignment, compare_to_backprop
 from fathomx.diagnostics.energy_balance import EnergyBalance, energy_balance
 from fathomx.graph.network import Network
@@ -23,6 +24,7 @@ from fathomx.problem.problem import Problem
 _REFERENCE = GaussNewton(iterations=8, cg_iterations=10)
 
 
+@gate
 class Diagnosis(eqx.Module):
     """What `diagnose` found on one batch.
 
@@ -47,6 +49,7 @@ class Diagnosis(eqx.Module):
     equilibrium_balance: EnergyBalance
 
 
+@gate
 def diagnose(problem: Problem, solver: Solver, reference: Solver = _REFERENCE) -> Diagnosis:
     """Follows the energy through inference, and compares where it ends with near equilibrium.
 

@@ -7,11 +7,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
+from fathomx.checks import gate
 from fathomx.graph.arrival import NEVER, arrivals
 from fathomx.graph.network import Network
 from fathomx.problem.problem import Problem
 
 
+@gate
 class EnergyBalance(eqx.Module):
     """How evenly the energy is spread from the output to the input.
 
@@ -31,6 +33,7 @@ class EnergyBalance(eqx.Module):
     reached: Int[Array, "*steps"]
 
 
+@gate
 def energy_balance(
     network: Network | Problem,
     energy: Float[Array, "*steps nodes"],

@@ -7,12 +7,14 @@ from collections.abc import Collection
 import numpy as np
 from jaxtyping import Array, Shaped
 
+from fathomx.checks import gate
 from fathomx.graph.network import Network
 
 # The arrival of a node that nothing connects with what is observed: later than any step.
 NEVER = 2**30
 
 
+@gate
 def arrivals(
     network: Network,
     clamped: Collection[str] | None = None,

@@ -10,7 +10,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
+from fathomx.checks import example, gate
 
+
+@example("fx.Clamp(x, mask)")
+@gate
 class Clamp(eqx.Module):
     """Values that an entry is held at, and where.
 

@@ -17,7 +17,11 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from fathomx.checks import example, gate
 
+
+@example("fx.Gaussian()")
+@gate
 class Energy(eqx.Module):
     """Energy of one entry, `precision * unit(target, prediction)`.
 
@@ -67,6 +71,7 @@ class Energy(eqx.Module):
         return prediction
 
 
+@gate
 class Gaussian(Energy):
     """Squared error, `(precision / 2) * ||target - prediction||^2`.
 
@@ -109,6 +114,7 @@ class Gaussian(Energy):
         return 0.5 * (target - prediction) ** 2
 
 
+@gate
 class Categorical(Energy):
     """Cross-entropy of a target distribution with the softmax of the predicted logits.
 

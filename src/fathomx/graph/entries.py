@@ -19,6 +19,7 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
+from fathomx.checks import gate
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.energy import Energy, Gaussian
 from fathomx.graph.predictor import (
@@ -70,6 +71,7 @@ class Derivative(NamedTuple):
         return jnp.where(known, prediction, reached), jnp.where(known, 0, reached)
 
 
+@gate
 class Entry(Predictor):
     """A row of a network with an activity of its own, which it predicts from its parents'."""
 
@@ -112,6 +114,7 @@ class Entry(Predictor):
         return activity + more
 
 
+@gate
 class _Single(Entry):
     """What roots and nodes have in common: one prediction by one function."""
 
@@ -141,6 +144,7 @@ class _Single(Entry):
         return activity, activity, predicted
 
 
+@gate
 class Node(_Single):
     """One node of the graph: it predicts its own activity from its parents' activities.
 
@@ -196,6 +200,7 @@ class Node(_Single):
         return predicted.shape, predicted
 
 
+@gate
 class Root(_Single):
     """An entry without parents: an input where it is clamped, a latent cause where it is not.
 
@@ -306,6 +311,7 @@ class Root(_Single):
         return self.shape, jax.ShapeDtypeStruct(self.shape, kind)
 
 
+@gate
 class Stack(Chained, Entry):
     """A chain of identical blocks, each one a node of the network.
 

@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array
 
+from fathomx.checks import gate
 from fathomx.graph.energy import Energy, Gaussian
 from fathomx.graph.entries import Entry, Stack
 from fathomx.graph.predictor import (
@@ -23,6 +24,7 @@ from fathomx.graph.predictor import (
 from fathomx.graph.statistics import holds_statistics
 
 
+@gate
 class Feedback(Predictor):
     """A further prediction of an entry, from any entries, later ones included.
 

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fathomx.checks import gate
 from fathomx.checks.names import unknown
 from fathomx.graph.network import Network
 
 
+@gate
 def freeze(network: Network, names: Sequence[str] | str | None = None) -> Network:
     """The network with some entries and feedbacks that do not learn, all unless named.
 

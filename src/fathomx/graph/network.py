@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from fathomx.checks import example, gate
 from fathomx.graph.clamp import Clamp, clamps_of
 from fathomx.graph.description import described
 from fathomx.graph.entries import Entry, Root
@@ -34,6 +35,8 @@ INPUT = "input"
 Given = Any
 
 
+@example("fx.models.mlp(784, 10, key=key)")
+@gate
 class Network(eqx.Module):
     """Entries in topological order, who predict one another; the last one is the output.
 

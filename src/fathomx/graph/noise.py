@@ -9,10 +9,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fathomx.checks import gate
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.entries import Root
 
 
+@gate
 class Noise(Root):
     """An input that shows a PRNG key to its children, another one for every example.
 

@@ -11,11 +11,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fathomx.checks import gate
 from fathomx.graph.entries import Root
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import Statistics, with_batch_statistics
 
 
+@gate
 def mixed_precision(network: Network, dtype: Any = jnp.bfloat16) -> Network:
     """The network with activities and products in numbers of less precision.
 
@@ -43,6 +45,7 @@ def mixed_precision(network: Network, dtype: Any = jnp.bfloat16) -> Network:
     return _computed(network, lambda function: _InPrecision(function, dtype))
 
 
+@gate
 def rematerialized(network: Network) -> Network:
     """The network whose nodes keep nothing but their inputs for derivatives, and compute the rest
     again when a derivative asks for it.

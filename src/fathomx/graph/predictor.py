@@ -13,12 +13,14 @@ import jax.numpy as jnp
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
+from fathomx.checks import gate
 from fathomx.graph.energy import Energy, Gaussian
 from fathomx.graph.statistics import Freezable, with_fields
 
 Part = TypeVar("Part", bound="Predictor")
 
 
+@gate
 class Predictor(Freezable):
     """One row, or several rows, of a network: a function that predicts, and an energy.
 
@@ -134,6 +136,7 @@ class Predictor(Freezable):
             )
 
 
+@gate
 class Chained(Predictor):
     """A predictor whose arrays have a leading axis of nodes, its depth."""
 

@@ -9,10 +9,13 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, Float
 
+from fathomx.checks import gate
+
 Tree = TypeVar("Tree")
 Part = TypeVar("Part", bound=eqx.Module)
 
 
+@gate
 class Statistics(eqx.Module):
     """Mean and variance that a normalization divides out: arrays of a network that do not learn.
 
@@ -25,6 +28,7 @@ class Statistics(eqx.Module):
     variance: Float[Array, " channels"]
 
 
+@gate
 class Freezable(eqx.Module):
     """A part of a network that `fx.freeze` can keep from learning, statistics included.
 
@@ -47,6 +51,7 @@ def with_fields(module: Part, **changed: Any) -> Part:
     return copy
 
 
+@gate
 def split(tree: Tree) -> tuple[Tree, Tree]:
     """The weights of a network (or any part of it) and the rest; `equinox.combine` joins them.
 
@@ -67,6 +72,7 @@ def split(tree: Tree) -> tuple[Tree, Tree]:
     return learned, rest
 
 
+@gate
 def weights(tree: Tree) -> Tree:
     """The floating-point arrays that learn; everything else, `Statistics` too, is `None`.
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import math
 from collections.abc import Callable, Mapping
 from typing import Any, Generic, TypeVar
 
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from fathomx.checks import Count, example, gate
 from fathomx.graph.vector_space import Entries
 from fathomx.inference.relaxation import Progress, Relaxation, relaxation
 from fathomx.problem.energies import evaluated_energies
@@ -20,6 +20,7 @@ from fathomx.problem.problem import Problem
 from fathomx.problem.starts import check_start
 
 
+@gate
 class SolverState(eqx.Module):
     """What every solver's state holds; solvers add their own fields.
 
@@ -37,6 +38,8 @@ class SolverState(eqx.Module):
 State = TypeVar("State", bound=SolverState)
 
 
+@example("fx.GaussNewton()")
+@gate
 class Solver(eqx.Module, Generic[State]):
     """An inference algorithm: it moves the free activities of a `Problem` to lower energy.
 
@@ -103,6 +106,7 @@ class Solver(eqx.Module, Generic[State]):
         )
 
 
+@gate
 def infer(
     problem: Problem,
     solver: Solver,
@@ -148,11 +152,12 @@ def infer(
     return _compiled(problem, solver, begin, None)[0]
 
 
+@gate
 def trace(
     problem: Problem,
     solver: Solver,
     observe: Callable[[Problem, Evaluation], Any] = evaluated_energies,
-    steps: int | None = None,
+    steps: Count | None = None,
     *,
     at: Mapping[str, Any] | None = None,
     key: PRNGKeyArray | None = None,
@@ -167,8 +172,6 @@ def trace(
 
     Returns the relaxation and the observations stacked along a leading axis of `steps + 1`.
     """
-    if steps is not None:
-        steps = checked_count("steps", steps, least=1)
     steps = solver.max_steps if steps is None else min(steps, solver.max_steps)
     begin = _checked_start(problem, at)
     relaxed, observations = _compiled(problem, _keyed(solver, key), begin, (observe, steps))
@@ -271,17 +274,3 @@ def beginning(here: Evaluation, evaluations: int = 1) -> dict[str, Any]:
         "steps": count,
         "evaluations": count + evaluations,
     }
-
-
-def checked_count(what: str, value: int, least: int = 0) -> int:
-    """The value if it is an integer of at least `least`, else `ValueError`."""
-    if isinstance(value, bool) or int(value) != value or value < least:
-        raise ValueError(f"{what} must be an integer of at least {least}, not {value!r}.")
-    return int(value)
-
-
-def checked_positive(what: str, value: float) -> float:
-    """The value if it is positive and finite, else `ValueError`."""
-    if not (math.isfinite(value) and value > 0):
-        raise ValueError(f"{what} must be a positive, finite number, not {value!r}.")
-    return float(value)

@@ -11,10 +11,11 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
+from fathomx.checks import CountOrZero, Optimizer, Positive, gate
 from fathomx.graph.arrival import NEVER
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
-from fathomx.inference.base import Solver, SolverState, checked_count
+from fathomx.inference.base import Solver, SolverState
 from fathomx.inference.schedule import Schedule, Uniform
 from fathomx.problem.evaluation import Linearization
 from fathomx.problem.problem import Problem
@@ -33,10 +34,12 @@ class DescentState(SolverState):
 State = TypeVar("State", bound=DescentState)
 
 
+@gate
 class Descent(Solver[State]):
     """A solver that takes a number of steps of an optimizer.
 
-    **Fields**: `optimizer`, any `optax` optimizer, `steps`, at least 0, and `schedule`, weights of
+    **Fields**: `optimizer`, any `optax` optimizer, or a number, the rate of plain gradient descent;
+    `steps`, at least 0, and `schedule`, weights of
     nodes and steps. Norms, clipping and adaptive rates are those of one example, so examples never
     interact. `precision` is the former name of `schedule`.
     """
@@ -47,8 +50,8 @@ class Descent(Solver[State]):
 
     def __init__(
         self,
-        optimizer: optax.GradientTransformation,
-        steps: int,
+        optimizer: Optimizer | Positive,
+        steps: CountOrZero,
         schedule: Schedule | None = None,
         precision: Schedule | None = None,
     ) -> None:
@@ -59,14 +62,9 @@ class Descent(Solver[State]):
                 stacklevel=3,
             )
             schedule = precision
-        self.optimizer = optimizer
-        self.steps = checked_count("steps", steps)
+        self.optimizer = optax.sgd(optimizer) if isinstance(optimizer, int | float) else optimizer
+        self.steps = steps
         self.schedule = Uniform() if schedule is None else schedule
-        if not isinstance(self.schedule, Schedule):
-            raise TypeError(
-                f"schedule must be a schedule such as fx.Uniform() or fx.Spiking(), not "
-                f"{schedule!r}; the precision of a node is a field of its energy."
-            )
 
     @property
     def max_steps(self) -> int:

@@ -7,6 +7,7 @@ import dataclasses
 import jax
 import optax
 
+from fathomx.checks import CountOrZero, Optimizer, Positive, gate
 from fathomx.graph.arrival import entry_weights
 from fathomx.graph.vector_space import Entries
 from fathomx.inference.base import beginning
@@ -22,6 +23,7 @@ class ErrorDescentState(DescentState):
     here: Evaluation
 
 
+@gate
 class ErrorDescent(Descent[ErrorDescentState]):
     """Descends the energy in the errors: `e <- e - optimizer(dF/de)`, `z_l = f_l(z) + e_l`.
 
@@ -32,8 +34,8 @@ class ErrorDescent(Descent[ErrorDescentState]):
 
     **Arguments**
 
-    * `optimizer`: any `optax` optimizer, applied to every example by itself; `optax.sgd(0.2)`
-      unless given.
+    * `optimizer`: any `optax` optimizer, applied to every example by itself, or a number: the rate
+      of plain gradient descent; `optax.sgd(0.2)` unless given.
     * `steps`: inference steps, at least 0; 5 unless given.
     * `schedule`: weights `w_l(t)` that multiply `pi_l` in step `t`; `fx.Uniform()` unless given.
       The signal reaches every node in step 0.
@@ -43,8 +45,8 @@ class ErrorDescent(Descent[ErrorDescentState]):
 
     def __init__(
         self,
-        optimizer: optax.GradientTransformation | None = None,
-        steps: int = 5,
+        optimizer: Optimizer | Positive | None = None,
+        steps: CountOrZero = 5,
         schedule: Schedule | None = None,
         precision: Schedule | None = None,
     ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from fathomx.checks import gate
 from fathomx.inference.base import Solver, SolverState, beginning
 from fathomx.problem.evaluation import Evaluation, Linearization, evaluate
 from fathomx.problem.problem import Problem
@@ -14,6 +15,7 @@ class ExactState(SolverState):
     here: Evaluation
 
 
+@gate
 class Exact(Solver[ExactState]):
     """The equilibrium in closed form, for networks linear in their activities, Gaussian energies.
 

@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from fathomx.checks import gate
 from fathomx.graph.clamp import Clamp, clamps_of
 from fathomx.graph.network import Network
 from fathomx.inference.base import Solver, infer
@@ -18,6 +19,7 @@ from fathomx.problem.checks import check_clamp, check_names
 from fathomx.problem.problem import Problem
 
 
+@gate
 def follow(
     network: Network,
     clamps: Mapping[str, Any],

@@ -10,12 +10,12 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fathomx.checks import Count, CountOrZero, gate
 from fathomx.graph.vector_space import Entries, VectorSpace, zeros_like
 from fathomx.inference.base import (
     Solver,
     SolverState,
     beginning,
-    checked_count,
 )
 from fathomx.problem.evaluation import Evaluation, Linearization, evaluate, evaluate_at
 from fathomx.problem.problem import Problem
@@ -29,6 +29,7 @@ class GaussNewtonState(SolverState):
     here: Evaluation
 
 
+@gate
 class GaussNewton(Solver[GaussNewtonState]):
     """Linearizes the network and solves for all errors at once by conjugate gradients.
 
@@ -59,9 +60,9 @@ class GaussNewton(Solver[GaussNewtonState]):
     iterations: int = eqx.field(static=True)
     cg_iterations: int = eqx.field(static=True)
 
-    def __init__(self, iterations: int = 1, cg_iterations: int = 2) -> None:
-        self.iterations = checked_count("iterations", iterations)
-        self.cg_iterations = checked_count("cg_iterations", cg_iterations, least=1)
+    def __init__(self, iterations: CountOrZero = 1, cg_iterations: Count = 2) -> None:
+        self.iterations = iterations
+        self.cg_iterations = cg_iterations
 
     @property
     def max_steps(self) -> int:

@@ -10,9 +10,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fathomx.checks import Count, Positive, gate
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.vector_space import Entries
-from fathomx.inference.base import Solver, SolverState, beginning, checked_count, checked_positive
+from fathomx.inference.base import Solver, SolverState, beginning
 from fathomx.problem.energies import node_energies
 from fathomx.problem.evaluation import Evaluation, Linearization, evaluate
 from fathomx.problem.problem import Problem
@@ -30,6 +31,7 @@ class GradientFlowState(SolverState):
     reference: Float[Array, " batch"]
 
 
+@gate
 class GradientFlow(Solver[GradientFlowState]):
     """Integrates `dz/dt = -dF/dz` from the feedforward pass with a diffrax solver.
 
@@ -63,13 +65,13 @@ class GradientFlow(Solver[GradientFlowState]):
     def __init__(
         self,
         solver: diffrax.AbstractSolver | None = None,
-        tolerance: float = 1e-3,
-        segments: int = 16,
+        tolerance: Positive = 1e-3,
+        segments: Count = 16,
         controller: diffrax.AbstractStepSizeController | None = None,
     ) -> None:
         self.solver = diffrax.Tsit5() if solver is None else solver
-        self.tolerance = checked_positive("tolerance", tolerance)
-        self.segments = checked_count("segments", segments, least=1)
+        self.tolerance = tolerance
+        self.segments = segments
         accuracy = min(1e-3, 0.01 * self.tolerance)
         self.controller = (
             diffrax.PIDController(rtol=accuracy, atol=1e-3 * accuracy)

@@ -9,9 +9,10 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fathomx.checks import Count, Positive, gate
 from fathomx.graph.smoothness import has_smoothed_form, smoothed
 from fathomx.graph.vector_space import Entries, zeros_like
-from fathomx.inference.base import Solver, SolverState, beginning, checked_count, checked_positive
+from fathomx.inference.base import Solver, SolverState, beginning
 from fathomx.problem.evaluation import Evaluation, Linearization, evaluate, select
 from fathomx.problem.problem import Problem
 
@@ -30,6 +31,7 @@ class NewtonState(SolverState):
     done: Bool[Array, " batch"]
 
 
+@gate
 class Newton(Solver[NewtonState]):
     """Trust-region Newton with truncated conjugate gradients, on every example by itself.
 
@@ -63,11 +65,11 @@ class Newton(Solver[NewtonState]):
     cg_iterations: int = eqx.field(static=True)
 
     def __init__(
-        self, tolerance: float = 1e-6, max_iterations: int = 100, cg_iterations: int = 200
+        self, tolerance: Positive = 1e-6, max_iterations: Count = 100, cg_iterations: Count = 200
     ) -> None:
-        self.tolerance = checked_positive("tolerance", tolerance)
-        self.max_iterations = checked_count("max_iterations", max_iterations, least=1)
-        self.cg_iterations = checked_count("cg_iterations", cg_iterations, least=1)
+        self.tolerance = tolerance
+        self.max_iterations = max_iterations
+        self.cg_iterations = cg_iterations
 
     @property
     def max_steps(self) -> int:

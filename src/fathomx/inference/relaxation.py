@@ -6,6 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
+from fathomx.checks import example, gate
 from fathomx.graph.smoothness import has_kinks
 from fathomx.graph.vector_space import Entries
 from fathomx.problem.energies import evaluated_energies
@@ -13,6 +14,8 @@ from fathomx.problem.evaluation import Evaluation
 from fathomx.problem.problem import Problem
 
 
+@example("fx.infer(problem, solver)")
+@gate
 class Relaxation(eqx.Module):
     """What inference returns.
 
@@ -83,7 +86,8 @@ def relaxation(
     # Without a gradient to begin with, what is left is rounding or it is a departure.
     rounding = jnp.finfo(norm.dtype).eps * space.norm(here.activities)
     departed = jnp.where(norm <= rounding, 0, jnp.inf).astype(norm.dtype)
-    begun = reference > 0
+    # What is not a number, such as the energy of a label that is none, stays so.
+    begun = (reference > 0) | jnp.isnan(reference)
     return Relaxation(
         activities=problem.complete(here.activities),
         errors=problem.joined_errors(here.errors, here.explained),

@@ -10,7 +10,11 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Int
 
+from fathomx.checks import PartOfOne, Positive, example, gate
 
+
+@example("fx.Spiking()")
+@gate
 class Schedule(eqx.Module):
     """A weight for every node and inference step, on top of the nodes' own precisions.
 
@@ -40,6 +44,7 @@ class Schedule(eqx.Module):
         """Raises `ValueError` if so many steps are too few for nodes that are reached then."""
 
 
+@gate
 class Uniform(Schedule):
     """Weight 1 for every node in every step: plain predictive coding."""
 
@@ -47,6 +52,7 @@ class Uniform(Schedule):
         return jnp.ones(arrivals.shape)
 
 
+@gate
 class Spiking(Schedule):
     """Weight 1 in the step in which the signal arrives at a node, `alpha` afterwards.
 
@@ -67,13 +73,7 @@ class Spiking(Schedule):
     Source: Qi et al. (2025), arXiv 2506.23800.
     """
 
-    alpha: float = eqx.field(static=True, default=1e-3, converter=float)
-
-    def __check_init__(self) -> None:
-        if not 0 < self.alpha <= 1:
-            raise ValueError(
-                f"alpha must lie in (0, 1], not {self.alpha!r}; the paper takes about 0.001."
-            )
+    alpha: PartOfOne = eqx.field(static=True, default=1e-3, converter=float)
 
     def weights(self, arrivals: Int[Array, " nodes"], step: Int[Array, ""]) -> Array:
         return jnp.where(step == arrivals, 1.0, self.alpha)
@@ -88,6 +88,7 @@ class Spiking(Schedule):
             )
 
 
+@gate
 class Decaying(Schedule):
     """Weight 1 in the step in which the signal arrives, then small and falling.
 
@@ -101,11 +102,7 @@ class Decaying(Schedule):
     ends with the inference steps, ours is the whole series.
     """
 
-    rate: float = eqx.field(static=True, default=1.0, converter=float)
-
-    def __check_init__(self) -> None:
-        if not (math.isfinite(self.rate) and self.rate > 0):
-            raise ValueError(f"rate must be a positive, finite number, not {self.rate!r}.")
+    rate: Positive = eqx.field(static=True, default=1.0, converter=float)
 
     def weights(self, arrivals: Int[Array, " nodes"], step: Int[Array, ""]) -> Array:
         constant = 0.01 / -math.expm1(-self.rate)

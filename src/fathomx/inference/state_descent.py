@@ -7,6 +7,7 @@ import dataclasses
 import jax.numpy as jnp
 import optax
 
+from fathomx.checks import CountOrZero, Optimizer, Positive, gate
 from fathomx.graph.arrival import arrivals, entry_weights
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
@@ -24,6 +25,7 @@ class StateDescentState(DescentState):
     constant: Entries
 
 
+@gate
 class StateDescent(Descent[StateDescentState]):
     """Descends the energy in the activities: `z <- z - optimizer(dF/dz)`.
 
@@ -37,7 +39,8 @@ class StateDescent(Descent[StateDescentState]):
 
     **Arguments**
 
-    * `optimizer`: any `optax` optimizer; it is applied to every example by itself.
+    * `optimizer`: any `optax` optimizer, applied to every example by itself, or a number: the rate
+      of plain gradient descent.
       `optax.sgd(0.4)` unless given.
     * `steps`: inference steps, at least 0; 100 unless given.
     * `schedule`: weights `w_l(t)` that multiply `pi_l` in step `t`; `fx.Uniform()` unless given.
@@ -51,8 +54,8 @@ class StateDescent(Descent[StateDescentState]):
 
     def __init__(
         self,
-        optimizer: optax.GradientTransformation | None = None,
-        steps: int = 100,
+        optimizer: Optimizer | Positive | None = None,
+        steps: CountOrZero = 100,
         schedule: Schedule | None = None,
         precision: Schedule | None = None,
     ) -> None:

@@ -8,11 +8,13 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fathomx.checks import gate
 from fathomx.checks.names import unknown
 
 Activation = str | Callable[[Array], Array]
 
 
+@gate
 def linear(x: Array) -> Array:
     """The identity."""
     return x
@@ -30,6 +32,7 @@ ACTIVATIONS: dict[str, Callable[[Array], Array]] = {
 }
 
 
+@gate
 def activation_function(activation: Activation) -> Callable[[Array], Array]:
     """The function for a name of `ACTIVATIONS`; a function is returned as it is.
 

@@ -5,10 +5,12 @@ from __future__ import annotations
 import equinox as eqx
 from jaxtyping import Array
 
+from fathomx.checks import gate
 from fathomx.layers.convolve import convolve
 from fathomx.layers.scaled import ScaledWeight
 
 
+@gate
 class Convolution(ScaledWeight):
     """`multiplier * (weight * activity)`: a two-dimensional convolution, for one example.
 
@@ -46,11 +48,13 @@ class Convolution(ScaledWeight):
         return self.multiplier * convolved[0]
 
 
+@gate
 def max_pool(activity: Array) -> Array:
     """The largest of every 2x2 pixels: `(height, width, channels)`, both even, to half of each."""
     return _quarters(activity).max(axis=(1, 3))
 
 
+@gate
 def average_pool(activity: Array) -> Array:
     """The mean of every 2x2 pixels: `(height, width, channels)`, both even, to half of each."""
     return _quarters(activity).mean(axis=(1, 3))

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 from jaxtyping import Array
 
+from fathomx.checks import gate
 
+
+@gate
 def add(*activities: Array) -> Array:
     """The sum of the parents' activities, which must have one shape: nothing is broadcast.
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fathomx.checks import gate
 from fathomx.graph.statistics import Statistics
 
 _EPSILON = 1e-5
@@ -36,6 +37,7 @@ class Normalization(eqx.Module):
         """The normalized activity of one example, of the same shape."""
 
 
+@gate
 class LayerNorm(Normalization):
     """Normalizes every position of one example over its channels.
 
@@ -63,6 +65,7 @@ class LayerNorm(Normalization):
         return self.scale * (centered * jax.lax.rsqrt(variance + _EPSILON)) + self.offset
 
 
+@gate
 class GroupNorm(Normalization):
     """Normalizes groups of channels of one example by their own mean and variance.
 
@@ -101,6 +104,7 @@ class GroupNorm(Normalization):
         return self.scale * normalized + self.offset
 
 
+@gate
 class BatchNorm(Normalization):
     """Normalizes every channel by stored statistics of a batch: affine, for one example.
 

@@ -19,6 +19,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
+from fathomx.checks import Optimizer, Positive, example, gate
 from fathomx.checks.names import unknown
 from fathomx.layers.convolution import Convolution
 from fathomx.layers.normalization import Normalization
@@ -46,6 +47,7 @@ class Role(enum.Enum):
     NORMALIZATION = "normalization"
 
 
+@gate
 class Scaling(NamedTuple):
     """Multiplier `a`, initial standard deviation `b` and learning-rate scale `c` of a weight."""
 
@@ -58,6 +60,8 @@ class Scaling(NamedTuple):
         return self.initial * jax.random.normal(key, shape, jnp.result_type(float))
 
 
+@example("fx.MuPC()")
+@gate
 class Parameterization(eqx.Module):
     """Chooses the `Scaling` of every weight; a new one is a subclass with one method.
 
@@ -153,6 +157,7 @@ class Parameterization(eqx.Module):
         )
 
 
+@gate
 class Power(NamedTuple):
     """A power law in the sizes: `coefficient * fan_in^p * width^q * depth^r`.
 
@@ -173,6 +178,7 @@ class Power(NamedTuple):
         return float(self.coefficient * fan_in**self.fan_in * width**self.width * depth**self.depth)
 
 
+@gate
 class ABC(Parameterization):
     """The general form: for every role a power law for each of multiplier, initial scale and rate.
 
@@ -236,6 +242,7 @@ def _triple(
     return multiplier, initial, learning_rate
 
 
+@gate
 class Standard(Parameterization):
     """Multiplier 1, initial standard deviation `gain / sqrt(fan_in)`.
 
@@ -253,20 +260,14 @@ class Standard(Parameterization):
     """
 
     roles: ClassVar[frozenset[Role]] = frozenset(Role)
-    gain: float = eqx.field(static=True, default=1.0, converter=float)
-
-    def __check_init__(self) -> None:
-        if not (math.isfinite(self.gain) and self.gain > 0):
-            raise ValueError(
-                f"gain must be a positive, finite number, not {self.gain!r}; 1 suits linear "
-                "activities, 2**0.5 ReLU and GELU."
-            )
+    gain: Positive = eqx.field(static=True, default=1.0, converter=float)
 
     def scaling(self, role: Role, fan_in: int, width: int, depth: int) -> Scaling:
         multiplier = 1 / math.sqrt(fan_in) if role is Role.ATTENTION else 1.0
         return Scaling(multiplier, self.gain / math.sqrt(fan_in), 1.0)
 
 
+@gate
 class NTK(Parameterization):
     """Neural tangent: multiplier `1 / sqrt(fan_in)`, initial standard deviation 1.
 
@@ -279,6 +280,7 @@ class NTK(Parameterization):
         return Scaling(1 / math.sqrt(fan_in), 1.0, 1.0)
 
 
+@gate
 class MuPC(Parameterization):
     """muPC (Depth-muP): activities and their updates keep their size at any width and depth.
 
@@ -309,14 +311,8 @@ class MuPC(Parameterization):
     """
 
     roles: ClassVar[frozenset[Role]] = frozenset(Role)
-    gamma_0: float = eqx.field(static=True, default=1.0)
-    end_rate: float | None = eqx.field(static=True, default=None)
-
-    def __check_init__(self) -> None:
-        for name in ("gamma_0", "end_rate"):
-            value = getattr(self, name)
-            if value is not None and not (math.isfinite(value) and value > 0):
-                raise ValueError(f"{name} must be a positive, finite number, not {value!r}.")
+    gamma_0: Positive = eqx.field(static=True, default=1.0)
+    end_rate: Positive | None = eqx.field(static=True, default=None)
 
     def scaling(self, role: Role, fan_in: int, width: int, depth: int) -> Scaling:
         rate = 1 / math.sqrt(width)
@@ -336,8 +332,9 @@ class MuPC(Parameterization):
         return Scaling(1 / math.sqrt(fan_in), 1.0, rate)
 
 
+@gate
 def scale_learning_rates(
-    optimizer: optax.GradientTransformation,
+    optimizer: Optimizer,
 ) -> optax.GradientTransformation:
     """An optimizer whose learning rate on every weight is scaled as its parameterization asks.
 

@@ -8,7 +8,10 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
+from fathomx.checks import gate
 
+
+@gate
 class ScaledWeight(eqx.Module):
     """A layer of one weight and its scaling, written by the parameterization.
 
@@ -25,6 +28,7 @@ class ScaledWeight(eqx.Module):
     learning_rate_scale: float = eqx.field(static=True, default=1.0)
 
 
+@gate
 class Linear(ScaledWeight):
     """`multiplier * weight @ activity`, for one example.
 
@@ -36,6 +40,7 @@ class Linear(ScaledWeight):
         return self.multiplier * jnp.inner(activity, self.weight)
 
 
+@gate
 class Bias(ScaledWeight):
     """`activity + multiplier * weight`: a number for every unit, for one example.
 
@@ -47,6 +52,7 @@ class Bias(ScaledWeight):
         return activity + self.multiplier * self.weight
 
 
+@gate
 class Affine(eqx.Module):
     """`map(activity) + bias`: a layer of one weight with a number for every unit of its output.
 
@@ -60,6 +66,7 @@ class Affine(eqx.Module):
         return self.bias(self.map(activity))
 
 
+@gate
 class Embedding(ScaledWeight):
     """`multiplier * weight[tokens]`: the vectors of integers, for one example.
 

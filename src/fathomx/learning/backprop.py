@@ -7,6 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from fathomx.checks import gate
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import split
 from fathomx.graph.vector_space import Entries
@@ -16,6 +17,7 @@ from fathomx.problem.evaluation import Evaluation
 from fathomx.problem.problem import Problem
 
 
+@gate
 class Backprop(LearningRule):
     """The gradient of the loss at the feedforward pass.
 

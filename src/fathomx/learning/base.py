@@ -10,12 +10,14 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from fathomx.checks import example, gate
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import weights
 from fathomx.graph.vector_space import Entries
 from fathomx.problem.problem import Problem
 
 
+@gate
 class StepReport(eqx.Module):
     """What one learning step saw, all scalars or one number per node.
 
@@ -40,6 +42,8 @@ class StepReport(eqx.Module):
     energy: Float[Array, " nodes"]
 
 
+@example("fx.Equilibrium()")
+@gate
 class LearningRule(eqx.Module):
     """Turns a batch, as a `Problem`, into a weight update.
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from fathomx.checks import gate
 from fathomx.graph.network import Network
 from fathomx.inference import GaussNewton, Solver, infer
 from fathomx.learning.base import StepReport
@@ -18,6 +19,7 @@ from fathomx.problem.problem import Problem
 from fathomx.problem.strength import HoldStrength, largest_sensitivity
 
 
+@gate
 class EquilibriumPropagation(PredictiveCoding):
     """Learns from equilibria whose output is nudged towards the target and away from it.
 

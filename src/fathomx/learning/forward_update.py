@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from jaxtyping import PRNGKeyArray
 
+from fathomx.checks import gate
 from fathomx.graph.network import Network
 from fathomx.inference import infer
 from fathomx.learning.base import StepReport
@@ -12,6 +13,7 @@ from fathomx.problem.energies import weight_gradient
 from fathomx.problem.problem import Problem
 
 
+@gate
 class ForwardUpdate(PredictiveCoding):
     """Learns to predict each node's relaxed activity from its parents' feedforward activities.
 

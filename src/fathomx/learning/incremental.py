@@ -12,6 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
+from fathomx.checks import gate
 from fathomx.graph.arrival import by_entry, entry_weights
 from fathomx.graph.feedback import Feedback
 from fathomx.graph.network import Network
@@ -29,6 +30,7 @@ from fathomx.problem.problem import Problem
 _Visit = Callable[[Problem, Any, Array, Any], tuple[Problem, Any]]
 
 
+@gate
 class Incremental(PredictiveCoding):
     """After every inference step the weights step too, with the activities of the moment.
 

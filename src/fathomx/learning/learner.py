@@ -7,9 +7,9 @@ from typing import Any
 
 import equinox as eqx
 import jax
-import optax
 from jaxtyping import Array, PRNGKeyArray
 
+from fathomx.checks import Optimizer, gate
 from fathomx.graph.network import Network
 from fathomx.learning.base import LearningRule, StepReport
 from fathomx.problem.problem import Problem
@@ -33,6 +33,7 @@ def pose(network: Network, batch: Any) -> Problem:
     return Problem(network, batch) if isinstance(batch, Mapping) else Problem(network, *batch)
 
 
+@gate
 class Learner(eqx.Module):
     """A rule, an optimizer, and how a batch becomes a problem: all that an update needs.
 
@@ -53,7 +54,7 @@ class Learner(eqx.Module):
     """
 
     rule: LearningRule
-    optimizer: optax.GradientTransformation = eqx.field(static=True)
+    optimizer: Optimizer = eqx.field(static=True)
     pose: Pose = eqx.field(static=True, default=pose)
 
     def begin(self, network: Network) -> Any:

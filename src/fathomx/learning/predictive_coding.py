@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from fathomx.checks import gate
 from fathomx.graph.network import Network
 from fathomx.inference import GaussNewton, Solver
 from fathomx.inference.relaxation import Relaxation
@@ -20,6 +21,7 @@ from fathomx.problem.strength import HoldStrength, mean_sensitivity
 DEFAULT_STRENGTH = 0.1
 
 
+@gate
 class PredictiveCoding(LearningRule):
     """A rule that infers with a solver, at an output precision of its own choice.
 

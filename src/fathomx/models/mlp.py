@@ -9,6 +9,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, PRNGKeyArray
 
+from fathomx.checks import gate
 from fathomx.graph.energy import Energy
 from fathomx.graph.entries import Entry, Node, Stack
 from fathomx.graph.network import Network
@@ -39,6 +40,7 @@ class Residual(eqx.Module):
         return activity + self.branch(activity)
 
 
+@gate
 def mlp(
     in_size: int,
     out_size: int,
@@ -83,6 +85,7 @@ def mlp(
     return make.chain(output, key)
 
 
+@gate
 def residual_mlp(
     in_size: int,
     out_size: int,

@@ -8,6 +8,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array, PRNGKeyArray
 
+from fathomx.checks import gate
 from fathomx.graph.energy import Energy
 from fathomx.graph.entries import Node, Stack
 from fathomx.graph.network import Network
@@ -30,6 +31,7 @@ class ResidualBlock(eqx.Module):
         return pooled + self.branch(pooled)
 
 
+@gate
 def residual_cnn(
     blocks: int = 3,
     *,

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import jax
 from jaxtyping import Array, PRNGKeyArray
 
+from fathomx.checks import gate
 from fathomx.graph.energy import Energy, Gaussian
 from fathomx.graph.entries import Node
 from fathomx.graph.network import Network
@@ -23,6 +24,7 @@ _CHANNELS = (64, 128, 256, 512)
 _HALVINGS = len(_CHANNELS) - 1
 
 
+@gate
 def resnet(
     depth: int,
     *,

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int, PRNGKeyArray
 
+from fathomx.checks import gate
 from fathomx.checks.names import unknown
 from fathomx.graph.energy import Categorical
 from fathomx.graph.entries import Node, Stack
@@ -98,6 +99,7 @@ class Logits(eqx.Module):
         return jax.vmap(self.linear)(self.normalization(activity))
 
 
+@gate
 def transformer(
     vocabulary: int,
     context: int,

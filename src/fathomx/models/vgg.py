@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import jax
 from jaxtyping import PRNGKeyArray
 
+from fathomx.checks import gate
 from fathomx.checks.names import unknown
 from fathomx.graph.energy import Energy
 from fathomx.graph.entries import Node
@@ -31,6 +32,7 @@ _CHANNELS = (64, 128, 256, 512, 512)
 _POOLS = {"max": max_pool, "average": average_pool}
 
 
+@gate
 def vgg(
     depth: int,
     *,

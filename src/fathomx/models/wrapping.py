@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from fathomx.checks import gate
 from fathomx.graph.energy import Energy
 from fathomx.graph.entries import Entry, Node, Stack
 from fathomx.graph.network import Network
@@ -32,6 +33,7 @@ class Chain(eqx.Module):
         return activity
 
 
+@gate
 def wrap(
     layers: Any,
     input_shape: Sequence[int],

@@ -155,7 +155,12 @@ def _one_hot(entry: Entry, array: Array, shape: tuple[int, ...], dtype: Any, wha
     if not _are_labels(entry, array, shape):
         return array
     _check_labels(entry, array, shape[-1], what)
-    return jax.nn.one_hot(array, shape[-1], dtype=dtype)
+    vectors = jax.nn.one_hot(array, shape[-1], dtype=dtype)
+    if not isinstance(array, jax.core.Tracer):
+        return vectors
+    # In compiled code nothing can be raised: energies and certificate of the example become NaN.
+    known = (array >= 0) & (array < shape[-1])
+    return jnp.where(known[..., None], vectors, jnp.nan)
 
 
 def _are_labels(entry: Entry, array: Array | np.ndarray, shape: tuple[int, ...]) -> bool:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
+from fathomx.checks import gate
 from fathomx.graph.arrival import arrivals, first_moves
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.entries import Entry
@@ -21,6 +22,7 @@ from fathomx.problem.checks import check_roots
 Posed = TypeVar("Posed", bound="Clamped")
 
 
+@gate
 class Clamped(eqx.Module):
     """A network with values for some of its entries.
 

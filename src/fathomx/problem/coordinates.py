@@ -5,10 +5,12 @@ from __future__ import annotations
 import jax.numpy as jnp
 from jaxtyping import Array
 
+from fathomx.checks import gate
 from fathomx.graph.vector_space import Entries
 from fathomx.problem.clamped import Clamped
 
 
+@gate
 class Coordinates(Clamped):
     """The two sets of coordinates in which inference moves, and what they say of the rest.
 

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
+from fathomx.checks import gate
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import split, weights
 from fathomx.graph.vector_space import Entries
@@ -40,6 +41,7 @@ def node_energies(problem: Problem, activities: Entries) -> Float[Array, "nodes 
     return evaluated_energies(problem, Evaluation.of_energies(problem, errors, explained))
 
 
+@gate
 def energy(problem: Problem, activities: Entries) -> Float[Array, " nodes"]:
     """Energy of every node and feedback, mean over the batch; its sum is the energy F.
 
@@ -56,6 +58,7 @@ def energy(problem: Problem, activities: Entries) -> Float[Array, " nodes"]:
     return node_energies(problem, activities).mean(axis=1)
 
 
+@gate
 def weight_gradient(
     problem: Problem, activities: Entries, errors: Entries | None = None
 ) -> Network:
@@ -109,6 +112,7 @@ def _precision_energy(problem: Problem, errors: Entries) -> Array:
     return total
 
 
+@gate
 def predict(network: Network, input: Any) -> Array:
     """The feedforward prediction of the output node, `(batch, *network.output_shape)`.
 

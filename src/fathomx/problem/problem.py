@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from fathomx.checks import example, gate
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.entries import Entry
 from fathomx.graph.feedback import Feedback
@@ -24,6 +25,8 @@ from fathomx.problem.entry_energy import EntryEnergy
 Scale = float | Array
 
 
+@example("fx.Problem(network, x, y)")
+@gate
 class Problem(Coordinates):
     """A network with some of its entries clamped: the energy that inference minimizes.
 

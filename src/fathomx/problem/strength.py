@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from fathomx.checks import Positive, example, gate
 from fathomx.graph.vector_space import Entries
 from fathomx.problem.evaluation import Linearization
 from fathomx.problem.problem import Problem
@@ -17,6 +18,7 @@ from fathomx.problem.problem import Problem
 _LARGEST_PRECISION = 1e6
 
 
+@gate
 def strength(
     problem: Problem, key: PRNGKeyArray, *, start: Linearization | None = None
 ) -> Float[Array, ""]:
@@ -138,6 +140,8 @@ def _is_one(value: Any) -> bool:
     return isinstance(value, float) and value == 1
 
 
+@example("fx.HoldStrength(0.1)")
+@gate
 class HoldStrength(eqx.Module):
     """Chooses the output precision of every batch so that the strength is `strength`.
 
@@ -153,14 +157,7 @@ class HoldStrength(eqx.Module):
     ```
     """
 
-    strength: float = eqx.field(static=True, converter=float)
-
-    def __check_init__(self) -> None:
-        if not (math.isfinite(self.strength) and self.strength > 0):
-            raise ValueError(
-                f"strength must be a positive, finite number, not {self.strength!r}; 0.1 is close "
-                "to backprop and trains at any depth, 1 is strong."
-            )
+    strength: Positive = eqx.field(static=True, converter=float)
 
     def output_precision(self, sensitivity: Float[Array, ""]) -> Float[Array, ""]:
         """The precision at which a network with this mean sensitivity has the strength held."""

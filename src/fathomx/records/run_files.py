@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 
+from fathomx.checks import gate
 from fathomx.records.errors import RunFolderError
 from fathomx.records.forms import (
     Misfit,
@@ -133,6 +134,7 @@ def read_config(folder: Path) -> dict[str, Any]:
     return found
 
 
+@gate
 class RunFiles:
     """What a run folder holds, read when first asked for.
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
+from fathomx.checks import gate
 from fathomx.records.run_files import RunFiles
 from fathomx.records.values import PathLike, finite
 from fathomx.report.document import escaped, table, write_document
@@ -13,6 +14,7 @@ from fathomx.report.illustrations import Illustration, illustrated
 from fathomx.report.wording import percent, plain, short
 
 
+@gate
 def write_comparison(folder: PathLike, runs: Mapping[str, PathLike]) -> Path:
     """Writes `index.html` into `folder`, comparing runs side by side.
 

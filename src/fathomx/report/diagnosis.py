@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 
+from fathomx.checks import gate
 from fathomx.drawing.style import (
     COLORS,
     FAINT,
@@ -79,6 +80,7 @@ _DIAGNOSIS = named(
 )
 
 
+@gate
 def read_diagnosis(folder: PathLike) -> dict[str, Any]:
     """The numbers of a diagnosis. Raises `FileNotFoundError` and `ValueError` in one sentence."""
     path = Path(folder) / "diagnosis.json"
@@ -87,6 +89,7 @@ def read_diagnosis(folder: PathLike) -> dict[str, Any]:
     return read_json(path, _DIAGNOSIS, "repeat the diagnosis")
 
 
+@gate
 def findings(content: Mapping[str, Any]) -> list[str]:
     """What a diagnosis shows, in plain sentences; what is null is called unknown.
 
@@ -272,6 +275,7 @@ def _share(value: float) -> str:
     return f"{100 * value:.1f}%"
 
 
+@gate
 def energy_over_inference(folder: PathLike, path: PathLike) -> Path:
     """Heat map of a diagnosis: `log10` of every node's energy after every step of inference.
 
@@ -315,6 +319,7 @@ def energy_over_inference(folder: PathLike, path: PathLike) -> Path:
     return save(figure, path)
 
 
+@gate
 def energy_beside_equilibrium(folder: PathLike, path: PathLike) -> Path:
     """Energy of each node where inference ended, beside the same batch near equilibrium.
 

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from fathomx.checks import gate
 from fathomx.drawing.style import (
     COLORS,
     DASHES,
@@ -43,6 +44,7 @@ from fathomx.records.values import PathLike
 _MOST_LINES = 6
 
 
+@gate
 def learning_curves(runs: Mapping[str, PathLike], path: PathLike) -> Path:
     """Loss and accuracy over training, for one run or several on the same axes.
 
@@ -91,6 +93,7 @@ def learning_curves(runs: Mapping[str, PathLike], path: PathLike) -> Path:
     return save(figure, path)
 
 
+@gate
 def energy_per_node(folder: PathLike, path: PathLike) -> Path:
     """Energy of every node during inference on one batch, before and after training.
 
@@ -114,6 +117,7 @@ def energy_per_node(folder: PathLike, path: PathLike) -> Path:
     return save(draw(panels), path)
 
 
+@gate
 def energy_over_training(folder: PathLike, path: PathLike) -> Path:
     """Energy of every node after inference at the end of every epoch, and its imbalance.
 
@@ -129,6 +133,7 @@ def energy_over_training(folder: PathLike, path: PathLike) -> Path:
     return save(_energy_epochs(run.epochs, energy, imbalance), path)
 
 
+@gate
 def alignment_per_node(folder: PathLike, path: PathLike) -> Path:
     """Cosine between each node's weight update and backprop's, after every epoch.
 
@@ -159,6 +164,7 @@ def alignment_per_node(folder: PathLike, path: PathLike) -> Path:
     return save(figure, path)
 
 
+@gate
 def strength_and_settledness(folder: PathLike, path: PathLike) -> Path:
     """How settled inference was, the strength and the output precision, at every training step."""
     run = RunFiles(folder)

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from fathomx.checks import gate
 from fathomx.records.run_files import RunFiles
 from fathomx.records.values import PathLike
 from fathomx.report.document import escaped, table, write_document
@@ -21,6 +22,7 @@ from fathomx.report.verdict import verdict
 from fathomx.report.wording import percent, plain, short
 
 
+@gate
 def write_page(folder: PathLike) -> Path:
     """Writes `index.html` into a run folder, and its figures into `figures/` beside it.
 
@@ -51,6 +53,7 @@ def write_page(folder: PathLike) -> Path:
     return write_document(run.folder / "index.html", title, body)
 
 
+@gate
 def wanted_figures(folder: PathLike) -> list[str]:
     """The names of the figures that the page of a run folder shows."""
     return [figure.name for figure in _wanted_figures(RunFiles(folder))]

@@ -9,6 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from fathomx.checks import gate
 from fathomx.graph.energy import Categorical
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
@@ -18,6 +19,7 @@ from fathomx.problem.checks import check_clamps, check_roots
 _NOISE = 1_000_003
 
 
+@gate
 def sample(
     network: Network,
     key: PRNGKeyArray,

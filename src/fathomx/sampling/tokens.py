@@ -11,11 +11,13 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from fathomx.checks import gate
 from fathomx.graph.network import Network
 from fathomx.problem.checks import check_tokens
 from fathomx.problem.energies import predict
 
 
+@gate
 def generate(
     network: Network, tokens: Any, length: int, key: PRNGKeyArray, temperature: int | float = 1.0
 ) -> Int[Array, "..."]:

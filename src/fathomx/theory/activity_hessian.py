@@ -12,9 +12,9 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from fathomx.checks import Count, CountOrZero, Positive, gate
 from fathomx.checks.names import unknown
 from fathomx.graph.vector_space import Entries
-from fathomx.inference.base import checked_count, checked_positive
 from fathomx.problem.energies import node_energies
 from fathomx.problem.problem import Problem
 from fathomx.theory.landscape import DENSE_UP_TO, MOST_BYTES, extreme_eigenvalues, lanczos
@@ -27,6 +27,7 @@ _FIRST_PRODUCTS, _MOST_PRODUCTS = 64, 1024
 _AGREEMENT = 0.005
 
 
+@gate
 class Extremes(eqx.Module):
     """The ends of a Hessian's spectrum, and what they say about gradient descent.
 
@@ -61,6 +62,7 @@ class Extremes(eqx.Module):
         return 2 / (self.smallest + self.largest) if self.smallest > 0 else math.nan
 
 
+@gate
 class ActivityHessian(eqx.Module):
     """The Hessian of the energy of one example in the coordinates that inference moves.
 
@@ -139,7 +141,7 @@ class ActivityHessian(eqx.Module):
         checked = _checked(self.problem, "entries", entries)
         return self._entries(_product(self, self._vector(checked)))
 
-    def dense(self, *, most_bytes: int = MOST_BYTES) -> Float[Array, "size size"]:
+    def dense(self, *, most_bytes: Count = MOST_BYTES) -> Float[Array, "size size"]:
         """The whole matrix, by one product per activity.
 
         Raises `ValueError` if it alone would take more than `most_bytes`, and if it is not finite.
@@ -152,7 +154,7 @@ class ActivityHessian(eqx.Module):
         return 0.5 * (rows + rows.T)
 
     def block(
-        self, row: str, column: str, *, most_bytes: int = MOST_BYTES
+        self, row: str, column: str, *, most_bytes: Count = MOST_BYTES
     ) -> Float[Array, "rows columns"]:
         """The second derivatives in one node's activities (rows) and another's (columns).
 
@@ -173,7 +175,7 @@ class ActivityHessian(eqx.Module):
         return rows[:, begins[row] : begins[row] + widths[row]].T
 
     def extremes(
-        self, *, dense_up_to: int = DENSE_UP_TO, key: PRNGKeyArray | None = None
+        self, *, dense_up_to: CountOrZero = DENSE_UP_TO, key: PRNGKeyArray | None = None
     ) -> Extremes:
         """The smallest and the largest eigenvalue, and with them the rates of gradient descent.
 
@@ -200,11 +202,11 @@ class ActivityHessian(eqx.Module):
 
     def predicted_steps(
         self,
-        rate: float,
+        rate: Positive,
         tolerance: float = 1e-3,
         *,
-        dense_up_to: int = DENSE_UP_TO,
-        most_products: int = _MOST_PRODUCTS,
+        dense_up_to: CountOrZero = DENSE_UP_TO,
+        most_products: Count = _MOST_PRODUCTS,
     ) -> float:
         """Steps of gradient descent from the feedforward pass until `unsettled <= tolerance`.
 
@@ -236,8 +238,6 @@ class ActivityHessian(eqx.Module):
         hessian.predicted_steps(hessian.extremes().best_step, tolerance=1e-3)
         ```
         """
-        rate = checked_positive("rate", rate)
-        most_products = checked_count("most_products", most_products, least=1)
         if not 0 < tolerance < 1:
             raise ValueError(f"tolerance must lie between 0 and 1, not {tolerance!r}.")
         gradient = _start_gradient(self)
@@ -309,6 +309,7 @@ class ActivityHessian(eqx.Module):
         return units
 
 
+@gate
 class StateHessian(ActivityHessian):
     """The Hessian `d2F/dz2` in the hidden activities: what state descent meets.
 
@@ -342,6 +343,7 @@ class StateHessian(ActivityHessian):
         return pulled
 
 
+@gate
 class ErrorHessian(ActivityHessian):
     """The Hessian `d2F/de2` in the hidden errors: what error descent meets.
 
@@ -410,7 +412,7 @@ class _Course(eqx.Module):
         # The norms that combinations of the rows have, in as few numbers as there are rows.
         return cls(values.astype(np.float64), np.asarray(np.linalg.qr(images.T, mode="r")))
 
-    def steps(self, rate: float, tolerance: float) -> float:
+    def steps(self, rate: Positive, tolerance: float) -> float:
         """The fewest steps after which the norm is at most `tolerance` times that at the start."""
         factors = 1 - rate * self.curvatures
         if np.abs(factors).max() >= 1:

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
+from fathomx.checks import gate
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
 from fathomx.inference import Newton, Solver, infer
@@ -28,6 +29,7 @@ from fathomx.problem.rescaling import (
 from fathomx.theory.solving import check_finite, conjugate_gradients
 
 
+@gate
 class Equilibrated(eqx.Module):
     """The equilibrated energy of a network on some data.
 
@@ -63,6 +65,7 @@ class Equilibrated(eqx.Module):
         )
 
 
+@gate
 def equilibrated_energy(
     network: Network | Problem,
     x: Any = None,
@@ -131,6 +134,7 @@ def _problem(network: Network | Problem, x: Any, y: Any, output_precision: Any) 
     return network if output_precision is None else network.with_output_precision(output_precision)
 
 
+@gate
 def rescaling(
     network: Network | Problem, *, output_precision: Any = None, chunk: int = CHUNK
 ) -> Float[Array, "outputs outputs"]:
@@ -163,6 +167,7 @@ def rescaling(
     return matrix
 
 
+@gate
 def relaxing_solver(network: Network) -> Newton:
     """Newton to the tolerance that the type of the weights allows."""
     return Newton(tolerance=1e-9 if network.dtype == jnp.float64 else 1e-4)

@@ -13,6 +13,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
+from fathomx.checks import example, gate
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import split
 from fathomx.graph.vector_space import Entries
@@ -36,6 +37,8 @@ _BASIS = 40
 _RESOLUTION = 1e-3
 
 
+@example("fx.theory.Loss(x, y)")
+@gate
 class Objective(eqx.Module):
     """A scalar function of a network's weights, on fixed data: a landscape.
 
@@ -60,6 +63,7 @@ class Objective(eqx.Module):
         return self
 
 
+@gate
 class Loss(Objective):
     """The output energy of the feedforward pass: what backprop descends.
 
@@ -76,6 +80,7 @@ class Loss(Objective):
         return problem.explained_energy(problem.feedforward()).mean()
 
 
+@gate
 class EquilibratedEnergy(Objective):
     """The energy at equilibrium: what predictive coding descends. See `equilibrated_energy`.
 
@@ -110,6 +115,7 @@ class _Relaxed(eqx.Module):
         return energy_around(self.problem.with_network(network), self.errors).mean()
 
 
+@gate
 def gradient(objective: Objective, network: Network) -> Float[Array, " weights"]:
     """The gradient in all weights, as one vector in the order of `jax.flatten_util.ravel_pytree`.
 
@@ -121,6 +127,7 @@ def gradient(objective: Objective, network: Network) -> Float[Array, " weights"]
     return slope
 
 
+@gate
 def hessian(
     objective: Objective, network: Network, *, most_bytes: int = MOST_BYTES
 ) -> Float[Array, "weights weights"]:
@@ -146,6 +153,7 @@ def hessian(
     return matrix
 
 
+@gate
 def hessian_product(objective: Objective, network: Network) -> tuple[Callable[[Array], Array], int]:
     """A compiled `v -> H v` for flat vectors, and their length: for any matrix-free method.
 
@@ -155,6 +163,7 @@ def hessian_product(objective: Objective, network: Network) -> tuple[Callable[[A
     return _products(objective.around(network), network), _vector(network).size
 
 
+@gate
 class Spectrum(eqx.Module):
     """What the Hessian says about a point of a landscape.
 
@@ -203,6 +212,7 @@ class Spectrum(eqx.Module):
         return "strict" if self.smallest < -self.tolerance * self.scale else "non-strict"
 
 
+@gate
 def spectrum(
     objective: Objective,
     network: Network,
@@ -259,6 +269,7 @@ def spectrum(
     )
 
 
+@gate
 class Plane(eqx.Module):
     """Values of a landscape over a plane through a network.
 
@@ -271,6 +282,7 @@ class Plane(eqx.Module):
     values: np.ndarray
 
 
+@gate
 def plane(
     objective: Objective,
     network: Network,
@@ -406,6 +418,7 @@ def _quadrature(
     return np.concatenate(values), np.concatenate(weights)
 
 
+@gate
 def lanczos(
     product: Callable[[Array], Array], start: Array, steps: int
 ) -> tuple[np.ndarray, np.ndarray]:

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
+from fathomx.checks import gate
 from fathomx.checks.names import unknown
 from fathomx.graph.entries import Entry
 from fathomx.graph.network import Network
@@ -21,6 +22,7 @@ from fathomx.problem.energies import predict
 from fathomx.problem.problem import Problem
 
 
+@gate
 def origin(network: Network) -> Network:
     """The network with all weights zero: a critical point of every chain without biases.
 
@@ -33,6 +35,7 @@ def origin(network: Network) -> Network:
     return zero
 
 
+@gate
 def rank_zero(network: Network, label: str) -> Network:
     """The network with all weights zero but those of one node, a name of `network.labels`.
 
@@ -62,6 +65,7 @@ def rank_zero(network: Network, label: str) -> Network:
     return network.with_predictors(changed)
 
 
+@gate
 def rank_r(network: Network, x: Any, y: Any, rank: int) -> Network:
     """A critical point of the loss of a linear chain at which it predicts with rank `rank`.
 
@@ -104,6 +108,7 @@ def rank_r(network: Network, x: Any, y: Any, rank: int) -> Network:
     return saddle
 
 
+@gate
 def nearby(network: Network, distance: float, key: PRNGKeyArray) -> Network:
     """The network with normal noise of standard deviation `distance` added to every weight.
 

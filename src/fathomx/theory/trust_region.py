@@ -8,6 +8,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Bool, Float
 
+from fathomx.checks import gate
 from fathomx.graph.energy import Gaussian
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import split
@@ -21,6 +22,7 @@ from fathomx.theory.equilibrated_energy import relaxing_solver
 from fathomx.theory.solving import check_finite, conjugate_gradients
 
 
+@gate
 class Displacement(eqx.Module):
     """How far the hidden nodes are from the feedforward pass; every entry `(batch, ...)`.
 
@@ -32,6 +34,7 @@ class Displacement(eqx.Module):
     activities: Entries
 
 
+@gate
 class TrustRegion(eqx.Module):
     """The displacement that the quadratic model predicts beside the one that inference finds.
 
@@ -78,6 +81,7 @@ class TrustRegion(eqx.Module):
         )
 
 
+@gate
 def trust_region(problem: Problem, solver: Solver | None = None) -> TrustRegion:
     """Compares the equilibrium with a trust-region step from the feedforward pass.
 
@@ -123,6 +127,7 @@ def trust_region(problem: Problem, solver: Solver | None = None) -> TrustRegion:
     return found
 
 
+@gate
 def with_hidden_precision(network: Network, precision: float) -> Network:
     """The network with this precision on every hidden node, in place of their own.
 

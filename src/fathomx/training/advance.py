@@ -12,7 +12,8 @@ from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.learning import Learner, StepReport
 from fathomx.training.devices import Division
-from fathomx.training.observer import Plan, TrainingState
+from fathomx.training.likeness import with_rates
+from fathomx.training.observer import TrainingState
 
 MOST_STEPS = 128
 
@@ -20,16 +21,26 @@ Augmentation = Callable[[Array, PRNGKeyArray], Array]
 
 
 class Advance(eqx.Module):
-    """Some training steps in one dispatch; how many is traced, so that it compiles once."""
+    """Some training steps in one dispatch; how many is traced, so that it compiles once.
+
+    So are the learning rates, `rates`, which take the place of those in the learner's optimizer.
+    """
 
     learner: Learner
-    plan: Plan = eqx.field(static=True)
+    steps_per_epoch: int = eqx.field(static=True)
     augmentation: Augmentation | None = eqx.field(static=True)
     division: Division = eqx.field(static=True)
 
     def __call__(
-        self, state: TrainingState, data: dict[str, Array], order: Array, count: Array
+        self,
+        rates: list[Array],
+        state: TrainingState,
+        data: dict[str, Array],
+        order: Array,
+        count: Array,
     ) -> tuple[TrainingState, StepReport]:
+        optimizer = with_rates(self.learner.optimizer, rates)
+        learner = Learner(self.learner.rule, optimizer, self.learner.pose)
         arrays, rest = eqx.partition(state, eqx.is_array)
 
         # Compiled by itself only so that it is traced once, for its shapes and for the loop.
@@ -37,13 +48,13 @@ class Advance(eqx.Module):
         def one(arrays: Any, step: Array) -> tuple[Any, StepReport]:
             now: TrainingState = eqx.combine(arrays, rest)
             chosen = order[step]
-            whole = now.epoch * self.plan.steps_per_epoch + step
+            whole = now.epoch * self.steps_per_epoch + step
             key = jax.random.fold_in(jax.random.fold_in(now.key, 1), whole)
             batch = self.division.parts({name: array[chosen] for name, array in data.items()})
             if self.augmentation is not None:
                 batch["input"] = self.augmentation(batch["input"], jax.random.fold_in(key, 1))
-            network, optimizer, report = self.learner.update(now.network, now.optimizer, batch, key)
-            after = TrainingState(network, optimizer, now.key, now.epoch, step + 1)
+            network, moments, report = learner.update(now.network, now.optimizer, batch, key)
+            after = TrainingState(network, moments, now.key, now.epoch, step + 1)
             return self.division.whole((eqx.filter(after, eqx.is_array), report))
 
         shapes = jax.eval_shape(one, arrays, state.step)[1]
@@ -62,7 +73,7 @@ class Advance(eqx.Module):
 
 def step_memory(compiled: Any, data: tuple[Array, ...]) -> int | None:
     """Bytes that the compiled training step needs at once beside the data, if the backend tells."""
-    found = compiled.compiled.memory_analysis()
+    found = compiled.memory_analysis()
     if found is None:
         return None
     kept = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes

@@ -10,6 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
+from fathomx.checks import gate
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import parameter_count
 from fathomx.learning import Backprop, LearningRule
@@ -29,6 +30,7 @@ def equal_parts(size: int, most: int, least: int) -> int:
     return max(fitting, default=1)
 
 
+@gate
 class Division:
     """How a batch is divided among devices.
 
@@ -54,6 +56,12 @@ class Division:
         mesh = Mesh(np.asarray(self.devices), (_BATCH,))
         self._whole = NamedSharding(mesh, PartitionSpec())
         self._parts = NamedSharding(mesh, PartitionSpec(_BATCH))
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Division) and self.devices == other.devices
+
+    def __hash__(self) -> int:
+        return hash(self.devices)
 
     @classmethod
     def of(cls, batch_size: int, devices: Sequence[jax.Device] | None = None) -> Division:

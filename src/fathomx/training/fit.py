@@ -8,7 +8,9 @@ from typing import Any
 
 import optax
 
-from fathomx.data import Dataset
+from fathomx import checks
+from fathomx.checks import Count, Optimizer, Positive, Seed, gate
+from fathomx.data import Dataset, split
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import holds_statistics
 from fathomx.learning import Equilibrium, Learner, LearningRule, Pose
@@ -18,6 +20,7 @@ from fathomx.training.scores import Scores
 from fathomx.training.task import Task
 
 
+@gate
 @dataclasses.dataclass(frozen=True)
 class FitResult:
     """What `fit` returns.
@@ -33,15 +36,16 @@ class FitResult:
     summary: dict[str, Any]
 
 
+@gate
 def fit(
     network: Network,
-    data: Dataset,
+    data: Dataset | tuple[Any, Any],
     rule: LearningRule | None = None,
     *,
-    optimizer: optax.GradientTransformation | None = None,
-    epochs: int = 10,
-    batch_size: int = 64,
-    seed: int = 0,
+    optimizer: Optimizer | Positive | None = None,
+    epochs: Count = 10,
+    batch_size: Count = 64,
+    seed: Seed = 0,
     observers: Sequence[Observer] = (),
     pose: Pose | None = None,
     scores: Scores | None = None,
@@ -50,10 +54,12 @@ def fit(
 
     **Arguments**
 
-    * `network`, `data`: their shapes must fit; `data` is a `fx.data.Dataset`.
+    * `network`, `data`: their shapes must fit; `data` is a `fx.data.Dataset`, or a pair `(x, y)`
+      of arrays, of which random tenths become validation and test (`fx.data.split`).
     * `rule`: a learning rule; `Equilibrium()` unless given.
-    * `optimizer`: any optax optimizer; `optax.adam(1e-2, eps=1e-12)` unless given. Gradients of
-      early nodes can be tiny; Adam's usual epsilon of 1e-8 silently stops them.
+    * `optimizer`: any optax optimizer, or a number, the rate of `optax.adam(rate, eps=1e-12)`;
+      1e-2 unless given. Gradients of early nodes can be tiny; Adam's usual epsilon of 1e-8 silently
+      stops them.
     * `epochs` and `batch_size`: at least 1. Every epoch visits the training examples in a new
       order; a last, incomplete batch is left out.
     * `data.augmentation`, if there is one, is applied to every training batch, on the device.
@@ -94,15 +100,11 @@ def fit(
     ```
     """
     rule = Equilibrium() if rule is None else rule
-    if not isinstance(rule, LearningRule):
-        raise TypeError(
-            f"rule must be a learning rule such as fx.Equilibrium() or fx.Backprop(), not {rule!r}."
-        )
-    optimizer = optax.adam(1e-2, eps=1e-12) if optimizer is None else optimizer
-    if not isinstance(optimizer, optax.GradientTransformation):
-        raise TypeError(
-            f"optimizer must be an optax optimizer such as optax.adam(1e-2), not {optimizer!r}."
-        )
+    optimizer = 1e-2 if optimizer is None else optimizer
+    if isinstance(optimizer, int | float):
+        optimizer = optax.adam(optimizer, eps=1e-12)
+    if not isinstance(data, Dataset):
+        data = _divided(network, *data)
     task = Task(data, pose, scores)
     plan = _plan(network, data, epochs, batch_size)
     task.check(network)
@@ -122,6 +124,14 @@ def fit(
         raise
 
 
+def _divided(network: Network, input: Any, target: Any) -> Dataset:
+    """A data set of two arrays: labels of classes, or values of any shape by name."""
+    values = checks.values("the targets", target)
+    if values.ndim == 1 and values.dtype.kind in "iu" and network.output_shape[0] > 1:
+        return split((input, values), classes=network.output_shape[-1])
+    return split({network.roots[0].name: input, network.output.name: values})
+
+
 def _failed(observers: Sequence[Observer]) -> None:
     for observer in observers:
         observer.failed()
@@ -129,9 +139,7 @@ def _failed(observers: Sequence[Observer]) -> None:
 
 def _plan(network: Network, data: Dataset, epochs: int, batch_size: int) -> Plan:
     size = data.size
-    if epochs < 1:
-        raise ValueError(f"epochs must be at least 1, not {epochs}.")
-    if not 1 <= batch_size <= size:
+    if batch_size > size:
         raise ValueError(
             f"batch_size is {batch_size}, but {data.name!r} has {size} training examples; choose "
             f"a batch size from 1 to {size}."

@@ -9,9 +9,11 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from fathomx.checks import gate
 from fathomx.graph.network import Network
 
 
+@gate
 class TrainingState(eqx.Module):
     """All that a run needs to continue bit for bit: weights, optimizer, key and position.
 
@@ -32,6 +34,7 @@ class TrainingState(eqx.Module):
         return cls(network, optimizer, key, epoch=zero, step=zero)
 
 
+@gate
 @dataclasses.dataclass(frozen=True)
 class Plan:
     """The size of a run: epochs, steps in an epoch, batch size, node names."""
@@ -47,7 +50,8 @@ class Restored:
     """Where an earlier session stopped, and what it recorded until there.
 
     `history` holds its epoch records, `records` the step records of the epoch it was in, `seconds`
-    what its steps took, `notes` sentences on what of them is lost.
+    what its steps took, `notes` sentences on what of them is lost, `known` what earlier notes are
+    about.
     """
 
     state: TrainingState
@@ -55,8 +59,10 @@ class Restored:
     records: list[dict[str, Any]]
     seconds: float
     notes: tuple[str, ...] = ()
+    known: tuple[str, ...] = ()
 
 
+@gate
 class Observer:
     """Watches a run. Every hook does nothing unless overridden; records hold plain numbers."""
 
@@ -71,7 +77,7 @@ class Observer:
         """After a few steps: `epoch`, `step` (the last), and one value per step of each metric."""
 
     def noted(self, record: dict[str, Any]) -> None:
-        """When something is to be said while the run goes on: `epoch`, `step` and `text`."""
+        """When something is to be said while the run goes on: `epoch`, `step`, `text`, `about`."""
 
     def epoch_ended(self, record: dict[str, Any], state: TrainingState) -> None:
         """After an epoch's validation and probe."""

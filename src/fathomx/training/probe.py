@@ -4,25 +4,24 @@ from __future__ import annotations
 
 from typing import Any
 
-import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.diagnostics.alignment import Alignment, compare_to_backprop
 from fathomx.graph.network import Network
-from fathomx.learning import Learner
+from fathomx.learning import LearningRule, Pose
 from fathomx.learning.backprop import is_feedforward
 from fathomx.problem.strength import strength
 
 _STRENGTH_PROBES = 8
 
 
-@eqx.filter_jit
-def probe(network: Network, learner: Learner, batch: dict[str, Array], key: PRNGKeyArray) -> Any:
+def probe(
+    network: Network, rule: LearningRule, pose: Pose, batch: dict[str, Array], key: PRNGKeyArray
+) -> Any:
     """The update beside backprop's, the strength, and what the rule reports of its own."""
-    rule = learner.rule
-    problem = learner.pose(network, batch).with_output_precision(1.0)
+    problem = pose(network, batch).with_output_precision(1.0)
     gradient, report = rule.gradient(problem, key)
     aligned = Alignment.unknown(network)
     if is_feedforward(problem):

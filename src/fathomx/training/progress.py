@@ -15,9 +15,11 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from fathomx.checks import gate
 from fathomx.training.observer import Observer, Plan, TrainingState
 
 
+@gate
 class ProgressBar(Observer):
     """Loss, accuracy, settledness and the remaining time, and one line per epoch.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -19,9 +20,12 @@ from fathomx.learning import Learner, StepReport
 from fathomx.records.values import plain
 from fathomx.training.advance import MOST_STEPS, Advance, step_memory
 from fathomx.training.devices import division_for
+from fathomx.training.likeness import rates_of
 from fathomx.training.observer import Observer, Plan, TrainingState
 from fathomx.training.probe import probe
+from fathomx.training.programs import Program, program, run
 from fathomx.training.task import Task
+from fathomx.training.watch import Watch
 
 # Keeps the run's random numbers apart from those of weights that were drawn from the same seed.
 _RUN = 1_000_003
@@ -58,16 +62,20 @@ class Run:
         self.history: list[dict[str, Any]] = []
         self.records: list[dict[str, Any]] = []
         self.lost: tuple[str, ...] = ()
+        known: tuple[str, ...] = ()
         for observer in observers:
             restored = observer.restore(fresh)
             if restored is not None:
                 self.state = restored.state
                 self.history, self.records = restored.history, restored.records
                 self.earlier_seconds = restored.seconds
-                self.lost = restored.notes
+                self.lost, known = restored.notes, restored.known
+        self.watch = Watch(network, known)
         self.state = self.division.whole(self.state)
-        self._advance = Advance(learner, plan, task.data.augmentation, self.division)
-        self._compiled: Any = None
+        augmentation = task.data.augmentation
+        self._advance = Advance(learner, plan.steps_per_epoch, augmentation, self.division)
+        self._rates = self.division.whole([jnp.asarray(r) for r in rates_of(learner.optimizer)])
+        self._program: Program | None = None
         self.memory: int | None = None
         self.step_seconds: list[float] = []
         self.first_step_seconds: float | None = None
@@ -78,7 +86,7 @@ class Run:
         for observer in self.observers:
             observer.started(self.plan, self.state)
         for text in self.lost:
-            self._note(text)
+            self._note(text, "files")
         while int(self.state.epoch) < self.plan.epochs:
             self._epoch()
         train_seconds = self.earlier_seconds + time.perf_counter() - begun
@@ -108,11 +116,13 @@ class Run:
             observer.finished(summary, self.state)
         return self.state.network, self.history, summary
 
-    def _note(self, text: str) -> None:
-        """Says something about the run while it goes on."""
-        record = {"epoch": int(self.state.epoch) + 1, "step": int(self.state.step), "text": text}
+    def _note(self, text: str, about: str) -> None:
+        """Says something about the run while it goes on, to whoever watches it."""
+        place = {"epoch": int(self.state.epoch) + 1, "step": int(self.state.step)}
         for observer in self.observers:
-            observer.noted(record)
+            observer.noted({**place, "about": about, "text": text})
+        if not self.observers:
+            warnings.warn(text, stacklevel=2)
 
     def _epoch(self) -> None:
         epoch = int(self.state.epoch)
@@ -123,14 +133,13 @@ class Run:
         while (step := int(self.state.step)) < self.plan.steps_per_epoch:
             count = min(self._next_count(), self.plan.steps_per_epoch - step)
             begun = time.perf_counter()
-            arguments = (self.state, self.arrays, order, jnp.asarray(count))
-            if self._compiled is None:
-                filter_jit: Any = eqx.filter_jit
-                jitted = filter_jit(self._advance, compiler_options=self.division.compiler_options)
-                self._compiled = jitted.lower(*arguments).compile()
-                per_device = step_memory(self._compiled, tuple(self.arrays.values()))
+            arguments = (self._rates, self.state, self.arrays, order, jnp.asarray(count))
+            if self._program is None:
+                options = self.division.compiler_options
+                self._program = program(self._advance, *arguments, options=options)
+                per_device = step_memory(self._program.compiled, tuple(self.arrays.values()))
                 self.memory = per_device and per_device * len(self.division.devices)
-            state, reports = self._compiled(*arguments)
+            state, reports = self._program(*arguments)
             reports = jax.tree.map(lambda a, n=count: np.asarray(a)[:n], reports)
             seconds = time.perf_counter() - begun
             self._check_finite(reports, epoch, step)
@@ -159,6 +168,8 @@ class Run:
             # Only now: a run that is stopped in between must not know more than its observers.
             self.records.append(record)
             self.state = state
+            for about, text in self.watch.of_steps(record).items():
+                self._note(text, about)
         self._end_of_epoch(epoch)
 
     def _end_of_epoch(self, epoch: int) -> None:
@@ -170,7 +181,10 @@ class Run:
         loss, accuracy = scores.pop("loss"), scores.pop("accuracy")
         self._check_weights(epoch, loss)
         key = jax.random.fold_in(jax.random.fold_in(self.state.key, 2), epoch)
-        aligned, probed_strength, own = probe(network, self._advance.learner, self.probe, key)
+        learner = self._advance.learner
+        aligned, probed_strength, own = run(
+            probe, network, learner.rule, learner.pose, self.probe, key
+        )
         inferred = np.isfinite(gather("strength")).any()
         energy = jnp.asarray(self.records[-1]["energy_per_node"])
         record = plain(
@@ -199,6 +213,8 @@ class Run:
         state = eqx.tree_at(
             lambda s: (s.epoch, s.step), self.state, (self.state.epoch + 1, self.state.step * 0)
         )
+        for about, text in self.watch.of_epoch(record).items():
+            self._note(text, about)
         for observer in self.observers:
             observer.epoch_ended(record, state)
         self.history.append(record)
@@ -217,6 +233,12 @@ class Run:
             return
         first = int(np.argmax(bad_nodes.any(axis=1)))
         node = self.plan.labels[int(np.argmax(bad_nodes[first]))]
+        if np.isfinite(reports.loss[first]):
+            raise DivergenceError(
+                f"inference diverged in epoch {epoch + 1} at step {step + first + 1}: the energy "
+                f"of node {node!r} is no longer finite, though the loss of the feedforward pass "
+                "is. Lower the activity rate, hold a smaller strength, or use fx.GaussNewton."
+            )
         raise _diverged(epoch, step + first, f"the energy of node {node!r}")
 
     def _check_weights(self, epoch: int, loss: float | None) -> None:

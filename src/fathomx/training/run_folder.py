@@ -11,6 +11,7 @@ import time
 from pathlib import Path
 from typing import Any
 
+from fathomx.checks import gate
 from fathomx.records.errors import RunFolderError
 from fathomx.records.lock import FolderLock
 from fathomx.records.run_files import FORMAT, RunFiles, read_config
@@ -28,6 +29,7 @@ from fathomx.training.observer import Observer, Plan, Restored, TrainingState
 _CHECKPOINT_SECONDS = 60.0
 
 
+@gate
 class RunFolder(Observer):
     """Writes a run to a folder, and continues one from it.
 
@@ -105,6 +107,7 @@ class RunFolder(Observer):
             records=[r for r in kept if r["kind"] == "steps" and r["epoch"] == current],
             seconds=math.fsum(r.get("seconds") or 0.0 for r in kept if r["kind"] == "steps"),
             notes=notes,
+            known=tuple(r.get("about", "") for r in kept if r["kind"] == "note"),
         )
 
     def started(self, plan: Plan, state: TrainingState) -> None:

@@ -18,6 +18,7 @@ from fathomx.learning.backprop import is_feedforward
 from fathomx.problem.energies import evaluated_energies
 from fathomx.problem.evaluation import Evaluation
 from fathomx.problem.problem import Problem
+from fathomx.training.programs import run
 
 Scores = Callable[[Network, Any], Mapping[str, Array]]
 
@@ -76,7 +77,7 @@ def evaluate_part(
     for begin in range(0, size, _AT_ONCE):
         batch = {name: jnp.asarray(a[begin : begin + _AT_ONCE]) for name, a in arrays.items()}
         count = min(_AT_ONCE, size - begin)
-        found = _scored(network, batch, scores)
+        found = run(_scored, network, batch, scores)
         if not isinstance(found, Mapping):
             raise TypeError(
                 f"scores must return a dictionary such as {{'loss': loss}}, not "
@@ -92,12 +93,10 @@ def evaluate_part(
     return {name: total / size for name, total in totals.items()}
 
 
-@eqx.filter_jit
 def _scored(network: Network, batch: Any, scores: Scores) -> Any:
     return scores(network, batch)
 
 
-@eqx.filter_jit
 def _counted(network: Network, input: Array, labels: Array, count: Array) -> tuple[Array, Array]:
     problem = Problem(network, input, labels)
     explained = problem.feedforward()
@@ -119,8 +118,12 @@ def score(network: Network, part: Part) -> tuple[float, float]:
         # The last batch is padded, so that parts of any size share one compiled program.
         taken = np.minimum(np.arange(begin, begin + _AT_ONCE), size - 1)
         count = jnp.asarray(min(_AT_ONCE, size - begin))
-        some_loss, some_hits = _counted(
-            network, jnp.asarray(part.inputs[taken]), jnp.asarray(part.labels[taken]), count
+        some_loss, some_hits = run(
+            _counted,
+            network,
+            jnp.asarray(part.inputs[taken]),
+            jnp.asarray(part.labels[taken]),
+            count,
         )
         loss, hits = loss + float(some_loss), hits + float(some_hits)
     return loss / size, hits / size

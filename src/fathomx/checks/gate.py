@@ -1,0 +1,252 @@
+"""The gate itself: what a signature asks for is what a call is checked by."""
+
+from __future__ import annotations
+
+import collections.abc
+import enum
+import functools
+import inspect
+import types
+import typing
+from collections.abc import Callable, Mapping
+from typing import Annotated, Any, TypeVar
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+from jaxtyping import AbstractArray, PRNGKeyArray
+
+from fathomx.checks.arrays import array, key, values
+from fathomx.checks.kinds import instance, items, mapping, truth
+from fathomx.checks.numbers import integer, number
+from fathomx.checks.optimizers import optimizer
+from fathomx.checks.shown import shown
+
+Target = TypeVar("Target", bound=Callable[..., Any])
+# Takes the name of an argument and its value; returns the value to go on with, or raises.
+Check = Callable[[str, Any], Any]
+
+_OWN = ("self", "cls")
+
+
+def gate(target: Target) -> Target:
+    """Checks the arguments of a function, or of a class and all of its public methods.
+
+    What a parameter is annotated with says what it takes:
+
+    * `int`, `float`, `bool`, `str`: that kind of value, NumPy's and JAX's included; floats are
+      finite. `Annotated[int, check]` is checked by `check(name, value)` in place of it; `Count`,
+      `Positive` and the like are of that form.
+    * arrays: numbers that make an array; `PRNGKeyArray`: one random key.
+    * `Sequence`, `tuple`, `Mapping`, `dict`: of what they are annotated with in turn.
+    * `Callable`: what can be called; a class: an object of it.
+    * a union: what one of its members takes. `Any` and type variables: anything.
+
+    A value that is the parameter's default passes. The value that a check returns takes the place
+    of the one given.
+
+    ```python
+    @gate
+    def sample(network: Network, key: PRNGKeyArray, batch: Count | None = None): ...
+    ```
+    """
+    if not inspect.isclass(target):
+        return _gated(target)
+    for name, member in list(vars(target).items()):
+        if name == "__init__" or name == "__call__" or not name.startswith("_"):
+            _gate_member(target, name, member)
+    return target
+
+
+def example(text: str) -> Callable[[Target], Target]:
+    """Tells how an object of a class is made, for the sentence where another thing is given."""
+
+    def mark(kind: Target) -> Target:
+        _EXAMPLES[kind] = text
+        return kind
+
+    return mark
+
+
+_EXAMPLES: dict[Any, str] = {}
+
+
+def _gate_member(owner: Any, name: str, member: Any) -> None:
+    if isinstance(member, classmethod | staticmethod):
+        setattr(owner, name, type(member)(_gated(member.__func__)))
+    elif isinstance(member, types.FunctionType):
+        # What `dataclasses` writes knows nothing of the module that its annotations stand in.
+        written = inspect.unwrap(member).__code__.co_filename == "<string>"
+        setattr(owner, name, _gated(member, owner if written else None))
+
+
+def _gated(given: Any, annotated: Any = None) -> Any:
+    """The function behind the gate; its annotations are those of `annotated`, if that is given."""
+    if getattr(given, "__isabstractmethod__", False):
+        return given
+    signature = inspect.signature(given)
+    named = list(signature.parameters.values())
+    unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
+    positional = [p.name for p in named if p.kind not in (*unnamed, inspect.Parameter.KEYWORD_ONLY)]
+    defaults = {p.name: p.default for p in named}
+
+    # Annotations may name what is defined further down: they are looked at in the first call.
+    @functools.cache
+    def checks() -> dict[str, Check]:
+        hints = typing.get_type_hints(annotated or given, include_extras=True)
+        found = {
+            p.name: _check_of(hints[p.name])
+            for p in named
+            if p.name in hints and p.kind not in unnamed and p.name not in _OWN
+        }
+        return {name: check for name, check in found.items() if check is not None}
+
+    @functools.wraps(given)
+    def gated(*arguments: Any, **options: Any) -> Any:
+        wanted = checks()
+        passed = [
+            wanted[name](name, value) if name in wanted and value is not defaults[name] else value
+            for name, value in zip(positional, arguments, strict=False)
+        ]
+        passed += arguments[len(passed) :]
+        for name, value in options.items():
+            if name in wanted and value is not defaults[name]:
+                options[name] = wanted[name](name, value)
+        return given(*passed, **options)
+
+    return gated
+
+
+def _check_of(hint: Any) -> Check | None:
+    """The check for an annotation; `None` where anything may be given."""
+    if hint in _SIMPLE:
+        return _SIMPLE[hint]
+    if hint == PRNGKeyArray:
+        return key
+    origin, inside = typing.get_origin(hint), typing.get_args(hint)
+    if origin is Annotated:
+        found = next((extra for extra in inside[1:] if callable(extra)), None)
+        return found or _check_of(inside[0])
+    if origin in (typing.Union, types.UnionType):
+        return _union(inside)
+    if origin is collections.abc.Callable:
+        return _callable
+    if origin in _LISTS:
+        return _list(inside, tuple if origin is not list else list)
+    if origin in (dict, collections.abc.Mapping):
+        return _mapping(*inside)
+    kind = origin or hint
+    if inspect.isclass(kind) and issubclass(kind, AbstractArray):
+        return array
+    if not inspect.isclass(kind) or kind in (object, Any):
+        return None
+    return lambda name, value: instance(name, value, kind, _EXAMPLES.get(kind, ""))
+
+
+def _callable(name: str, value: Any) -> Any:
+    if not callable(value):
+        raise TypeError(f"{name} must be a function, not {shown(value)}.")
+    return value
+
+
+def _array_or_keys(name: str, value: Any) -> jax.Array:
+    """What is annotated as no more than an array may hold random keys."""
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return value
+    return array(name, value)
+
+
+def _text(name: str, value: Any) -> str:
+    if not isinstance(value, str) or isinstance(value, enum.Enum):
+        raise TypeError(f"{name} must be a text, not {shown(value)}.")
+    return value
+
+
+_LISTS = (
+    list,
+    tuple,
+    collections.abc.Sequence,
+    collections.abc.Collection,
+    collections.abc.Iterable,
+)
+_SIMPLE: dict[Any, Check] = {
+    optax.GradientTransformation: optimizer,
+    int: integer,
+    float: number,
+    bool: truth,
+    str: _text,
+    jax.Array: _array_or_keys,
+    np.ndarray: values,
+    type(None): lambda name, value: instance(name, value, type(None), "None"),
+}
+
+
+def _list(inside: tuple[Any, ...], make: type) -> Check:
+    """A list of things of one kind, or a tuple with a kind for each place."""
+    several = [hint for hint in inside if hint is not Ellipsis]
+    every = [_check_of(hint) for hint in several]
+
+    def check(name: str, value: Any) -> Any:
+        found = items(name, value)
+        if len(every) > 1 and len(found) != len(every):
+            raise ValueError(f"{name} must hold {len(every)} things, not {len(found)}.")
+        inner = every if len(every) > 1 else every * len(found)
+        label = f"every member of {name}"
+        checked = [one(label, v) if one else v for one, v in zip(inner, found, strict=True)]
+        return make(checked)
+
+    return check
+
+
+def _mapping(key: Any, hint: Any) -> Check:
+    """Things of one kind by name, or by something else."""
+    inner = _check_of(hint)
+
+    def check(name: str, value: Any) -> Mapping[Any, Any]:
+        found = mapping(name, value, named=key is str)
+        if inner is None:
+            return found
+        return {k: inner(f"{k!r} of {name}", v) for k, v in found.items()}
+
+    return check
+
+
+def _union(members: tuple[Any, ...]) -> Check | None:
+    """What one of several kinds takes; the sentence of the one that comes nearest."""
+    nothing = type(None) in members
+    of_keys = set(typing.get_args(PRNGKeyArray))
+    kinds = [member for member in members if member not in of_keys | {type(None)}]
+    tried = [_check_of(kind) for kind in kinds]
+    if of_keys <= set(members):
+        # A key that may be missing: unions of unions are flat.
+        tried.append(key)
+    if None in tried:
+        return None
+
+    def check(name: str, value: Any) -> Any:
+        if value is None and nothing:
+            return None
+        refusals: list[TypeError | ValueError] = []
+        for one in tried:
+            assert one is not None
+            try:
+                return one(name, value)
+            except (TypeError, ValueError) as refusal:
+                refusals.append(refusal)
+        # The kind was right and something else wrong, where there is such a one.
+        usual = f"{name} must be "
+        near = [r for r in refusals if isinstance(r, ValueError) or not str(r).startswith(usual)]
+        if near or len(refusals) == 1:
+            raise (near or refusals)[0]
+        wanted = [_wanted(name, refusal) for refusal in refusals]
+        advice = next((text for r in refusals if (text := str(r).partition("; ")[2])), "")
+        given = f"{shown(value)}; {advice}" if advice else f"{shown(value)}."
+        raise TypeError(f"{name} must be {' or '.join(wanted)}, not {given}")
+
+    return check
+
+
+def _wanted(name: str, refusal: Exception) -> str:
+    """What a sentence of the form `NAME must be WANTED, not GIVEN.` asks for."""
+    return str(refusal).removeprefix(f"{name} must be ").partition(", not ")[0]
