@@ -32,7 +32,7 @@ def test_what_is_no_integer_is_no_count(value):
 def test_counts_have_a_range(value):
     with pytest.raises(ValueError, match=r"^epochs must be an integer of at least 1, not .+\.$"):
         checks.count("epochs", value)
-    with pytest.raises(ValueError, match=r"must be from 2 to 4, not 5"):
+    with pytest.raises(ValueError, match=r"an integer of at least 2 and at most 4, not 5"):
         checks.count("ends", 5, least=2, most=4)
 
 

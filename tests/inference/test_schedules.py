@@ -668,7 +668,7 @@ def test_a_stack_block_by_block_is_a_stack_at_once(step, first):
 @pytest.mark.parametrize("alpha", [0.0, -0.1, 1.5, np.nan, np.inf])
 def test_alpha_lies_between_zero_and_one(alpha):
     with pytest.raises(
-        ValueError, match="alpha must be a finite number above 0 and of at most 1, not"
+        ValueError, match="alpha must be a finite number above 0 and"
     ) as caught:
         fx.Spiking(alpha)
     assert "\n" not in str(caught.value)
@@ -702,5 +702,5 @@ def test_spiking_needs_steps_for_all_nodes():
 @pytest.mark.parametrize("solver", [fx.StateDescent, fx.ErrorDescent])
 @pytest.mark.parametrize("precision", [2.0, "spiking", fx.Gaussian(2.0), fx.Spiking], ids=repr)
 def test_a_precision_is_a_schedule(solver, precision):
-    with pytest.raises(TypeError, match="schedule must be a Schedule such as fx.Spiking"):
+    with pytest.raises(TypeError, match="schedule must be a Schedule"):
         solver(optax.sgd(0.1), 5, precision)

@@ -6,7 +6,10 @@ for, what was given, and where it is not obvious what to do. What is only known 
 compiled function passes: nothing can be raised there.
 """
 
+from fathomx.checks.arrays import DType as DType
 from fathomx.checks.arrays import array as array
+from fathomx.checks.arrays import array_or_keys as array_or_keys
+from fathomx.checks.arrays import dtype as dtype
 from fathomx.checks.arrays import integers as integers
 from fathomx.checks.arrays import is_traced as is_traced
 from fathomx.checks.arrays import key as key
@@ -25,6 +28,7 @@ from fathomx.checks.kinds import word as word
 from fathomx.checks.names import choice as choice
 from fathomx.checks.names import near as near
 from fathomx.checks.names import unknown as unknown
+from fathomx.checks.numbers import Bytes as Bytes
 from fathomx.checks.numbers import Count as Count
 from fathomx.checks.numbers import CountOrZero as CountOrZero
 from fathomx.checks.numbers import NotNegative as NotNegative
@@ -32,6 +36,7 @@ from fathomx.checks.numbers import PartOfOne as PartOfOne
 from fathomx.checks.numbers import Positive as Positive
 from fathomx.checks.numbers import Seed as Seed
 from fathomx.checks.numbers import Shape as Shape
+from fathomx.checks.numbers import Sizes as Sizes
 from fathomx.checks.numbers import count as count
 from fathomx.checks.numbers import number as number
 from fathomx.checks.numbers import shape as shape

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Annotated, Any
 
 import jax
 import jax.numpy as jnp
@@ -45,6 +45,33 @@ def array(name: str, value: Any) -> Array:
                 "give labels and tokens, or floating-point numbers."
             )
     return jnp.asarray(found)
+
+
+def array_or_keys(name: str, value: Any) -> Array:
+    """An array of numbers, or of random keys."""
+    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
+        return value
+    return array(name, value)
+
+
+def dtype(name: str, value: Any) -> np.dtype:
+    """A type of real numbers, in this machine's byte order.
+
+    ```python
+    dtype("dtype", "bfloat16")
+    dtype("dtype", "flaot32")    # TypeError: dtype must be a type of numbers ..., not 'flaot32'.
+    ```
+    """
+    try:
+        found = jnp.dtype(value)
+    except TypeError:
+        found = np.dtype(object)
+    if value is None or not (jnp.issubdtype(found, np.floating) or found.kind in "iu"):
+        raise TypeError(
+            f"{name} must be a type of real numbers such as jnp.float32 or jnp.int32, not "
+            f"{shown(value)}."
+        )
+    return found.newbyteorder("=")
 
 
 def integers(name: str, value: Any, remedy: str = "") -> Array:
@@ -93,7 +120,7 @@ def values(name: str, value: Any, remedy: str = "") -> np.ndarray:
     """As `array`, but on the host and in the type that they have, however wide."""
     if isinstance(value, np.ma.MaskedArray):
         raise TypeError(
-            f"{name} is a masked array, whose mask would be lost; give {name}.filled(...), or "
+            f"{name} is a masked array, whose mask would be lost; give its filled(...), or "
             "fx.Clamp(values, mask=~masked.mask) where what is missing can be inferred."
         )
     if value is None or isinstance(value, str | bytes | dict | set | frozenset):
@@ -120,6 +147,9 @@ def values(name: str, value: Any, remedy: str = "") -> np.ndarray:
 
 def _complex(name: str) -> TypeError:
     return TypeError(
-        f"{name} holds complex numbers, whose imaginary part would be lost; give {name}.real, or "
+        f"{name} holds complex numbers, whose imaginary part would be lost; give its real part, or "
         "real and imaginary parts as two values."
     )
+
+
+DType = Annotated[Any, dtype]

@@ -6,19 +6,21 @@ import collections.abc
 import enum
 import functools
 import inspect
+import itertools
+import os
 import types
 import typing
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 from jaxtyping import AbstractArray, PRNGKeyArray
 
-from fathomx.checks.arrays import array, key, values
-from fathomx.checks.kinds import instance, items, mapping, truth
+from fathomx.checks.arrays import array, array_or_keys, integers, key, values
+from fathomx.checks.kinds import instance, items, mapping, path, truth
 from fathomx.checks.numbers import integer, number
 from fathomx.checks.optimizers import optimizer
 from fathomx.checks.shown import shown
@@ -27,7 +29,9 @@ Target = TypeVar("Target", bound=Callable[..., Any])
 # Takes the name of an argument and its value; returns the value to go on with, or raises.
 Check = Callable[[str, Any], Any]
 
-_OWN = ("self", "cls")
+_EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
+_INTEGERS = {str(np.dtype(kind)) for kind in "bhilBHIL"} | {"int4", "uint4", "int2", "uint2"}
+_PATH = {str, os.PathLike[str]}
 
 
 def gate(target: Target) -> Target:
@@ -54,7 +58,8 @@ def gate(target: Target) -> Target:
     if not inspect.isclass(target):
         return _gated(target)
     for name, member in list(vars(target).items()):
-        if name == "__init__" or name == "__call__" or not name.startswith("_"):
+        named_tuple = name == "__new__" and hasattr(target, "_fields")
+        if named_tuple or name in ("__init__", "__call__") or not name.startswith("_"):
             _gate_member(target, name, member)
     return target
 
@@ -73,43 +78,43 @@ _EXAMPLES: dict[Any, str] = {}
 
 
 def _gate_member(owner: Any, name: str, member: Any) -> None:
-    if isinstance(member, classmethod | staticmethod):
-        setattr(owner, name, type(member)(_gated(member.__func__)))
-    elif isinstance(member, types.FunctionType):
-        # What `dataclasses` writes knows nothing of the module that its annotations stand in.
-        written = inspect.unwrap(member).__code__.co_filename == "<string>"
-        setattr(owner, name, _gated(member, owner if written else None))
+    wrapped = member.__func__ if isinstance(member, classmethod | staticmethod) else member
+    if not isinstance(wrapped, types.FunctionType):
+        return
+    # What Python writes for dataclasses and named tuples knows nothing of the module that its
+    # annotations stand in.
+    written = inspect.unwrap(wrapped).__code__.co_filename.startswith("<string")
+    gated = _gated(wrapped, owner if written else None)
+    setattr(owner, name, gated if wrapped is member else type(member)(gated))
 
 
 def _gated(given: Any, annotated: Any = None) -> Any:
     """The function behind the gate; its annotations are those of `annotated`, if that is given."""
     if getattr(given, "__isabstractmethod__", False):
         return given
-    signature = inspect.signature(given)
-    named = list(signature.parameters.values())
-    unnamed = (inspect.Parameter.VAR_POSITIONAL, inspect.Parameter.VAR_KEYWORD)
-    positional = [p.name for p in named if p.kind not in (*unnamed, inspect.Parameter.KEYWORD_ONLY)]
-    defaults = {p.name: p.default for p in named}
+    parameters = list(inspect.signature(given).parameters.values())
+    kinds = inspect.Parameter
+    positional = [p.name for p in parameters if p.kind in (kinds.POSITIONAL_ONLY, _EITHER)]
+    further = next((p.name for p in parameters if p.kind == kinds.VAR_POSITIONAL), None)
+    defaults = {p.name: p.default for p in parameters}
 
     # Annotations may name what is defined further down: they are looked at in the first call.
     @functools.cache
     def checks() -> dict[str, Check]:
         hints = typing.get_type_hints(annotated or given, include_extras=True)
-        found = {
-            p.name: _check_of(hints[p.name])
-            for p in named
-            if p.name in hints and p.kind not in unnamed and p.name not in _OWN
-        }
+        asked = [p.name for p in parameters if p.name in hints and p.kind != kinds.VAR_KEYWORD]
+        # What begins with an underscore is given by the package itself.
+        found = {name: _check_of(hints[name]) for name in asked if not name.startswith("_")}
         return {name: check for name, check in found.items() if check is not None}
 
     @functools.wraps(given)
     def gated(*arguments: Any, **options: Any) -> Any:
         wanted = checks()
+        names = itertools.chain(positional, itertools.repeat(further))
         passed = [
             wanted[name](name, value) if name in wanted and value is not defaults[name] else value
-            for name, value in zip(positional, arguments, strict=False)
+            for name, value in zip(names, arguments, strict=False)
         ]
-        passed += arguments[len(passed) :]
         for name, value in options.items():
             if name in wanted and value is not defaults[name]:
                 options[name] = wanted[name](name, value)
@@ -138,7 +143,7 @@ def _check_of(hint: Any) -> Check | None:
         return _mapping(*inside)
     kind = origin or hint
     if inspect.isclass(kind) and issubclass(kind, AbstractArray):
-        return array
+        return integers if set(kind.dtypes) <= _INTEGERS else array
     if not inspect.isclass(kind) or kind in (object, Any):
         return None
     return lambda name, value: instance(name, value, kind, _EXAMPLES.get(kind, ""))
@@ -148,13 +153,6 @@ def _callable(name: str, value: Any) -> Any:
     if not callable(value):
         raise TypeError(f"{name} must be a function, not {shown(value)}.")
     return value
-
-
-def _array_or_keys(name: str, value: Any) -> jax.Array:
-    """What is annotated as no more than an array may hold random keys."""
-    if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
-        return value
-    return array(name, value)
 
 
 def _text(name: str, value: Any) -> str:
@@ -176,7 +174,8 @@ _SIMPLE: dict[Any, Check] = {
     float: number,
     bool: truth,
     str: _text,
-    jax.Array: _array_or_keys,
+    jax.Array: array_or_keys,
+    Path: lambda name, value: Path(path(name, value)),
     np.ndarray: values,
     type(None): lambda name, value: instance(name, value, type(None), "None"),
 }
@@ -215,12 +214,28 @@ def _mapping(key: Any, hint: Any) -> Check:
 def _union(members: tuple[Any, ...]) -> Check | None:
     """What one of several kinds takes; the sentence of the one that comes nearest."""
     nothing = type(None) in members
-    of_keys = set(typing.get_args(PRNGKeyArray))
-    kinds = [member for member in members if member not in of_keys | {type(None)}]
-    tried = [_check_of(kind) for kind in kinds]
-    if of_keys <= set(members):
-        # A key that may be missing: unions of unions are flat.
-        tried.append(key)
+    # Unions of unions are flat: a key or a path that may be missing has many members.
+    tried: list[Check | None] = []
+    for several, check in ((set(typing.get_args(PRNGKeyArray)), key), (_PATH, _as_it_is(path))):
+        if several <= set(members):
+            members = tuple(member for member in members if member not in several)
+            tried.append(check)
+    tried += [_check_of(member) for member in members if member is not type(None)]
+    return _either(tried, nothing)
+
+
+def _as_it_is(check: Check) -> Check:
+    """A check after which what was given is gone on with."""
+
+    def passed(name: str, value: Any) -> Any:
+        check(name, value)
+        return value
+
+    return passed
+
+
+def _either(tried: list[Check | None], nothing: bool) -> Check | None:
+    """What one of several checks takes, and `None` where nothing may be given."""
     if None in tried:
         return None
 

@@ -12,6 +12,9 @@ from fathomx.checks.shown import shown
 
 Kind = TypeVar("Kind")
 
+# Of file systems everywhere.
+_LONGEST_NAME = 255
+
 
 def instance(name: str, value: Any, kind: type[Kind], example: str = "") -> Kind:
     """An object of a class; `example` says how one is made.
@@ -57,11 +60,18 @@ def word(name: str, value: Any, example: str) -> str:
     return value
 
 
-def path(name: str, value: Any, example: str) -> str:
+def path(name: str, value: Any, example: str = "runs/mine") -> str:
     """The text of a path, which is a text or has one, as `pathlib.Path` does."""
     if not isinstance(value, str | os.PathLike):
         raise TypeError(f"{name} must be a path such as {example!r}, not {shown(value)}.")
-    return word(name, os.fspath(value), example)
+    text = os.fspath(value)
+    if not isinstance(text, str):
+        raise TypeError(f"{name} must be a path of text, not {shown(text)}.")
+    if "\0" in text:
+        raise ValueError(f"{name} must be a path without null characters, not {shown(text)}.")
+    if max(len(os.fsencode(part)) for part in text.split(os.sep)) > _LONGEST_NAME:
+        raise ValueError(f"{name} must have names of at most 255 bytes, not {shown(text)}.")
+    return word(name, text, example)
 
 
 def items(name: str, value: Any, example: str = "") -> tuple[Any, ...]:

@@ -15,6 +15,7 @@ from fathomx.checks.shown import shown
 
 # Counts are positions in arrays, or are handed to compiled functions as 32 bits.
 _MOST = 2**31 - 1
+_MOST_OF_ALL = 2**63 - 1
 
 Bound = float | int | None
 
@@ -27,7 +28,8 @@ def count(name: str, value: Any, *, least: int = 1, most: int = _MOST, remedy: s
     count("epochs", 1.5)            # TypeError: epochs must be an integer of at least 1, not 1.5.
     ```
     """
-    wanted = f"an integer of at least {least}" if most == _MOST else f"from {least} to {most}"
+    limited = most not in (_MOST, _MOST_OF_ALL)
+    wanted = f"an integer of at least {least}" + (f" and at most {most}" if limited else "")
     sentence = f"{name} must be {wanted}, not {shown(value)}{remedy and f'; {remedy}'}."
     if isinstance(value, bool | np.bool_ | str | bytes | jax.core.Tracer) or _is_truth(value):
         raise TypeError(sentence)
@@ -41,11 +43,13 @@ def count(name: str, value: Any, *, least: int = 1, most: int = _MOST, remedy: s
 
 
 def integer(name: str, value: Any) -> int:
-    """An integer of any sign."""
+    """An integer of any sign and size."""
     try:
-        return count(name, value, least=-_MOST, most=_MOST)
+        return count(name, value, least=-_MOST_OF_ALL, most=_MOST_OF_ALL)
     except TypeError:
         raise TypeError(f"{name} must be an integer, not {shown(value)}.") from None
+    except ValueError:
+        raise ValueError(f"{name} must be an integer of 64 bits, not {shown(value)}.") from None
 
 
 def number(
@@ -137,9 +141,11 @@ def _range(above: Bound, least: Bound, below: Bound, most: Bound) -> str:
 
 
 Count = Annotated[int, count]
+Bytes = Annotated[int, functools.partial(count, most=_MOST_OF_ALL)]
 CountOrZero = Annotated[int, functools.partial(count, least=0)]
 Positive = Annotated[float, functools.partial(number, above=0)]
 PartOfOne = Annotated[float, functools.partial(number, above=0, most=1)]
 NotNegative = Annotated[float, functools.partial(number, least=0)]
 Seed = Annotated[int, functools.partial(count, least=0, most=2**32 - 1)]
 Shape = Annotated[Sequence[int], shape]
+Sizes = Annotated[tuple[int, int], functools.partial(shape, axes=2)]

@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathomx import checks
-from fathomx.checks import gate
 
 _BY_NAME = (
     "targets that are no class numbers are given as arrays by name, such as "
@@ -18,7 +17,6 @@ _BY_NAME = (
 )
 
 
-@gate
 class Part(NamedTuple):
     """One part of a data set: inputs and their labels, in the same order.
 

@@ -37,6 +37,8 @@ def arrivals(
     fx.arrivals(fx.models.mlp(4, 2, depth=3, key=jax.random.key(0)))   # (2, 1, 0)
     ```
     """
+    for name in (*(clamped or ()), *(observed or ())):
+        network.entry(name)
     graph = _Graph(network, clamped, observed)
     arrival = np.full(graph.count, NEVER)
     arrival[list(graph.wrong)] = 0

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Bool
 
+from fathomx import checks
 from fathomx.checks import example, gate
 
 
@@ -43,7 +44,7 @@ class Clamp(eqx.Module):
         fx.Problem(network, {"image": fx.Clamp.observed(measured)})
         ```
         """
-        array = jnp.asarray(value)
+        array = checks.array("the value of a clamp", value)
         if not jnp.issubdtype(array.dtype, jnp.inexact):
             return cls(array)
         known = ~jnp.isnan(array)

@@ -17,6 +17,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from fathomx import checks
 from fathomx.checks import example, gate
 
 
@@ -98,9 +99,9 @@ class Gaussian(Energy):
     learned: Float[Array, "..."] | None = None
 
     def __init__(self, precision: Any = 1.0) -> None:
-        array = isinstance(precision, np.ndarray | jax.Array)
+        array = isinstance(precision, list | tuple | np.ndarray | jax.Array)
         self.learned = jnp.log(_checked(precision)) if array else None
-        self.precision = 1.0 if array else float(precision)
+        self.precision = 1.0 if array else float(checks.number("precision", precision, above=0))
 
     @property
     def log_precision(self) -> Array | None:
@@ -134,7 +135,7 @@ class Categorical(Energy):
 
 
 def _checked(precision: Any) -> Array:
-    array = jnp.asarray(precision, jnp.result_type(float))
+    array = checks.array("precision", precision).astype(jnp.result_type(float))
     traced = isinstance(array, jax.core.Tracer)
     if not traced and not (np.isfinite(np.asarray(array)) & (np.asarray(array) > 0)).all():
         raise ValueError(

@@ -19,7 +19,8 @@ import numpy as np
 from jax.typing import ArrayLike
 from jaxtyping import Array
 
-from fathomx.checks import gate
+from fathomx import checks
+from fathomx.checks import Count, DType, Shape, gate
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.energy import Energy, Gaussian
 from fathomx.graph.predictor import (
@@ -200,6 +201,16 @@ class Node(_Single):
         return predicted.shape, predicted
 
 
+def _learned_mean(mean: Any) -> Array | None:
+    """A prior mean that is an array, which learns; `None` for a number."""
+    if not isinstance(mean, list | tuple | np.ndarray | jax.Array):
+        return None
+    found = checks.array("mean", mean).astype(jnp.result_type(float))
+    if not checks.is_traced(found) and not np.isfinite(np.asarray(found)).all():
+        raise ValueError("mean holds values that are NaN or infinite; give finite ones.")
+    return found
+
+
 @gate
 class Root(_Single):
     """An entry without parents: an input where it is clamped, a latent cause where it is not.
@@ -241,21 +252,15 @@ class Root(_Single):
     def __init__(
         self,
         name: str,
-        shape: Sequence[int],
-        dtype: Any = None,
+        shape: Shape,
+        dtype: DType | None = None,
         mean: Any = 0.0,
         energy: Energy | None = Gaussian(),  # noqa: B008
-        vocabulary: int | None = None,
+        vocabulary: Count | None = None,
     ) -> None:
         self.name = name
         self.parents = ()
-        sizes = (shape,) if isinstance(shape, int | np.integer) else tuple(shape)
-        if not all(isinstance(s, int | np.integer) and s > 0 for s in sizes):
-            raise ValueError(
-                f"root {name!r}: its shape must hold positive integers, not {tuple(sizes)}; give "
-                "that of one example, such as (784,)."
-            )
-        kind = None if dtype is None else jnp.dtype(dtype)
+        kind = dtype
         integers = kind is not None and not jnp.issubdtype(kind, jnp.inexact)
         self.has_prior = energy is not None and not integers
         energy = energy if self.has_prior else Gaussian()
@@ -264,15 +269,15 @@ class Root(_Single):
                 f"root {name!r} has the energy {energy}; the prior of a root is Gaussian, such as "
                 "fx.Gaussian(1.0), or None for an input that is always clamped."
             )
-        array = isinstance(mean, np.ndarray | jax.Array)
-        learned = jnp.asarray(mean, jnp.result_type(float)) if array else None
-        inner = tuple(int(size) for size in sizes)
+        learned = _learned_mean(mean)
+        inner = tuple(shape)
         if learned is not None and not broadcasts(learned.shape, inner):
             raise ValueError(
                 f"root {name!r}: its mean has the shape {learned.shape}, which does not fit "
                 f"{inner}; give a number, or an array of that shape."
             )
-        self.mean, self.constant_mean = learned, 0.0 if array else float(mean)
+        self.mean = learned
+        self.constant_mean = 0.0 if learned is not None else float(checks.number("mean", mean))
         self.shape, self.dtype = inner, kind
         self.vocabulary = vocabulary
         self._set_energy(energy)

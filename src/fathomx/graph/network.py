@@ -11,7 +11,8 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.checks import example, gate
+from fathomx import checks
+from fathomx.checks import Count, DType, example, gate, unknown
 from fathomx.graph.clamp import Clamp, clamps_of
 from fathomx.graph.description import described
 from fathomx.graph.entries import Entry, Root
@@ -82,7 +83,7 @@ class Network(eqx.Module):
         self,
         entries: Sequence[Entry],
         input_shape: Sequence[int] | None = None,
-        input_dtype: Any = None,
+        input_dtype: DType | None = None,
         vocabulary: int | None = None,
         *,
         feedbacks: Sequence[Feedback] = (),
@@ -216,21 +217,21 @@ class Network(eqx.Module):
 
     def entry(self, name: str) -> Entry:
         """The entry with a name."""
-        return next(entry for entry in self.entries if entry.name == name)
+        return _named(name, self.entries, "entry")
 
     def predictor(self, name: str) -> Predictor:
         """The entry or the feedback with a name."""
-        return next(part for part in self._predictors if part.name == name)
+        return _named(name, self._predictors, "entry or feedback")
 
     def bound(self) -> tuple[Entry, ...]:
         """The entries, those that share a function with that function."""
         return with_shared(self.entries, self.share)
 
-    def zeros(self, batch: int) -> Entries:
+    def zeros(self, batch: Count) -> Entries:
         """Errors of zero for every hidden entry and example."""
         return {name: self.zeros_of(name, batch) for name in self.hidden}
 
-    def zeros_of(self, name: str, batch: int) -> Array:
+    def zeros_of(self, name: str, batch: Count) -> Array:
         """An activity of zeros."""
         part = self.predictor(name)
         return jnp.zeros(part.whole_shape(self.shapes[name], batch), self.dtype)
@@ -238,7 +239,10 @@ class Network(eqx.Module):
     def clamped(self, given: Given) -> dict[str, Clamp]:
         """Values by name as clamps; an array alone is that of the first root."""
         clamps = clamps_of(given if isinstance(given, Mapping) else {self.roots[0].name: given})
-        return {name: Clamp(jnp.asarray(c.value), c.mask) for name, c in clamps.items()}
+        return {
+            name: Clamp(checks.array_or_keys(f"the value of {name!r}", c.value), c.mask)
+            for name, c in clamps.items()
+        }
 
     def predictions(self, activities: Entries, given: Given | None = None) -> Entries:
         """`mu_v = f_v(z_parents(v))` of every entry from the activities of its parents.
@@ -278,7 +282,7 @@ class Network(eqx.Module):
         return feedback.sources(ends, activities[feedback.of])
 
     def unroll(
-        self, errors: Entries | None, given: Given | None = None, batch: int | None = None
+        self, errors: Entries | None, given: Given | None = None, batch: Count | None = None
     ) -> Entries:
         """Activities `z_v = where(clamped, value, f_v(z_parents(v)) + e_v)`, in order.
 
@@ -489,3 +493,10 @@ class Network(eqx.Module):
 def _reason(error: Exception) -> str:
     """The first line of what an error says, or its kind where it says nothing."""
     return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def _named(name: str, parts: Sequence[Any], kind: str) -> Any:
+    for part in parts:
+        if part.name == name:
+            return part
+    raise ValueError(unknown(kind, name, [part.name for part in parts]))

@@ -11,14 +11,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fathomx.checks import gate
+from fathomx.checks import DType, gate
 from fathomx.graph.entries import Root
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import Statistics, with_batch_statistics
 
 
 @gate
-def mixed_precision(network: Network, dtype: Any = jnp.bfloat16) -> Network:
+def mixed_precision(network: Network, dtype: DType = jnp.bfloat16) -> Network:
     """The network with activities and products in numbers of less precision.
 
         mu_l = float32(f_l(dtype(z_parents(l)); dtype(theta_l)))
@@ -39,7 +39,6 @@ def mixed_precision(network: Network, dtype: Any = jnp.bfloat16) -> Network:
     Source: Micikevicius et al. (2018), arXiv 1710.03740, without scaling of the loss: bfloat16 has
     the range of float32.
     """
-    dtype = jnp.dtype(dtype)
     if not jnp.issubdtype(dtype, jnp.floating):
         raise ValueError(f"dtype must be a floating-point type such as bfloat16, not {dtype}.")
     return _computed(network, lambda function: _InPrecision(function, dtype))

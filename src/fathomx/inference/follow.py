@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
+from fathomx import checks
 from fathomx.checks import gate
 from fathomx.graph.clamp import Clamp, clamps_of
 from fathomx.graph.network import Network
@@ -112,7 +113,8 @@ def follow(
             raise ValueError(
                 f"{before!r} has no prior to begin with; give initial={{{before!r}: values}}."
             )
-        start[before] = jnp.asarray(initial.get(before, begun.get(before)), network.dtype)
+        given_first = initial.get(before, begun.get(before))
+        start[before] = checks.array(f"{before!r} of initial", given_first).astype(network.dtype)
     keys = None if key is None else jax.random.split(key, frames)
     # What does not fit is said here, where values can be looked at.
     for name, clamp in given.items():
@@ -140,10 +142,10 @@ def _scanned(step: Any, start: Any, frames: Any) -> Relaxation:
 
 
 def _as_arrays(clamp: Clamp, network: Network, name: str) -> Clamp:
-    value = jnp.asarray(clamp.value)
+    value = checks.array_or_keys(f"the value of {name!r}", clamp.value)
     if clamp.mask is None:
         return Clamp(value)
-    mask = jnp.asarray(clamp.mask)
+    mask = checks.array(f"the mask of {name!r}", clamp.mask)
     if mask.ndim < value.ndim:
         mask = jnp.broadcast_to(mask, (value.shape[0], *mask.shape))
     return Clamp(value, mask)

@@ -62,7 +62,10 @@ def average_pool(activity: Array) -> Array:
 
 # Blocks of pixels by reshaping: several times faster on CPU than a reduction over windows.
 def _quarters(activity: Array) -> Array:
-    height, width, channels = activity.shape
+    height, width, channels = activity.shape if activity.ndim == 3 else (1, 1, 1)
     if height % 2 or width % 2:
-        raise ValueError(f"2x2 pooling takes even heights and widths, not {activity.shape}.")
+        raise ValueError(
+            f"2x2 pooling takes (height, width, channels) of even heights and widths, not "
+            f"{activity.shape}."
+        )
     return activity.reshape(height // 2, 2, width // 2, 2, channels)

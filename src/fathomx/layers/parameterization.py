@@ -19,7 +19,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.checks import Optimizer, Positive, example, gate
+from fathomx.checks import Count, Optimizer, Positive, Sizes, example, gate
 from fathomx.checks.names import unknown
 from fathomx.layers.convolution import Convolution
 from fathomx.layers.normalization import Normalization
@@ -77,26 +77,30 @@ class Parameterization(eqx.Module):
     )
 
     @abc.abstractmethod
-    def scaling(self, role: Role, fan_in: int, width: int, depth: int) -> Scaling:
+    def scaling(self, role: Role, fan_in: Count, width: Count, depth: Count) -> Scaling:
         """The scaling of a weight with `fan_in` inputs in a network of that width and depth."""
 
     def knows(self, role: Role) -> bool:
         """Whether there is a scaling for this role."""
         return role in self.roles
 
-    def multiplier(self, role: Role, fan_in: int, width: int, depth: int) -> float:
+    def multiplier(self, role: Role, fan_in: Count, width: Count, depth: Count) -> float:
         """The fixed factor for a role without a weight: `ATTENTION` or `BRANCH`."""
         return self._known_scaling(role, fan_in, width, depth).multiplier
 
     def normalization(
-        self, make: Callable[[int, float], Normalization], channels: int, width: int, depth: int
+        self,
+        make: Callable[[int, float], Normalization],
+        channels: Count,
+        width: Count,
+        depth: Count,
     ) -> Normalization:
         """A normalization, `make(channels, learning_rate_scale)`, with this scaling."""
         scaling = self._known_scaling(Role.NORMALIZATION, 1, width, depth)
         return make(channels, scaling.learning_rate)
 
     def linear(
-        self, role: Role, sizes: tuple[int, int], width: int, depth: int, key: PRNGKeyArray
+        self, role: Role, sizes: Sizes, width: Count, depth: Count, key: PRNGKeyArray
     ) -> Linear:
         """A `Linear` for `sizes = (in_size, out_size)` with this parameterization's scaling."""
         in_size, out_size = sizes
@@ -104,7 +108,9 @@ class Parameterization(eqx.Module):
         weight = scaling.draw((out_size, in_size), key)
         return Linear(weight, scaling.multiplier, scaling.learning_rate)
 
-    def affine(self, layer: Callable[[Array], Array], size: int, width: int, depth: int) -> Affine:
+    def affine(
+        self, layer: Callable[[Array], Array], size: Count, width: Count, depth: Count
+    ) -> Affine:
         """A layer with a bias of zeros for each of `size` units, with a normalization's rate."""
         rate = 1.0
         if self.knows(Role.NORMALIZATION):
@@ -114,13 +120,13 @@ class Parameterization(eqx.Module):
     def convolution(
         self,
         role: Role,
-        sizes: tuple[int, int],
-        kernel: int,
-        width: int,
-        depth: int,
+        sizes: Sizes,
+        kernel: Count,
+        width: Count,
+        depth: Count,
         key: PRNGKeyArray,
         *,
-        stride: int = 1,
+        stride: Count = 1,
     ) -> Convolution:
         """A `Convolution` for `sizes = (in_channels, out_channels)` with this scaling.
 
@@ -132,14 +138,14 @@ class Parameterization(eqx.Module):
         return Convolution(weight, scaling.multiplier, scaling.learning_rate, stride)
 
     def embedding(
-        self, count: int, added: int, width: int, depth: int, key: PRNGKeyArray
+        self, count: Count, added: Count, width: Count, depth: Count, key: PRNGKeyArray
     ) -> Embedding:
         """An `Embedding` of `count` vectors of size `width`, one of `added` that are summed."""
         scaling = self._known_scaling(Role.EMBEDDING, added, width, depth)
         weight = scaling.draw((count, width), key)
         return Embedding(weight, scaling.multiplier, scaling.learning_rate)
 
-    def _known_scaling(self, role: Role, fan_in: int, width: int, depth: int) -> Scaling:
+    def _known_scaling(self, role: Role, fan_in: Count, width: Count, depth: Count) -> Scaling:
         # Asked for by name: a branch of `scaling` that is meant for all other weights would
         # silently scale the logits of attention too.
         if not self.knows(role):
@@ -173,7 +179,7 @@ class Power(NamedTuple):
     width: float = 0.0
     depth: float = 0.0
 
-    def __call__(self, fan_in: int, width: int, depth: int) -> float:
+    def __call__(self, fan_in: Count, width: Count, depth: Count) -> float:
         """Its value at these sizes."""
         return float(self.coefficient * fan_in**self.fan_in * width**self.width * depth**self.depth)
 
@@ -208,7 +214,7 @@ class ABC(Parameterization):
     def knows(self, role: Role) -> bool:
         return role in dict(self.table)
 
-    def scaling(self, role: Role, fan_in: int, width: int, depth: int) -> Scaling:
+    def scaling(self, role: Role, fan_in: Count, width: Count, depth: Count) -> Scaling:
         return Scaling(*(power(fan_in, width, depth) for power in dict(self.table)[role]))
 
     def _remedy(self, role: Role) -> str:
@@ -262,7 +268,7 @@ class Standard(Parameterization):
     roles: ClassVar[frozenset[Role]] = frozenset(Role)
     gain: Positive = eqx.field(static=True, default=1.0, converter=float)
 
-    def scaling(self, role: Role, fan_in: int, width: int, depth: int) -> Scaling:
+    def scaling(self, role: Role, fan_in: Count, width: Count, depth: Count) -> Scaling:
         multiplier = 1 / math.sqrt(fan_in) if role is Role.ATTENTION else 1.0
         return Scaling(multiplier, self.gain / math.sqrt(fan_in), 1.0)
 
@@ -276,7 +282,7 @@ class NTK(Parameterization):
 
     roles: ClassVar[frozenset[Role]] = frozenset(Role)
 
-    def scaling(self, role: Role, fan_in: int, width: int, depth: int) -> Scaling:
+    def scaling(self, role: Role, fan_in: Count, width: Count, depth: Count) -> Scaling:
         return Scaling(1 / math.sqrt(fan_in), 1.0, 1.0)
 
 
@@ -314,7 +320,7 @@ class MuPC(Parameterization):
     gamma_0: Positive = eqx.field(static=True, default=1.0)
     end_rate: Positive | None = eqx.field(static=True, default=None)
 
-    def scaling(self, role: Role, fan_in: int, width: int, depth: int) -> Scaling:
+    def scaling(self, role: Role, fan_in: Count, width: Count, depth: Count) -> Scaling:
         rate = 1 / math.sqrt(width)
         end = rate if self.end_rate is None else self.end_rate
         if role is Role.RESIDUAL:

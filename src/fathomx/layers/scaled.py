@@ -8,7 +8,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Float, Int
 
-from fathomx.checks import gate
+from fathomx.checks import NotNegative, gate
 
 
 @gate
@@ -25,7 +25,7 @@ class ScaledWeight(eqx.Module):
 
     weight: Float[Array, "..."]
     multiplier: float = eqx.field(static=True, default=1.0)
-    learning_rate_scale: float = eqx.field(static=True, default=1.0)
+    learning_rate_scale: NotNegative = eqx.field(static=True, default=1.0)
 
 
 @gate
@@ -36,6 +36,7 @@ class Linear(ScaledWeight):
     """
 
     def __call__(self, activity: Float[Array, " in_size"]) -> Float[Array, " out_size"]:
+        _check_fits(self, activity, self.weight.shape[1:])
         # `weight @ activity` is the same, but over a batch its result comes out transposed.
         return self.multiplier * jnp.inner(activity, self.weight)
 
@@ -49,6 +50,7 @@ class Bias(ScaledWeight):
     """
 
     def __call__(self, activity: Float[Array, "..."]) -> Float[Array, "..."]:
+        _check_fits(self, activity, self.weight.shape)
         return activity + self.multiplier * self.weight
 
 
@@ -81,3 +83,12 @@ class Embedding(ScaledWeight):
         # Negative indices would count from the end.
         tokens = jnp.where(tokens < 0, count, tokens)
         return self.multiplier * self.weight.at[tokens].get(mode="fill", fill_value=jnp.nan)
+
+
+def _check_fits(layer: ScaledWeight, activity: Array, last: tuple[int, ...]) -> None:
+    """Raises `ValueError` for an activity whose last axes are not those that a layer takes."""
+    if activity.shape[max(activity.ndim - len(last), 0) :] != last:
+        raise ValueError(
+            f"{type(layer).__name__} takes activities whose shape ends with {last}, not "
+            f"{activity.shape}; build the layer for this size."
+        )

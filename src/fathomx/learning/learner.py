@@ -7,9 +7,11 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.checks import Optimizer, gate
+from fathomx import checks
+from fathomx.checks import Optimizer, gate, shown
 from fathomx.graph.network import Network
 from fathomx.learning.base import LearningRule, StepReport
 from fathomx.problem.problem import Problem
@@ -30,7 +32,14 @@ def pose(network: Network, batch: Any) -> Problem:
         network, {"image": batch["image"] / 255}))
     ```
     """
-    return Problem(network, batch) if isinstance(batch, Mapping) else Problem(network, *batch)
+    if isinstance(batch, Mapping):
+        return Problem(network, batch)
+    if not (isinstance(batch, tuple | list) and len(batch) == 2):
+        raise TypeError(
+            "a batch must be a pair (x, y) or arrays by name such as {'image': x}, not "
+            f"{shown(batch)}; give fx.Learner(pose=...) for others."
+        )
+    return Problem(network, *batch)
 
 
 @gate
@@ -65,7 +74,10 @@ class Learner(eqx.Module):
         self, network: Network, state: Any, batch: Any, key: PRNGKeyArray
     ) -> tuple[Network, Any, StepReport]:
         """The network and the optimizer's state after learning from a batch."""
-        problem = self.pose(network, batch).with_noise(jax.random.fold_in(key, _NOISE))
+        problem = self.pose(network, batch)
+        if not isinstance(problem, Problem):
+            raise TypeError(f"pose must return an fx.Problem, not {shown(problem)}.")
+        problem = problem.with_noise(jax.random.fold_in(key, _NOISE))
         return self.rule.update(problem, self.optimizer, state, key)
 
     def updates(
@@ -84,6 +96,8 @@ class Learner(eqx.Module):
 
         Returns the network, the optimizer's state and what was observed, stacked.
         """
+        batches = jax.tree.map(lambda array: checks.array("batches", array), batches)
+        _check_updates(batches, checks.keys("keys", keys))
         arrays, rest = eqx.partition((network, state), eqx.is_array)
 
         def one(arrays: Any, given: tuple[Any, PRNGKeyArray]) -> tuple[Any, Any]:
@@ -94,3 +108,13 @@ class Learner(eqx.Module):
         arrays, seen = jax.lax.scan(one, arrays, (batches, keys))
         network, state = eqx.combine(arrays, rest)
         return network, state, seen
+
+
+def _check_updates(batches: Any, keys: Array) -> None:
+    """Raises `ValueError` unless there is one batch for every key."""
+    counts = {jnp.shape(array)[:1] for array in jax.tree.leaves(batches)}
+    if not keys.ndim or counts != {keys.shape[:1]}:
+        raise ValueError(
+            f"there are {keys.shape[0] if keys.ndim else 'no'} keys for batches with first axes "
+            f"{sorted(counts)}; give as many batches, along the first axis, as keys."
+        )

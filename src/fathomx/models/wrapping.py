@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from fathomx.checks import gate
+from fathomx.checks import DType, gate
 from fathomx.graph.energy import Energy
 from fathomx.graph.entries import Entry, Node, Stack
 from fathomx.graph.network import Network
@@ -39,7 +39,7 @@ def wrap(
     input_shape: Sequence[int],
     names: Sequence[str] | None = None,
     *,
-    input_dtype: Any = None,
+    input_dtype: DType | None = None,
     output: Energy | None = None,
 ) -> Network:
     """A network from layers that exist already, trained or not: a node for each that has weights.

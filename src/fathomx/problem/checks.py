@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from fathomx import checks
 from fathomx.checks.names import near
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.entries import Entry, Root
@@ -61,7 +62,7 @@ def check_clamp(network: Network, entry: Entry, clamp: Clamp, batch: int | None)
     if isinstance(clamp.value, Clamp):
         raise TypeError(f"{entry.name!r} is clamped by a clamp of a clamp; give one fx.Clamp.")
     clamp = entry.read_clamp(clamp)
-    value = jnp.asarray(clamp.value)
+    value = checks.array_or_keys(f"the value of {entry.name!r}", clamp.value)
     given = value.shape
     mask = None if clamp.mask is None else _check_mask_type(entry, clamp.mask)
     if mask is not None and jnp.issubdtype(value.dtype, jnp.integer):
@@ -83,6 +84,55 @@ def check_clamp(network: Network, entry: Entry, clamp: Clamp, batch: int | None)
     return Clamp(jnp.where(whole, array, 0).astype(array.dtype), whole)
 
 
+def check_activities(problem: Any, activities: Mapping[str, Any]) -> dict[str, Any]:
+    """Activities with those of the free entries as arrays of the network's type.
+
+    Raises `ValueError` where one of these is missing or of another shape.
+    """
+    return {**activities, **_whole(problem, activities, problem.free, "activities")}
+
+
+def check_errors(problem: Any, errors: Mapping[str, Any]) -> dict[str, Any]:
+    """Errors of free and observed entries as arrays of the network's type, and of feedbacks.
+
+    Raises `ValueError` where one is missing or of another shape, and for entries without an error.
+    """
+    free = dict.fromkeys((*problem.free, *problem.observed))
+    strange = [name for name in errors if name not in {*free, *problem.explained}]
+    if strange:
+        raise ValueError(
+            f"errors hold {strange[0]!r}, which has no error in this problem; were activities and "
+            "errors exchanged?"
+        )
+    for name in problem.explained:
+        if name not in errors:
+            raise ValueError(_lacking("errors", name))
+    return {**errors, **_whole(problem, errors, free, "errors")}
+
+
+def _whole(
+    problem: Any, given: Mapping[str, Any], names: Iterable[str], what: str
+) -> dict[str, Array]:
+    found = {}
+    for name in names:
+        if name not in given:
+            raise ValueError(_lacking(what, name))
+        array = checks.array(f"{name!r} of {what}", given[name])
+        network = problem.network
+        wanted = network.entry(name).whole_shape(network.shapes[name], problem.batch)
+        if array.shape != wanted:
+            raise ValueError(
+                f"{what} hold {array.shape} for {name!r}, but its activity is {wanted}; give those "
+                "of a relaxation of this problem."
+            )
+        found[name] = array.astype(network.dtype)
+    return found
+
+
+def _lacking(what: str, name: str) -> str:
+    return f"{what} lack {name!r}; give those of a relaxation of this problem."
+
+
 def check_input(network: Network, input: Any) -> Array:
     """The input as an array of the network's input type; `ValueError` if it does not fit."""
     return check_root(network, network.roots[0], input, None)
@@ -92,8 +142,8 @@ def check_root(
     network: Network, root: Any, value: Any, batch: int | None, masked: bool = False
 ) -> Array:
     """The value of a root as an array of its type; `ValueError` if it does not fit."""
-    array = jnp.asarray(value)
     what = "the input" if root.name == "input" else f"the value of {root.name!r}"
+    array = checks.array_or_keys(what, value)
     taker = "the network's input" if root.name == "input" else f"root {root.name!r}"
     array = _one_hot(root, array, root.shape, network.dtype, what)
     if array.ndim == 0 or array.shape[1:] != root.shape:
@@ -116,7 +166,7 @@ def check_target(
 ) -> Array:
     """The value of an entry with a prediction, labels as one-hot vectors; `ValueError` if unfit."""
     shape = network.shapes[entry.name]
-    array = jnp.asarray(target)
+    array = checks.array(f"the target of node {entry.name!r}", target)
     if entry.batch_axis:
         fits = array.ndim == len(shape) + 1 and (*array.shape[:1], *array.shape[2:]) == shape
         if not fits or (batch is not None and array.shape[1] != batch):
@@ -212,20 +262,12 @@ def check_tokens(tokens: Array | np.ndarray, vocabulary: int) -> None:
 
 def check_precision(precision: Any, network: Network) -> Array:
     """The output precision as an array; `ValueError` unless it is one positive, finite number."""
-    array = jnp.asarray(precision, network.dtype)
-    if array.ndim:
-        raise ValueError(
-            f"output_precision has shape {array.shape}, but must be one number for the output node."
-        )
-    _check_values("output_precision", array)
-    if not isinstance(array, jax.core.Tracer) and not float(array) > 0:
-        raise ValueError(f"output_precision must be positive, not {float(array)}.")
-    return array
+    return jnp.asarray(checks.number("output_precision", precision, above=0), network.dtype)
 
 
 def _check_batch(count: int, batch: int | None, what: str) -> None:
     if count == 0:
-        raise ValueError("the batch is empty; give at least one example.")
+        raise ValueError(f"{what} holds 0 examples; give at least one.")
     if batch is not None and count != batch:
         raise ValueError(
             f"{what} holds {count} examples, but what is clamped before holds {batch}; "
@@ -234,7 +276,7 @@ def _check_batch(count: int, batch: int | None, what: str) -> None:
 
 
 def _check_mask_type(entry: Entry, mask: Any) -> Array:
-    array = jnp.asarray(mask)
+    array = checks.array(f"the mask of {entry.name!r}", mask)
     if array.dtype != jnp.bool_:
         raise ValueError(
             f"the mask of {entry.name!r} holds {array.dtype}, but must be booleans: true where the "

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.checks import gate
+from fathomx.checks import gate, shown
 from fathomx.graph.arrival import arrivals, first_moves
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.entries import Entry
@@ -112,14 +112,22 @@ class Clamped(eqx.Module):
         return with_fields(self, clamps={**self.clamps, **drawn}) if drawn else self
 
     def examples(self: Posed, index: slice | np.ndarray | list[int]) -> Posed:
-        """The same problem with some of its examples."""
+        """The same problem with some of its examples; `ValueError` where there are none."""
+        try:
+            count = len(np.arange(self.batch)[index])
+        except IndexError:
+            count = 0
+        if not count:
+            raise ValueError(
+                f"index {shown(index)} takes none of {self.batch} examples, or others; give "
+                f"positions from 0 to {self.batch - 1}."
+            )
         clamps = {}
         for name, clamp in self.clamps.items():
             axis = self.network.entry(name).batch_axis
             some = (slice(None),) * axis + (index,)
             mask = None if clamp.mask is None else clamp.mask[some]
             clamps[name] = Clamp(clamp.value[some], mask)
-        count = len(np.arange(self.batch)[index])
         return with_fields(self, clamps=clamps, _batch=count)
 
     @property

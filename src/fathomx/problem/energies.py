@@ -13,7 +13,7 @@ from fathomx.checks import gate
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import split, weights
 from fathomx.graph.vector_space import Entries
-from fathomx.problem.checks import check_clamps, check_roots
+from fathomx.problem.checks import check_activities, check_clamps, check_errors, check_roots
 from fathomx.problem.evaluation import Evaluation
 from fathomx.problem.problem import Problem
 
@@ -55,7 +55,7 @@ def energy(problem: Problem, activities: Entries) -> Float[Array, " nodes"]:
     fx.energy(problem, relaxed.activities).sum()
     ```
     """
-    return node_energies(problem, activities).mean(axis=1)
+    return node_energies(problem, check_activities(problem, activities)).mean(axis=1)
 
 
 @gate
@@ -73,8 +73,9 @@ def weight_gradient(
 
     Source: Whittington and Bogacz (2017), for any node function.
     """
+    activities = check_activities(problem, activities)
     learned, rest = split(problem.network)
-    errors = problem.all_errors(activities) if errors is None else errors
+    errors = problem.all_errors(activities) if errors is None else check_errors(problem, errors)
     known = problem.complete(activities)
 
     def predictions(learned: Network) -> tuple[Entries, Array]:

@@ -5,8 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-import jax.numpy as jnp
-
+from fathomx import checks
 from fathomx.checks.names import near
 from fathomx.graph.vector_space import Entries
 from fathomx.problem.problem import Problem
@@ -32,7 +31,7 @@ def check_start(problem: Problem, at: Mapping[str, Any]) -> Entries:
                 f"{', '.join(map(repr, problem.free))} (problem.select(activities) picks "
                 f"them).{hint}"
             )
-        array = jnp.asarray(value)
+        array = checks.array(f"{name!r} of at", value)
         wanted = network.entry(name).whole_shape(network.shapes[name], problem.batch)
         if array.shape != wanted:
             raise ValueError(

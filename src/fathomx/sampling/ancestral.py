@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
-from fathomx.checks import gate
+from fathomx.checks import Count, gate
 from fathomx.graph.energy import Categorical
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
@@ -24,7 +24,7 @@ def sample(
     network: Network,
     key: PRNGKeyArray,
     clamped: Mapping[str, Any] | None = None,
-    batch: int | None = None,
+    batch: Count | None = None,
 ) -> Entries:
     """Activities of all entries, drawn in order from what their parents predict.
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
-from fathomx.checks import gate
+from fathomx.checks import Count, gate
 from fathomx.graph.network import Network
 from fathomx.problem.checks import check_tokens
 from fathomx.problem.energies import predict
@@ -19,7 +19,7 @@ from fathomx.problem.energies import predict
 
 @gate
 def generate(
-    network: Network, tokens: Any, length: int, key: PRNGKeyArray, temperature: int | float = 1.0
+    network: Network, tokens: Any, length: Count, key: PRNGKeyArray, temperature: int | float = 1.0
 ) -> Int[Array, "..."]:
     """Continues tokens by `length` more, each drawn from the feedforward prediction of the next.
 
@@ -74,7 +74,7 @@ def _continued(
     network: Network,
     window: Array,
     count: Array,
-    length: int,
+    length: Count,
     key: PRNGKeyArray,
     temperature: Array,
 ) -> Array:

@@ -12,7 +12,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fathomx.checks import Count, CountOrZero, Positive, gate
+from fathomx.checks import Bytes, Count, CountOrZero, Positive, gate
 from fathomx.checks.names import unknown
 from fathomx.graph.vector_space import Entries
 from fathomx.problem.energies import node_energies
@@ -141,7 +141,7 @@ class ActivityHessian(eqx.Module):
         checked = _checked(self.problem, "entries", entries)
         return self._entries(_product(self, self._vector(checked)))
 
-    def dense(self, *, most_bytes: Count = MOST_BYTES) -> Float[Array, "size size"]:
+    def dense(self, *, most_bytes: Bytes = MOST_BYTES) -> Float[Array, "size size"]:
         """The whole matrix, by one product per activity.
 
         Raises `ValueError` if it alone would take more than `most_bytes`, and if it is not finite.
@@ -154,7 +154,7 @@ class ActivityHessian(eqx.Module):
         return 0.5 * (rows + rows.T)
 
     def block(
-        self, row: str, column: str, *, most_bytes: Count = MOST_BYTES
+        self, row: str, column: str, *, most_bytes: Bytes = MOST_BYTES
     ) -> Float[Array, "rows columns"]:
         """The second derivatives in one node's activities (rows) and another's (columns).
 

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float
 
-from fathomx.checks import gate
+from fathomx.checks import Count, gate
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
 from fathomx.inference import Newton, Solver, infer
@@ -73,7 +73,7 @@ def equilibrated_energy(
     *,
     output_precision: Any = None,
     solver: Solver | None = None,
-    chunk: int = CHUNK,
+    chunk: Count = CHUNK,
 ) -> Equilibrated:
     """The energy F at the equilibrium of the activities, a function of the weights alone.
 
@@ -136,7 +136,7 @@ def _problem(network: Network | Problem, x: Any, y: Any, output_precision: Any) 
 
 @gate
 def rescaling(
-    network: Network | Problem, *, output_precision: Any = None, chunk: int = CHUNK
+    network: Network | Problem, *, output_precision: Any = None, chunk: Count = CHUNK
 ) -> Float[Array, "outputs outputs"]:
     """The matrix by which the equilibrated energy rescales the loss.
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fathomx.checks import example, gate
+from fathomx.checks import Bytes, Count, CountOrZero, Positive, example, gate
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import split
 from fathomx.graph.vector_space import Entries
@@ -129,7 +129,7 @@ def gradient(objective: Objective, network: Network) -> Float[Array, " weights"]
 
 @gate
 def hessian(
-    objective: Objective, network: Network, *, most_bytes: int = MOST_BYTES
+    objective: Objective, network: Network, *, most_bytes: Bytes = MOST_BYTES
 ) -> Float[Array, "weights weights"]:
     """The Hessian in all weights, `(weights, weights)`, by one Hessian-vector product per weight.
 
@@ -218,7 +218,7 @@ def spectrum(
     network: Network,
     *,
     tolerance: float = TOLERANCE,
-    dense_up_to: int = DENSE_UP_TO,
+    dense_up_to: CountOrZero = DENSE_UP_TO,
     key: PRNGKeyArray | None = None,
 ) -> Spectrum:
     """Eigenvalues of the Hessian of a landscape at a network, and the verdict about a saddle.
@@ -288,8 +288,8 @@ def plane(
     network: Network,
     directions: tuple[Array, Array],
     *,
-    radius: float = 1.0,
-    points: int = 41,
+    radius: Positive = 1.0,
+    points: Count = 41,
 ) -> Plane:
     """The objective at `theta + a d_1 + b d_2` for `a` and `b` from `-radius` to `radius`.
 

@@ -10,7 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.checks import gate
+from fathomx.checks import NotNegative, gate
 from fathomx.checks.names import unknown
 from fathomx.graph.entries import Entry
 from fathomx.graph.network import Network
@@ -109,7 +109,7 @@ def rank_r(network: Network, x: Any, y: Any, rank: int) -> Network:
 
 
 @gate
-def nearby(network: Network, distance: float, key: PRNGKeyArray) -> Network:
+def nearby(network: Network, distance: NotNegative, key: PRNGKeyArray) -> Network:
     """The network with normal noise of standard deviation `distance` added to every weight.
 
     Training starts there instead of on a saddle itself; and where a network has kinks at the saddle

@@ -10,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
+from fathomx import checks
 from fathomx.data import Part
 from fathomx.graph.network import Network
 from fathomx.inference import GaussNewton, infer
@@ -84,6 +85,9 @@ def evaluate_part(
                 f"{type(found).__name__}."
             )
         for name, value in found.items():
+            if not isinstance(name, str):
+                raise TypeError(f"the names of scores must be texts, not {checks.shown(name)}.")
+            value = checks.array(f"the score {name!r}", value)
             if jnp.shape(value) not in ((), (count,)):
                 raise ValueError(
                     f"the score {name!r} has shape {jnp.shape(value)} for {count} examples; give "
