@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import sys
 
 
 def main() -> None:
@@ -13,7 +14,15 @@ def main() -> None:
     from fathomx.command_line.commands import main as run
 
     signal.signal(signal.SIGINT, before)
-    run()
+    try:
+        run()
+    except KeyboardInterrupt:
+        sys.exit(130)
+    finally:
+        # What is left is to end, and a second signal would only print where.
+        for name in ("SIGINT", "SIGTERM", "SIGUSR1"):
+            if hasattr(signal, name):
+                signal.signal(getattr(signal, name), signal.SIG_IGN)
 
 
 if __name__ == "__main__":

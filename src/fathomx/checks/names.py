@@ -8,6 +8,8 @@ from typing import Any
 
 from fathomx.checks.shown import shown
 
+_MOST_NAMES = 20
+
 
 def choice(kind: str, value: Any, valid: Collection[str]) -> str:
     """One of the valid names; else `TypeError` or `ValueError` with the nearest one."""
@@ -22,7 +24,9 @@ def unknown(kind: str, given: object, valid: object) -> str:
     """The sentence for an unknown option: what was given, the nearest valid one, all valid ones."""
     names = [str(name) for name in valid]  # type: ignore[attr-defined]
     hint = near(str(given).lower(), names, cutoff=0.4)
-    return f"unknown {kind} {str(given)!r}.{hint} Choose from: {', '.join(names)}."
+    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
+    listed = ", ".join(names[:_MOST_NAMES])
+    return f"unknown {kind} {str(given)!r}.{hint} Choose from: {listed}{more}."
 
 
 def near(given: object, known: Collection[str], cutoff: float = 0.6) -> str:

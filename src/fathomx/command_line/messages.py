@@ -10,6 +10,8 @@ from rich.text import Text
 from fathomx.records.run_files import RunFiles
 from fathomx.report import verdict
 
+_LONGEST_WORD = 200
+
 
 def say(console: Console, text: str) -> None:
     """Prints a text as it is: nothing in it is markup, no number is colored, no line is broken."""
@@ -18,7 +20,8 @@ def say(console: Console, text: str) -> None:
 
 def say_mistake(message: str) -> None:
     """Prints what went wrong to stderr, as one line."""
-    line = Text(" ".join(message.split()))
+    words = [word if len(word) <= _LONGEST_WORD else f"{word[:60]}..." for word in message.split()]
+    line = Text(" ".join(words))
     Console(stderr=True).print(Text("error: ", "bold red") + line, soft_wrap=True)
 
 

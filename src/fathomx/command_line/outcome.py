@@ -25,6 +25,11 @@ from fathomx.sampling.tokens import generate
 _SAMPLE_LENGTH = 300
 _SAMPLE_TEMPERATURE = 0.8
 _INFERENCE, _SAMPLE, _PAGE = "inference.json", "sample.txt", "index.html"
+# How whole files begin and end.
+_ENDS = {
+    ".png": (b"\x89PNG\r\n", b"IEND\xaeB`\x82"),
+    ".html": (b"<!doctype html>", b"</html>\n"),
+}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,7 +50,7 @@ class Outcome:
         lacking = [name for name in wanted if not self._is_whole(name)]
         if not lacking and importlib.util.find_spec("matplotlib"):
             figures = (f"figures/{name}" for name in wanted_figures(self.folder))
-            lacking = [name for name in figures if not (self.folder / name).is_file()]
+            lacking = [name for name in figures if not self._is_whole(name)]
         return lacking
 
     def complete(self, before: Network, after: Network) -> None:
@@ -60,12 +65,17 @@ class Outcome:
             write_page(self.folder)
 
     def _is_whole(self, name: str) -> bool:
-        if not (self.folder / name).is_file():
+        path = self.folder / name
+        if not path.is_file():
             return False
-        try:
-            return name != _INFERENCE or RunFiles(self.folder).inference is not None
-        except DamagedFileError:
-            return False
+        if name == _INFERENCE:
+            try:
+                return RunFiles(self.folder).inference is not None
+            except DamagedFileError:
+                return False
+        begin, end = _ENDS.get(path.suffix, (b"", b"\n"))
+        content = path.read_bytes()
+        return bool(content) and content.startswith(begin) and content.endswith(end)
 
     def _record_inference(self, rule: PredictiveCoding, before: Network, after: Network) -> None:
         """Energies per node over inference steps on one batch, before and after training."""

@@ -22,7 +22,7 @@ from fathomx.learning import PredictiveCoding
 from fathomx.records.errors import DamagedFileError
 from fathomx.records.lock import FolderLock
 from fathomx.records.run_files import RunFiles, read_config
-from fathomx.training import ProgressBar, RunFolder, fit
+from fathomx.training import CheckpointError, ProgressBar, RunFolder, fit
 
 
 def run_config(job: Job) -> dict[str, Any]:
@@ -66,9 +66,16 @@ class Session:
         lacking = outcome.lacking()
         if not lacking:
             return False
+        try:
+            trained = trained_network(job, data, folder)
+        except CheckpointError as error:
+            say(self.console, f"{self.name}: {str(error).partition('; ')[0]}; trained again.")
+            (folder / "summary.json").unlink()
+            self.train(network, outcome, RunFolder.resume(folder))
+            return True
         say(self.console, f"{self.name}: the run has ended; made again: {', '.join(lacking)}")
         with FolderLock(folder), self._saying_how_to_continue():
-            outcome.complete(network, trained_network(job, data, folder))
+            outcome.complete(network, trained)
         self._show_sample(outcome)
         return True
 

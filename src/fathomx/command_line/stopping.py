@@ -7,7 +7,8 @@ import io
 import os
 import signal
 import sys
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from typing import Any
 
 from fathomx.training.signals import STOPPING
@@ -32,11 +33,27 @@ def stopped_by_signals() -> Iterator[None]:
 
     numbers = [number for number in STOPPING if number != signal.SIGINT]
     before = {number: signal.signal(number, stop) for number in numbers}
+    hook = sys.unraisablehook
+    sys.unraisablehook = _again_when_lost(hook)
     try:
         yield
     finally:
+        sys.unraisablehook = hook
         for number, handler in before.items():
             signal.signal(number, handler)
+
+
+def _again_when_lost(hook: Callable[[Any], object]) -> Callable[[Any], object]:
+    """A signal that met a callback of the interpreter, which drops exceptions, comes again."""
+
+    def drop(unraisable: Any) -> None:
+        if not isinstance(unraisable.exc_value, KeyboardInterrupt):
+            hook(unraisable)
+            return
+        number = signal.SIGTERM if isinstance(unraisable.exc_value, Stopped) else signal.SIGINT
+        threading.Timer(0.05, os.kill, (os.getpid(), number)).start()
+
+    return drop
 
 
 def never_ended_by_printing() -> None:

@@ -14,7 +14,11 @@ from fathomx.training.checkpoints import Checkpoints
 
 
 def trained_network(job: Job, data: Dataset, folder: Path) -> Network:
-    """The network of the job that a run folder holds; raises `CheckpointError` without weights."""
+    """The network of the job that a run folder holds.
+
+    Raises `CheckpointError` without weights, and where the newest are damaged: older ones are not
+    those of the run's end.
+    """
     network = job.network(data)
     optimizer = job.rule().init_optimizer(job.optimizer(data), network)
     fresh = TrainingState.begun(network, optimizer, jax.random.key(job.seed))
@@ -27,4 +31,10 @@ def trained_network(job: Job, data: Dataset, folder: Path) -> Network:
             checkpoints.close()
     if found is None:
         raise CheckpointError(f"{folder} holds no checkpoint, so there are no trained weights.")
+    if found.notes:
+        damage = found.notes[0].partition("; ")[0]
+        raise CheckpointError(
+            f"{damage}; delete summary.json there, if there is one, and continue with `fathomx "
+            f"train --resume {folder}` to train its last steps again."
+        )
     return found.state.network

@@ -6,11 +6,12 @@ import abc
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fathomx.checks import example, gate
+from fathomx.checks import example, gate, shown
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import weights
 from fathomx.graph.vector_space import Entries
@@ -74,6 +75,7 @@ class LearningRule(eqx.Module):
 
         Running statistics of batch normalization move once.
         """
+        self.check_state(optimizer, optimizer_state, problem.network)
         gradient, report = self.gradient(problem, key)
         updates, optimizer_state = optimizer.update(
             gradient, optimizer_state, weights(problem.network)
@@ -82,9 +84,25 @@ class LearningRule(eqx.Module):
         batch = problem.with_batch_statistics().network
         return network.moved_statistics(batch), optimizer_state, report
 
+    def check_state(
+        self, optimizer: optax.GradientTransformation, state: Any, network: Network
+    ) -> None:
+        """Raises `ValueError` for a state that `init_optimizer` would not give."""
+        wanted = eqx.filter_eval_shape(self.init_optimizer, optimizer, network)
+        if _form(wanted) != _form(state):
+            raise ValueError(
+                f"the optimizer's state, {shown(state)}, is not that of this rule, optimizer and "
+                "network; give learner.begin(network), or rule.init_optimizer(optimizer, network)."
+            )
+
     def probe(self, problem: Problem, key: PRNGKeyArray) -> dict[str, Array]:
         """Scalars of this rule's own that `fit` reports after every epoch, from a fixed batch."""
         return {}
+
+
+def _form(state: Any) -> Any:
+    """How a state is built, and the shapes of its arrays."""
+    return jax.tree.structure(state), [jnp.shape(leaf) for leaf in jax.tree.leaves(state)]
 
 
 def feedforward_scores(problem: Problem, explained: Entries) -> tuple[Array, Array]:

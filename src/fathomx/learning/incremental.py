@@ -98,6 +98,7 @@ class Incremental(PredictiveCoding):
             activities = self.solver.activities(problem, state)
             return _learn(problem, activities, reached, optimizer, states)
 
+        self.check_state(optimizer, optimizer_state, problem.network)
         taken, states, seen = self._relax(problem, key, learn, optimizer_state)
         # The running statistics belong to the network that came in.
         learned = eqx.combine(weights(taken.network), split(problem.network)[1])

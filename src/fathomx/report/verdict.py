@@ -44,11 +44,11 @@ def verdict(
         said[0] += f" Test loss: {loss:.4f} nats per token."
     if config.get("learning") == "backprop":
         said.append("There was no inference: this run learned by backprop.")
-        return said + _notes(history)
+        return [*said, *_notes(history), *_lost(summary, history)]
     said += _settled_sentences(config, summary)
     said += _cosine_sentences(summary, history)
     said.append(_strength_sentence(config, summary, history))
-    said += _notes(history)
+    said += [*_notes(history), *_lost(summary, history)]
     nudge = finite(summary.get("nudge_stability"))
     if nudge is not None and nudge >= 1:
         said.append(
@@ -62,6 +62,15 @@ def _notes(history: Sequence[Mapping[str, Any]]) -> list[str]:
     """What was said while the run went on, each sentence once."""
     texts = (record["text"] for record in history if record.get("kind") == "note")
     return [f"{text[:1].upper()}{text[1:]}" for text in dict.fromkeys(texts)]
+
+
+def _lost(summary: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> list[str]:
+    """How many epochs have left no record, where the records of a run are whole otherwise."""
+    epochs = finite(summary.get("epochs"))
+    known = len({r.get("epoch") for r in history if r.get("kind", "epoch") == "epoch"})
+    if epochs is None or known >= epochs:
+        return []
+    return [f"Records of {epochs - known:.0f} of {epochs:.0f} epochs are lost."]
 
 
 def _accuracy_sentence(summary: Mapping[str, Any]) -> str:

@@ -109,8 +109,7 @@ class Checkpoints:
     def restore(self, fresh: TrainingState) -> Found | None:
         """The newest checkpoint that is whole, as a state shaped like `fresh`; `None` without any.
 
-        Newer ones that are damaged are removed, so that they can be written again. If none is
-        whole, nothing is removed.
+        Newer ones that are damaged stay where they are, until `discard_after`.
         """
         damaged: dict[int, CheckpointError] = {}
         for position in sorted(self._manager.all_steps(), reverse=True):
@@ -119,10 +118,6 @@ class Checkpoints:
             except CheckpointError as error:
                 damaged[position] = error
                 continue
-            for lost in damaged:
-                shutil.rmtree(self.folder / str(lost), ignore_errors=True)
-            if damaged:
-                self._manager.reload()
             notes = [f"{lost}; the run goes on from step {position}." for lost in damaged.values()]
             return Found(state, position, tuple(notes))
         for first in damaged.values():
@@ -130,6 +125,14 @@ class Checkpoints:
                 f"{first}, and no other is whole; delete that folder to train from the beginning."
             ) from None
         return None
+
+    def discard_after(self, position: int) -> None:
+        """Removes the checkpoints behind a position, so that they can be written again."""
+        later = [found for found in self._manager.all_steps() if found > position]
+        for found in later:
+            shutil.rmtree(self.folder / str(found), ignore_errors=True)
+        if later:
+            self._manager.reload()
 
     def close(self) -> None:
         """Ends the manager's threads."""
@@ -164,7 +167,7 @@ class Checkpoints:
         arguments = self._orbax.args.StandardRestore(expected)
         # What a damaged file makes of a library that reads it is not foreseeable.
         try:
-            with _quiet():
+            with _quiet(), held_back():
                 return dict(self._manager.restore(position, args=arguments))
         except Exception:
             return None

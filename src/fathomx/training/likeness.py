@@ -17,6 +17,8 @@ import numpy as np
 # Functions of these packages mean the same whenever they are looked at; those of others may use
 # what was changed in between, as in a notebook.
 _FIXED = ("fathomx", "optax", "jax", "jaxlib", "equinox", "diffrax", "numpy", "builtins", "math")
+# What only looks at the arguments of the function that it wraps.
+_GUARDS = ("fathomx.checks.gate", "jaxtyping._decorator")
 # How a learning rate is called inside the optimizers and schedules of Optax.
 _RATES = ("learning_rate", "step_size", "init_value")
 _MOST_PARTS = 20_000
@@ -90,6 +92,8 @@ class _Likeness:
         return _plain(thing)
 
     def _function(self, thing: types.FunctionType) -> Hashable:
+        if thing.__globals__.get("__name__") in _GUARDS and hasattr(thing, "__wrapped__"):
+            return self.of(thing.__wrapped__, True)
         cells = tuple(
             "rate" if name in _RATES and _is_rate(value) else self.of(value, True)
             for name, value in _cells(thing)

@@ -91,6 +91,8 @@ class RunFolder(Observer):
     def restore(self, fresh: TrainingState) -> Restored | None:
         """The newest checkpoint that is whole; records after it are dropped from the metrics."""
         found = self._store().restore(fresh)
+        if found is not None:
+            self._store().discard_after(found.position)
         files = RunFiles(self.folder)
         kept = [] if found is None else _before(files.records, found.state)
         notes = _lost(files, kept, found)
@@ -177,7 +179,8 @@ def _lost(files: RunFiles, kept: list[dict[str, Any]], found: Found | None) -> t
     """Sentences on checkpoints and records of the run so far that are damaged or missing."""
     path = files.folder / "metrics.jsonl"
     if found is None:
-        if not any(record["kind"] == "epoch" for record in files.records):
+        # A run that is killed after its first epoch may have recorded it and saved nothing yet.
+        if sum(record["kind"] == "epoch" for record in files.records) < 2:
             return ()
         return (
             f"the checkpoints of {files.folder} are gone: the run starts again from its beginning.",
