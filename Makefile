@@ -2,22 +2,50 @@
 #   make demo   create the environment, install, train the 64-node network beside backprop
 #   make test   create the environment, install, lint, check types, run the tests
 # Further: make bench (our own benchmarks), make bench-peers (beside FabricPC, PCX and plain JAX,
-# each in its own environment).
+# each in its own environment), make test-oldest and make test-newest (the fast tests with the lowest
+# versions that pyproject.toml promises, and with the newest that exist), make test-wheel (what is
+# installed works outside of the checkout), make torture (hours of kills, damages and wrong input).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# What uv is asked for: a version, which it finds or downloads, or a path; pyenv's is found too.
+python = $(or $(shell pyenv prefix $(1) 2>/dev/null),$(1))
+OLDEST_PYTHON ?= $(call python,3.11)
+NEWEST_PYTHON ?= $(call python,3.13)
+# `make test-newest TESTS=tests/graph` runs one folder of them.
+TESTS ?=
+FAST_TESTS = -m pytest -n 2 --dist loadfile -m "not slow" $(TESTS)
 
-.PHONY: demo test test-slow bench bench-peers lint clean
+.PHONY: demo test test-slow test-oldest test-newest test-wheel torture bench bench-peers lint clean
 
 demo: $(INSTALLED)
 	$(BIN)/fathomx compare
 
 test: $(INSTALLED) lint
-	$(BIN)/python -m pytest -n 2 --dist loadfile -m "not slow"
+	$(BIN)/python $(FAST_TESTS)
 
 test-slow: $(INSTALLED)
 	$(BIN)/python -m pytest -m slow
+
+test-oldest: $(BIN)/uv
+	$(BIN)/uv venv --quiet --clear --python "$(OLDEST_PYTHON)" .venv-oldest
+	$(BIN)/uv pip install --python .venv-oldest --resolution lowest-direct -e ".[test]"
+	.venv-oldest/bin/python $(FAST_TESTS)
+
+test-newest: $(BIN)/uv
+	@if $(BIN)/uv venv --quiet --clear --python "$(NEWEST_PYTHON)" .venv-newest; then \
+	  $(BIN)/uv pip install --python .venv-newest --upgrade -e ".[test]" && \
+	  .venv-newest/bin/python $(FAST_TESTS); \
+	else \
+	  echo "test-newest was skipped: name a newer Python with NEWEST_PYTHON=/path/to/python"; \
+	fi
+
+test-wheel: $(BIN)/uv
+	tests/versions/wheel $(abspath $(BIN)/uv)
+
+torture: $(INSTALLED)
+	$(BIN)/python tests/torture
 
 lint: $(INSTALLED)
 	$(BIN)/ruff check .
@@ -40,5 +68,8 @@ $(INSTALLED): pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
 	touch $@
 
+$(BIN)/uv: | $(INSTALLED)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt "uv>=0.8"
+
 clean:
-	rm -rf $(VENV)
+	rm -rf $(VENV) .venv-oldest .venv-newest
