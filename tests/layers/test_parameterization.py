@@ -194,7 +194,9 @@ def test_the_general_form_refuses_what_it_cannot_mean():
         fx.ABC({"hiden": (1, 1, 1)})
     with pytest.raises(ValueError, match="'hidden' has 2 entries, not 3"):
         fx.ABC({"hidden": (1, 1)})
-    for wrong in (-1.0, math.nan, fx.Power(fan_in=math.inf)):
+    with pytest.raises(ValueError, match="fan_in must be a finite number, not inf"):
+        fx.Power(fan_in=math.inf)
+    for wrong in (-1.0, math.nan):
         with pytest.raises(ValueError, match="'hidden'"):
             fx.ABC({"hidden": (1, wrong, 1)})
 

@@ -76,9 +76,8 @@ def path(name: str, value: Any, example: str = "runs/mine") -> str:
 
 def items(name: str, value: Any, example: str = "") -> tuple[Any, ...]:
     """Several things in an order, as a tuple; a text is one thing."""
-    if isinstance(value, str | bytes | Mapping | set | frozenset) or not isinstance(
-        value, Iterable
-    ):
+    one = isinstance(value, str | bytes | Mapping | set | frozenset)
+    if one or not isinstance(value, Iterable) or getattr(value, "ndim", 1) == 0:
         such = f" such as {example}" if example else ""
         raise TypeError(f"{name} must be a list{such}, not {shown(value)}.")
     return tuple(value)

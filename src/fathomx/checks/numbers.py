@@ -31,7 +31,7 @@ def count(name: str, value: Any, *, least: int = 1, most: int = _MOST, remedy: s
     limited = most not in (_MOST, _MOST_OF_ALL)
     wanted = f"an integer of at least {least}" + (f" and at most {most}" if limited else "")
     sentence = f"{name} must be {wanted}, not {shown(value)}{remedy and f'; {remedy}'}."
-    if isinstance(value, bool | np.bool_ | str | bytes | jax.core.Tracer) or _is_truth(value):
+    if isinstance(value, bool | np.bool_ | str | bytes | jax.core.Tracer) or _is_no_number(value):
         raise TypeError(sentence)
     try:
         whole = operator.index(value)
@@ -71,7 +71,7 @@ def number(
     """
     wanted = _range(above, least, below, most).rstrip()
     sentence = f"{name} must be {wanted}, not {shown(value)}{remedy and f'; {remedy}'}."
-    if isinstance(value, bool | str | bytes) or _is_truth(value):
+    if isinstance(value, bool | str | bytes) or _is_no_number(value):
         raise TypeError(sentence)
     if isinstance(value, np.ndarray | np.generic | jax.Array):
         if value.ndim or (value.dtype.kind not in "iuf" and str(value.dtype) not in _SMALL_FLOATS):
@@ -129,7 +129,10 @@ def shape(name: str, value: Any, *, axes: int | None = None) -> tuple[int, ...]:
 _SMALL_FLOATS = ("bfloat16", "float8_e4m3fn", "float8_e5m2")
 
 
-def _is_truth(value: Any) -> bool:
+def _is_no_number(value: Any) -> bool:
+    """Whether an array is one of truth values, or masked."""
+    if isinstance(value, np.ma.MaskedArray):
+        return True
     return isinstance(value, np.ndarray | np.generic | jax.Array) and value.dtype == np.bool_
 
 

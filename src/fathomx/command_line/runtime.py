@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import jax
+import joblib
 import pooch
 
 _SECONDS_WORTH_KEEPING = 0.2
@@ -59,7 +60,5 @@ def _setting(name: str) -> Any:
 
 
 def cores() -> int:
-    """Cores that this process may use, where the system tells."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    """Cores that this process may use: its affinity and the quota of its container are heeded."""
+    return int(joblib.cpu_count())

@@ -7,7 +7,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fathomx.checks import gate
+from fathomx.checks import gate, shown
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import weights
 from fathomx.learning import Backprop, LearningRule
@@ -64,7 +64,8 @@ def compare_to_backprop(problem: Problem, gradient: Network, key: PRNGKeyArray) 
 
 @gate
 def node_dot(a: Network, b: Network) -> Float[Array, " nodes"]:
-    """Inner product of two gradients, node by node."""
+    """Inner product of two gradients, node by node; `ValueError` if they are not alike."""
+    _check_alike(a, b)
     rows = []
     for one, other in zip(a.predictors(), b.predictors(), strict=True):
         pairs = zip(jax.tree.leaves(weights(one)), jax.tree.leaves(weights(other)), strict=True)
@@ -89,8 +90,20 @@ def weight_change(before: Network, after: Network) -> Float[Array, " nodes"]:
     print(moved.min() / jnp.median(moved))
     ```
     """
+    _check_alike(before, after)
     change = jax.tree.map(jnp.subtract, weights(after), weights(before))
     return jnp.sqrt(node_dot(change, change) / node_dot(before, before))
+
+
+def _check_alike(one: Network, other: Network) -> None:
+    """Raises `ValueError` unless two networks have weights of the same shapes in the same nodes."""
+    shapes = [[leaf.shape for leaf in jax.tree.leaves(weights(each))] for each in (one, other)]
+    if one.labels != other.labels or shapes[0] != shapes[1]:
+        raise ValueError(
+            f"the networks are not alike: one has the nodes {shown(list(one.labels))}, the other "
+            f"{shown(list(other.labels))}, with weights of other shapes; give two states of one "
+            "network."
+        )
 
 
 def _unit_size(gradient: Network) -> tuple[Network, Array]:

@@ -20,6 +20,7 @@ from fathomx.graph.predictor import (
     check_callable,
     checked_depth,
     first_block,
+    traced_shape,
 )
 from fathomx.graph.statistics import holds_statistics
 
@@ -121,7 +122,7 @@ class Feedback(Predictor):
         return predicted
 
     def infer_shape(self, sources: list[Any]) -> tuple[tuple[int, ...], Any]:
-        predicted = eqx.filter_eval_shape(self.function, *sources)
+        predicted = traced_shape(self.name, self.function, sources)
         return predicted.shape, predicted
 
 
@@ -155,5 +156,5 @@ class ChainFeedback(Chained, Feedback):
         return apply_blocks(self.function, sources[0])
 
     def infer_shape(self, sources: list[Any]) -> tuple[tuple[int, ...], Any]:
-        predicted = eqx.filter_eval_shape(first_block(self.function), *sources)
+        predicted = traced_shape(self.name, first_block(self.function), sources)
         return (self.depth, *predicted.shape), predicted

@@ -302,6 +302,7 @@ class Network(eqx.Module):
         explained: Entries = {}
         values = {name: clamp.value for name, clamp in clamps.items()}
         batch = self.batch_of({**values, **(errors or {})}) if batch is None else batch
+        self._check_fit({**values, **(errors or {})}, batch)
         # A child reads the end of a stack's scan, not a slice of all its activities, whose
         # derivative would be zeros of the size of the stack.
         ends: Entries = {}
@@ -351,7 +352,19 @@ class Network(eqx.Module):
         if given is None:
             return activities
         values = {name: clamp.value for name, clamp in self.clamped(given).items()}
+        self._check_fit(values, self.batch_of(activities or values))
         return {**activities, **values}
+
+    def _check_fit(self, values: Mapping[str, Any], batch: int) -> None:
+        """Raises `ValueError` for activities or errors that are not those of a batch."""
+        for name, value in values.items():
+            part = self.predictor(name)
+            wanted = part.whole_shape(self.shapes[name], batch)
+            if jnp.shape(value) != wanted:
+                raise ValueError(
+                    f"{name!r} is given with the shape {jnp.shape(value)}, but here it has "
+                    f"{wanted}: a value for each of {batch} examples."
+                )
 
     def _nothing(self, batch: int) -> Array:
         return jnp.zeros((batch, 0), self.dtype)

@@ -11,6 +11,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
+from fathomx import checks
 from fathomx.checks import Count, example, gate
 from fathomx.graph.vector_space import Entries
 from fathomx.inference.relaxation import Progress, Relaxation, relaxation
@@ -226,14 +227,14 @@ def _drive(
         remaining = steps - solver.steps_in_init
 
         def observed(state: Any) -> Any:
-            return observe(problem, solver.evaluation(problem, state))
+            return _observation(observe(problem, solver.evaluation(problem, state)))
 
         def watched(state: Any, _: None) -> tuple[Any, Any]:
             idle = jnp.all(solver.finished(problem, state))
             state = jax.lax.cond(idle, lambda s: s, lambda s: solver.step(problem, s), state)
             return state, observed(state)
 
-        rows = [observe(problem, here)] + [observed(state)] * solver.steps_in_init
+        rows = [_observation(observe(problem, here))] + [observed(state)] * solver.steps_in_init
         first = jax.tree.map(lambda *a: jnp.stack(a), *rows)
         state, later = jax.lax.scan(watched, state, None, length=max(remaining, 0))
         observations = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, later)
@@ -274,3 +275,8 @@ def beginning(here: Evaluation, evaluations: int = 1) -> dict[str, Any]:
         "steps": count,
         "evaluations": count + evaluations,
     }
+
+
+def _observation(seen: Any) -> Any:
+    """What `observe` returned, as arrays."""
+    return jax.tree.map(lambda leaf: checks.array("what observe returns", leaf), seen)

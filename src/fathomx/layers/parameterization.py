@@ -20,7 +20,7 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.checks import Count, Optimizer, Positive, Sizes, example, gate
-from fathomx.checks.names import unknown
+from fathomx.checks.names import choice
 from fathomx.layers.convolution import Convolution
 from fathomx.layers.normalization import Normalization
 from fathomx.layers.scaled import Affine, Bias, Embedding, Linear, ScaledWeight
@@ -223,9 +223,7 @@ class ABC(Parameterization):
 
 def _role(name: Role | str) -> Role:
     names = {role.value: role for role in Role}
-    if isinstance(name, str) and name not in names:
-        raise ValueError(unknown("role", name, names))
-    return names[name] if isinstance(name, str) else name
+    return name if isinstance(name, Role) else names[choice("role", name, names)]
 
 
 def _triple(

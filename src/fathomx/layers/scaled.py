@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from typing import ClassVar
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fathomx.checks import NotNegative, gate
+from fathomx.checks import NotNegative, gate, is_traced
 
 
 @gate
@@ -26,6 +28,20 @@ class ScaledWeight(eqx.Module):
     weight: Float[Array, "..."]
     multiplier: float = eqx.field(static=True, default=1.0)
     learning_rate_scale: NotNegative = eqx.field(static=True, default=1.0)
+    _axes: ClassVar[int | None] = None
+
+    def __check_init__(self) -> None:
+        weight = self.weight
+        if self._axes is not None and weight.ndim != self._axes:
+            raise ValueError(
+                f"the weight of {type(self).__name__} has {self._axes} axes, not the shape "
+                f"{weight.shape}."
+            )
+        if not is_traced(weight) and not np.isfinite(np.asarray(weight, np.float64)).all():
+            raise ValueError(
+                f"the weight of {type(self).__name__} holds values that are NaN or infinite; give "
+                "finite ones."
+            )
 
 
 @gate
@@ -34,6 +50,8 @@ class Linear(ScaledWeight):
 
     **Fields**: those of `ScaledWeight`, with a `weight` of shape `(out_size, in_size)`.
     """
+
+    _axes: ClassVar[int | None] = 2
 
     def __call__(self, activity: Float[Array, " in_size"]) -> Float[Array, " out_size"]:
         _check_fits(self, activity, self.weight.shape[1:])
@@ -77,6 +95,8 @@ class Embedding(ScaledWeight):
 
     **Fields**: those of `ScaledWeight`, with a `weight` of shape `(count, size)`.
     """
+
+    _axes: ClassVar[int | None] = 2
 
     def __call__(self, tokens: Int[Array, "..."]) -> Float[Array, "... size"]:
         count = self.weight.shape[0]

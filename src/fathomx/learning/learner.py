@@ -8,10 +8,11 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx import checks
-from fathomx.checks import Optimizer, gate, shown
+from fathomx.checks import Optimizer, Positive, gate, shown
 from fathomx.graph.network import Network
 from fathomx.learning.base import LearningRule, StepReport
 from fathomx.problem.problem import Problem
@@ -42,6 +43,14 @@ def pose(network: Network, batch: Any) -> Problem:
     return Problem(network, *batch)
 
 
+def usual_optimizer(given: optax.GradientTransformation | float) -> Any:
+    """An optimizer as it is, and a number as the rate of `optax.adam(rate, eps=1e-12)`.
+
+    Gradients of early nodes can be tiny; Adam's usual epsilon of 1e-8 silently stops them.
+    """
+    return optax.adam(given, eps=1e-12) if isinstance(given, int | float) else given
+
+
 @gate
 class Learner(eqx.Module):
     """A rule, an optimizer, and how a batch becomes a problem: all that an update needs.
@@ -49,7 +58,7 @@ class Learner(eqx.Module):
     **Fields**
 
     * `rule`: any `LearningRule`.
-    * `optimizer`: any optax optimizer.
+    * `optimizer`: any optax optimizer, or a number, the rate of `optax.adam(rate, eps=1e-12)`.
     * `pose`: `pose(network, batch) -> Problem`; arrays by name, or a pair of input and target,
       unless given.
 
@@ -63,7 +72,7 @@ class Learner(eqx.Module):
     """
 
     rule: LearningRule
-    optimizer: Optimizer = eqx.field(static=True)
+    optimizer: Optimizer | Positive = eqx.field(static=True, converter=usual_optimizer)
     pose: Pose = eqx.field(static=True, default=pose)
 
     def begin(self, network: Network) -> Any:

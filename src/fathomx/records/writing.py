@@ -71,7 +71,14 @@ def remove_unfinished(folder: Path) -> None:
 
 def write_json(path: Path, value: Any) -> None:
     """Writes JSON, whole or not at all; what is not finite becomes null."""
-    write_text(path, json.dumps(plain(value), indent=2, allow_nan=False) + "\n")
+    try:
+        text = json.dumps(plain(value), indent=2, allow_nan=False)
+    except TypeError as error:
+        raise TypeError(
+            f"{path.name} must hold numbers, texts, lists and dictionaries of these, but an "
+            f"{str(error).partition('type ')[2].partition(' ')[0]} was given."
+        ) from None
+    write_text(path, text + "\n")
 
 
 def write_text(path: Path, text: str) -> None:

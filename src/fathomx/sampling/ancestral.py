@@ -53,6 +53,10 @@ def sample(
     check_roots(network, clamps)
     values = {name: clamp.value for name, clamp in clamps.items()}
     count = network.batch_of(values) if values else (1 if batch is None else batch)
+    if batch is not None and batch != count:
+        raise ValueError(
+            f"batch is {batch}, but what is clamped holds {count} examples; leave out batch."
+        )
     keys = jax.random.split(key, len(network.entries))
     clamps |= network.drawn_noise(jax.random.fold_in(key, _NOISE), count, clamps)
     activities: Entries = {}

@@ -430,6 +430,10 @@ def lanczos(
 
     Source: Golub and Van Loan (2013), section 10.3.
     """
+    if start.ndim != 1 or jnp.shape(product(start)) != start.shape:
+        raise ValueError(
+            f"start must be a vector of the operator's size, not of shape {start.shape}."
+        )
     basis = [np.asarray(start) / np.linalg.norm(np.asarray(start))]
     diagonal, beside = [], []
     while True:

@@ -71,6 +71,8 @@ class Division:
         least 16 examples.
         """
         devices = jax.devices() if devices is None else devices
+        if not devices:
+            raise ValueError("devices must hold at least one device, not [].")
         least = _LEAST_EXAMPLES if devices[0].platform == "cpu" else 1
         return cls(devices[: equal_parts(batch_size, len(devices), least)])
 

@@ -6,8 +6,6 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-import optax
-
 from fathomx import checks
 from fathomx.checks import Count, Optimizer, Positive, Seed, gate
 from fathomx.data import Dataset, split
@@ -101,8 +99,6 @@ def fit(
     """
     rule = Equilibrium() if rule is None else rule
     optimizer = 1e-2 if optimizer is None else optimizer
-    if isinstance(optimizer, int | float):
-        optimizer = optax.adam(optimizer, eps=1e-12)
     if not isinstance(data, Dataset):
         data = _divided(network, *data)
     task = Task(data, pose, scores)
