@@ -55,9 +55,14 @@ def test_nodes_that_no_signal_reaches(blobs):
     )
 
 
+def problem():
+    network = fx.models.mlp(2, 2, width=3, depth=3, key=jax.random.key(0))
+    return fx.Problem(network, jnp.ones((4, 2)), jnp.zeros((4, 2)))
+
+
 @pytest.fixture
 def watch():
-    return Watch(fx.models.mlp(2, 2, width=3, depth=3, key=jax.random.key(0)))
+    return Watch(problem())
 
 
 def steps(strength, unsettled=0.1):
@@ -79,9 +84,8 @@ def test_a_strength_that_runs_away_is_said_once(watch):
 
 
 def test_what_was_said_before_a_stop_is_not_said_again():
-    network = fx.models.mlp(2, 2, width=3, depth=3, key=jax.random.key(0))
-    assert Watch(network, known=("inference",)).of_steps(steps([0.1], unsettled=5.0)) == {}
-    assert "inference" in Watch(network).of_steps(steps([0.1], unsettled=5.0))
+    assert Watch(problem(), known=("inference",)).of_steps(steps([0.1], unsettled=5.0)) == {}
+    assert "inference" in Watch(problem()).of_steps(steps([0.1], unsettled=5.0))
 
 
 def test_without_observers_it_is_a_warning(blobs):

@@ -70,7 +70,7 @@ class Run:
                 self.history, self.records = restored.history, restored.records
                 self.earlier_seconds = restored.seconds
                 self.lost, known = restored.notes, restored.known
-        self.watch = Watch(network, known)
+        self.watch = Watch(self.posed, known)
         self.state = self.division.whole(self.state)
         augmentation = task.data.augmentation
         self._advance = Advance(learner, plan.steps_per_epoch, augmentation, self.division)

@@ -8,7 +8,8 @@ from typing import Any
 import numpy as np
 
 from fathomx.diagnostics.alignment import node_dot
-from fathomx.graph.network import Network
+from fathomx.graph.arrival import NEVER
+from fathomx.problem.problem import Problem
 from fathomx.records.values import numbers
 
 # Of the gradient that inference starts from, what is left of the worst example of most batches.
@@ -25,12 +26,14 @@ class Watch:
     * `strength`: it is more than five times what it was at first.
     * `signal`: parts of the network whose weights do not move at all.
 
-    **Arguments**: `network`, at the start; `known`, kinds that have been said before.
+    **Arguments**: `problem`, of a batch at the start; `known`, kinds that have been said before.
     """
 
-    def __init__(self, network: Network, known: Iterable[str] = ()) -> None:
+    def __init__(self, problem: Problem, known: Iterable[str] = ()) -> None:
+        network = problem.network
         self._labels = network.labels
-        self._learns = np.asarray(node_dot(network, network)) > 0
+        connected = np.asarray(problem.arrivals) != NEVER
+        self._learns = connected & (np.asarray(node_dot(network, network)) > 0)
         self._said = set(known)
         self._first_strength: float | None = None
 
@@ -74,7 +77,11 @@ class Watch:
         )
 
     def _signal(self, record: dict[str, Any]) -> str | None:
-        moved = np.nan_to_num(numbers(record["length_to_backprop_per_node"])) > 0
+        lengths = numbers(record["length_to_backprop_per_node"])
+        if not np.isfinite(lengths).any():
+            # There is no backprop to compare with, as where causes are inferred.
+            return None
+        moved = np.nan_to_num(lengths) > 0
         still = np.flatnonzero(self._learns & ~moved)
         if not len(still):
             return None
