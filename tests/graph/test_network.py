@@ -362,7 +362,9 @@ def equations(jaxpr):
     inner = sum(
         equations(getattr(sub, "jaxpr", sub))
         for equation in jaxpr.eqns
-        for sub in jax_core.jaxprs_in_params(equation.params)
+        for value in equation.params.values()
+        for sub in (value if isinstance(value, tuple) else (value,))
+        if isinstance(sub, (jax_core.Jaxpr, jax_core.ClosedJaxpr))
     )
     return len(jaxpr.eqns) + inner
 

@@ -431,7 +431,7 @@ def test_the_first_error_to_arrive(precision):
 
 FORCEFUL = {
     "decay": optax.chain(optax.add_decayed_weights(0.1), optax.sgd(0.1)),
-    "noise": optax.chain(optax.add_noise(0.01, 0.5, jax.random.key(3)), optax.sgd(0.1)),
+    "noise": optax.chain(optax.add_noise(0.01, 0.5, 3), optax.sgd(0.1)),
     "decay, then sign": optax.chain(optax.add_decayed_weights(0.1), optax.scale_by_sign()),
 }
 
@@ -667,9 +667,7 @@ def test_a_stack_block_by_block_is_a_stack_at_once(step, first):
 
 @pytest.mark.parametrize("alpha", [0.0, -0.1, 1.5, np.nan, np.inf])
 def test_alpha_lies_between_zero_and_one(alpha):
-    with pytest.raises(
-        ValueError, match="alpha must be a finite number above 0 and"
-    ) as caught:
+    with pytest.raises(ValueError, match="alpha must be a finite number above 0 and") as caught:
         fx.Spiking(alpha)
     assert "\n" not in str(caught.value)
     assert repr(float(alpha)) in str(caught.value)

@@ -6,7 +6,7 @@ activation functions, so they hold for a user's own nodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import jax
@@ -132,8 +132,7 @@ def _compares(jaxpr: Any, tainted: list[bool]) -> tuple[bool, list[bool]]:
         equals = name in ("eq", "ne") and all(flags) and len(set(equation.invars)) > 1
         found = found or equals or name in _COMPARISONS
         outputs = [True] * len(equation.outvars)
-        for inner in jax_core.jaxprs_in_params(equation.params):
-            body = getattr(inner, "jaxpr", inner)
+        for body in _inner_programs(equation):
             same = len(body.invars) == len(flags)
             inner_found, inner_out = _compares(body, flags if same else [True] * len(body.invars))
             found = found or inner_found
@@ -141,6 +140,14 @@ def _compares(jaxpr: Any, tainted: list[bool]) -> tuple[bool, list[bool]]:
                 outputs = inner_out
         depends.update(var for var, flag in zip(equation.outvars, outputs, strict=True) if flag)
     return found, [is_tainted(var) for var in jaxpr.outvars]
+
+
+def _inner_programs(equation: Any) -> Iterator[Any]:
+    """The bodies of what an equation calls: a jitted function, a loop, the branches of a choice."""
+    for value in equation.params.values():
+        for held in value if isinstance(value, tuple) else (value,):
+            if isinstance(held, (jax_core.Jaxpr, jax_core.ClosedJaxpr)):
+                yield getattr(held, "jaxpr", held)
 
 
 def _smooth_relu(temperature: Array) -> Callable[[Array], Array]:

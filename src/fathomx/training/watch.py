@@ -32,8 +32,14 @@ class Watch:
     def __init__(self, problem: Problem, known: Iterable[str] = ()) -> None:
         network = problem.network
         self._labels = network.labels
+        # What is predicted, and neither observed nor read, has no error to learn from.
+        asked = [
+            part.name in problem.explained or problem.is_read(part.name)
+            for part in network.predictors()
+            for _ in part.labels
+        ]
         connected = np.asarray(problem.arrivals) != NEVER
-        self._learns = connected & (np.asarray(node_dot(network, network)) > 0)
+        self._learns = connected & asked & (np.asarray(node_dot(network, network)) > 0)
         self._said = set(known)
         self._first_strength: float | None = None
 
