@@ -126,6 +126,8 @@ class RunFolder(Observer):
 
     def epoch_ended(self, record: dict[str, Any], state: TrainingState) -> None:
         self._append({"kind": "epoch", **record})
+        # A run that was stopped before its epoch was closed has left a checkpoint of this number.
+        self._store().discard_after(self._position(state) - 1)
         self._save(state)
 
     def interrupted(self, state: TrainingState) -> None:
@@ -138,14 +140,17 @@ class RunFolder(Observer):
 
     def finished(self, summary: dict[str, Any], state: TrainingState) -> None:
         write_json(self.folder / "summary.json", {**summary, "versions": versions()})
-        self.close()
+        self._close_checkpoints()
 
     def close(self) -> None:
         """Ends the checkpoint threads; the folder can be used again."""
+        self._close_checkpoints()
+        self._lock.release()
+
+    def _close_checkpoints(self) -> None:
         if self._checkpoints is not None:
             self._checkpoints.close()
             self._checkpoints = None
-        self._lock.release()
 
     def _store(self) -> Checkpoints:
         if self._checkpoints is None:
@@ -153,10 +158,13 @@ class RunFolder(Observer):
         return self._checkpoints
 
     def _save(self, state: TrainingState) -> None:
-        assert self._plan is not None
-        position = int(state.epoch) * self._plan.steps_per_epoch + int(state.step)
-        self._store().save(state, position)
+        self._store().save(state, self._position(state))
         self._saved = time.monotonic()
+
+    def _position(self, state: TrainingState) -> int:
+        """How many training steps have been taken."""
+        assert self._plan is not None
+        return int(state.epoch) * self._plan.steps_per_epoch + int(state.step)
 
     def _append(self, record: dict[str, Any]) -> None:
         line = json.dumps(plain(record), allow_nan=False)
