@@ -47,7 +47,7 @@ def test_unknown_names_are_refused_with_the_nearest():
 
 
 def test_negative_seeds_are_refused():
-    with pytest.raises(ValueError, match="a seed must be an integer of at least 0, not -1"):
+    with pytest.raises(ValueError, match="a seed must be an integer of at least 0 and"):
         Selection(seeds=(0, -1)).cells(NETWORKS, METHODS)
 
 

@@ -18,6 +18,9 @@ from fathomx.checks.arrays import values as values
 from fathomx.checks.gate import example as example
 from fathomx.checks.gate import gate as gate
 from fathomx.checks.kinds import Function as Function
+from fathomx.checks.kinds import Name as Name
+from fathomx.checks.kinds import OfOne as OfOne
+from fathomx.checks.kinds import OfTwo as OfTwo
 from fathomx.checks.kinds import function as function
 from fathomx.checks.kinds import instance as instance
 from fathomx.checks.kinds import items as items

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import functools
+import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
@@ -32,16 +34,34 @@ def instance(name: str, value: Any, kind: type[Kind], example: str = "") -> Kind
     raise TypeError(f"{name} must be {a} {kind.__name__}{such}, not {shown(value)}{call}.")
 
 
-def function(name: str, value: Any, example: str = "") -> Any:
-    """Something that can be called, and is no class that still has to be built."""
+def function(name: str, value: Any, example: str = "", *, takes: int | None = None) -> Any:
+    """Something that can be called, and is no class that still has to be built.
+
+    `takes` is the number of arguments that it must take.
+    """
     if not callable(value) or isinstance(value, type):
         such = f" such as {example}" if example else ""
         call = "; call it" if isinstance(value, type) else ""
         raise TypeError(f"{name} must be a function{such}, not {shown(value)}{call}.")
+    if takes is not None and not _takes(value, takes):
+        raise TypeError(f"{name} must be a function of {takes} arguments, not {shown(value)}.")
     return value
 
 
+def _takes(value: Callable[..., Any], count: int) -> bool:
+    try:
+        inspect.signature(value).bind(*range(count))
+    except TypeError:
+        return False
+    except ValueError:
+        # Functions of other languages do not tell.
+        return True
+    return True
+
+
 Function = Annotated[Callable[..., Any], function]
+OfOne = Annotated[Callable[..., Any], functools.partial(function, takes=1)]
+OfTwo = Annotated[Callable[..., Any], functools.partial(function, takes=2)]
 
 
 def truth(name: str, value: Any) -> bool:
@@ -72,6 +92,13 @@ def path(name: str, value: Any, example: str = "runs/mine") -> str:
     if max(len(os.fsencode(part)) for part in text.split(os.sep)) > _LONGEST_NAME:
         raise ValueError(f"{name} must have names of at most 255 bytes, not {shown(text)}.")
     return word(name, text, example)
+
+
+def _name(name: str, value: Any) -> str:
+    return word(name, value, "hidden")
+
+
+Name = Annotated[str, _name]
 
 
 def items(name: str, value: Any, example: str = "") -> tuple[Any, ...]:

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import difflib
+import itertools
 from collections.abc import Collection
 from typing import Any
 
 from fathomx.checks.shown import shown
 
-_MOST_NAMES = 20
+# Characters; with many long names the nearest one has to do.
+_LONGEST_LIST = 250
 
 
 def choice(kind: str, value: Any, valid: Collection[str]) -> str:
@@ -24,9 +26,12 @@ def unknown(kind: str, given: object, valid: object) -> str:
     """The sentence for an unknown option: what was given, the nearest valid one, all valid ones."""
     names = [str(name) for name in valid]  # type: ignore[attr-defined]
     hint = near(str(given).lower(), names, cutoff=0.4)
-    more = f" and {len(names) - _MOST_NAMES} more" if len(names) > _MOST_NAMES else ""
-    listed = ", ".join(names[:_MOST_NAMES])
-    return f"unknown {kind} {str(given)!r}.{hint} Choose from: {listed}{more}."
+    ends = itertools.accumulate(len(name) + 2 for name in names)
+    shown_names = names[: max(1, sum(end <= _LONGEST_LIST for end in ends))]
+    left = len(names) - len(shown_names)
+    more = f" and {left} more" if left else ""
+    listed = ", ".join(shown_names)
+    return f"unknown {kind} {shown(str(given))}.{hint} Choose from: {listed}{more}."
 
 
 def near(given: object, known: Collection[str], cutoff: float = 0.6) -> str:

@@ -90,16 +90,16 @@ def _comparison_table(summaries: dict[str, dict[str, Any]]) -> Table:
     for name in summaries:
         table.add_column(name, justify="right")
     rows: list[tuple[str, Callable[[dict[str, Any]], float | None], str]] = [
-        ("test accuracy", lambda s: s["test_accuracy"], ".4f"),
-        ("validation accuracy", lambda s: s["validation_accuracy"], ".4f"),
-        ("validation loss", lambda s: s["validation_loss"], ".4f"),
-        ("unsettled, median", lambda s: s["unsettled"]["median"], ".2g"),
-        ("unsettled, max", lambda s: s["unsettled"]["max"], ".2g"),
-        ("strength", lambda s: s["pc_strength"] if s["output_precision"] else None, ".3g"),
-        ("cosine to backprop", lambda s: s["cosine_to_backprop"], ".3f"),
-        ("first step, seconds", lambda s: s["first_step_seconds"], ".2f"),
-        ("step, seconds", lambda s: s["step_seconds_median"], ".4f"),
-        ("training, seconds", lambda s: s["train_seconds"], ".1f"),
+        ("test accuracy", lambda s: s.get("test_accuracy"), ".4f"),
+        ("validation accuracy", lambda s: s.get("validation_accuracy"), ".4f"),
+        ("validation loss", lambda s: s.get("validation_loss"), ".4f"),
+        ("unsettled, median", lambda s: (s.get("unsettled") or {}).get("median"), ".2g"),
+        ("unsettled, max", lambda s: (s.get("unsettled") or {}).get("max"), ".2g"),
+        ("strength", lambda s: s.get("pc_strength") if s.get("output_precision") else None, ".3g"),
+        ("cosine to backprop", lambda s: s.get("cosine_to_backprop"), ".3f"),
+        ("first step, seconds", lambda s: s.get("first_step_seconds"), ".2f"),
+        ("step, seconds", lambda s: s.get("step_seconds_median"), ".4f"),
+        ("training, seconds", lambda s: s.get("train_seconds"), ".1f"),
     ]
     for label, pick, form in rows:
         values = [pick(summary) for summary in summaries.values()]

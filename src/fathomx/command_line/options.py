@@ -103,12 +103,7 @@ def check_new(out: Path | None, command: str) -> None:
     """
     if out is None:
         return
-    try:
-        str(out).encode()
-    except UnicodeEncodeError:
-        raise RunFolderError(
-            f"the name --out {str(out)!r} is no text in UTF-8; choose another --out."
-        ) from None
+    check_text(out)
     if out.exists():
         further = {
             "train": f", or continue that run with `fathomx train --resume {out}`",
@@ -117,6 +112,16 @@ def check_new(out: Path | None, command: str) -> None:
         raise RunFolderError(
             f"{out} exists already; choose another --out{further.get(command, '')}."
         )
+
+
+def check_text(out: Path) -> None:
+    """Raises `RunFolderError` for an `--out` that files cannot name as text."""
+    try:
+        str(out).encode()
+    except UnicodeEncodeError:
+        raise RunFolderError(
+            f"the name --out {str(out)!r} is no text in UTF-8; choose another --out."
+        ) from None
 
 
 def new_folder(out: Path | None, command: str) -> Path:

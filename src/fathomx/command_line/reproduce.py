@@ -8,6 +8,7 @@ import click
 from rich.console import Console
 
 from fathomx.command_line.messages import say
+from fathomx.command_line.options import check_text
 from fathomx.experiments import EXPERIMENTS, Selection, reproduction
 
 
@@ -50,6 +51,8 @@ def reproduce(
         say(console, text)
 
     run = reproduction(name)
+    if out is not None:
+        check_text(out)
     table = run(
         scale, out or Path("runs") / f"{name}-{scale}", Selection(networks, methods, seeds), tell
     )

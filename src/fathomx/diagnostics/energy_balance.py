@@ -7,7 +7,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fathomx.checks import gate
+from fathomx.checks import Positive, gate
 from fathomx.graph.arrival import NEVER, arrivals
 from fathomx.graph.network import Network
 from fathomx.problem.problem import Problem
@@ -37,7 +37,7 @@ class EnergyBalance(eqx.Module):
 def energy_balance(
     network: Network | Problem,
     energy: Float[Array, "*steps nodes"],
-    activity: float | Float[Array, ""] = 1.0,
+    activity: Positive | Float[Array, ""] = 1.0,
 ) -> EnergyBalance:
     """Where the energy sits: the imbalance that keeps the early layers of deep networks from
     learning.

@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
+from fathomx import checks
 from fathomx.checks.names import unknown
 from fathomx.drawing.style import MissingMatplotlibError
 from fathomx.records.errors import RunFolderError
@@ -70,8 +71,7 @@ class Selection:
                 if name not in valid:
                     raise ValueError(unknown(kind, name, valid))
         for seed in self.seeds:
-            if seed < 0:
-                raise ValueError(f"a seed must be an integer of at least 0, not {seed}.")
+            checks.count("a seed", seed, least=0, most=2**32 - 1)
         seeds = self.seeds or sorted({seed for own in networks.values() for seed in own})
         return [
             Cell(network, method, seed)

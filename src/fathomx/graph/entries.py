@@ -20,7 +20,7 @@ from jax.typing import ArrayLike
 from jaxtyping import Array
 
 from fathomx import checks
-from fathomx.checks import Count, DType, Shape, gate
+from fathomx.checks import Count, DType, Name, Shape, gate
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.energy import Energy, Gaussian
 from fathomx.graph.predictor import (
@@ -172,7 +172,7 @@ class Node(_Single):
 
     def __init__(
         self,
-        name: str,
+        name: Name,
         function: Callable[..., Array],
         parents: str | Sequence[str] = (),
         energy: Energy | None = None,
@@ -251,7 +251,7 @@ class Root(_Single):
 
     def __init__(
         self,
-        name: str,
+        name: Name,
         shape: Shape,
         dtype: DType | None = None,
         mean: Any = 0.0,
@@ -343,7 +343,7 @@ class Stack(Chained, Entry):
 
     def __init__(
         self,
-        name: str,
+        name: Name,
         block: Callable[[Array], Array],
         parents: str | Sequence[str] = (),
         energy: Energy | None = None,

@@ -9,7 +9,7 @@ import equinox as eqx
 import jax
 from jaxtyping import Array
 
-from fathomx.checks import gate
+from fathomx.checks import Name, gate
 from fathomx.graph.energy import Energy, Gaussian
 from fathomx.graph.entries import Entry, Stack
 from fathomx.graph.predictor import (
@@ -66,7 +66,7 @@ class Feedback(Predictor):
 
     def __init__(
         self,
-        name: str,
+        name: Name,
         of: str,
         function: Callable[..., Array],
         parents: str | Sequence[str] = (),

@@ -345,6 +345,11 @@ class Network(eqx.Module):
         """The number of examples that activities belong to."""
         axes = dict(self.space.batch_axes)
         for name, activity in activities.items():
+            if jnp.ndim(activity) <= axes[name]:
+                raise ValueError(
+                    f"{name!r} is given with the shape {jnp.shape(activity)}, which has no axis of "
+                    "examples."
+                )
             return int(jnp.shape(activity)[axes[name]])
         raise ValueError("there is nothing that tells the size of the batch; give batch.")
 

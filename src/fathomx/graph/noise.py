@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fathomx.checks import gate
+from fathomx.checks import Name, gate
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.entries import Root
 
@@ -42,7 +42,7 @@ class Noise(Root):
     ```
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: Name) -> None:
         super().__init__(name, _raw(jax.random.key(0)).shape, jnp.uint32, energy=None)
 
     def read_clamp(self, clamp: Clamp) -> Clamp:

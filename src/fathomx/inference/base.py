@@ -12,7 +12,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from fathomx import checks
-from fathomx.checks import Count, example, gate
+from fathomx.checks import Count, OfTwo, example, gate
 from fathomx.graph.vector_space import Entries
 from fathomx.inference.relaxation import Progress, Relaxation, relaxation
 from fathomx.problem.energies import evaluated_energies
@@ -157,7 +157,7 @@ def infer(
 def trace(
     problem: Problem,
     solver: Solver,
-    observe: Callable[[Problem, Evaluation], Any] = evaluated_energies,
+    observe: OfTwo = evaluated_energies,
     steps: Count | None = None,
     *,
     at: Mapping[str, Any] | None = None,

@@ -9,7 +9,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float
 
-from fathomx.checks import gate
+from fathomx.checks import NotNegative, gate
 from fathomx.graph.statistics import Statistics
 
 _EPSILON = 1e-5
@@ -24,9 +24,9 @@ class Normalization(eqx.Module):
 
     scale: Float[Array, " channels"]
     offset: Float[Array, " channels"]
-    learning_rate_scale: float = eqx.field(static=True)
+    learning_rate_scale: NotNegative = eqx.field(static=True)
 
-    def __init__(self, channels: int, learning_rate_scale: float = 1.0) -> None:
+    def __init__(self, channels: int, learning_rate_scale: NotNegative = 1.0) -> None:
         if channels < 1:
             raise ValueError(f"{type(self).__name__} needs at least one channel, not {channels}.")
         self.scale, self.offset = jnp.ones(channels), jnp.zeros(channels)
@@ -55,7 +55,7 @@ class LayerNorm(Normalization):
     Source: Ba et al. (2016).
     """
 
-    def __init__(self, channels: int, learning_rate_scale: float = 1.0) -> None:
+    def __init__(self, channels: int, learning_rate_scale: NotNegative = 1.0) -> None:
         super().__init__(channels, learning_rate_scale)
 
     def __call__(self, activity: Array) -> Array:
@@ -86,7 +86,7 @@ class GroupNorm(Normalization):
 
     groups: int = eqx.field(static=True)
 
-    def __init__(self, channels: int, groups: int, learning_rate_scale: float = 1.0) -> None:
+    def __init__(self, channels: int, groups: int, learning_rate_scale: NotNegative = 1.0) -> None:
         if groups < 1 or channels < 1 or channels % groups:
             raise ValueError(
                 f"GroupNorm cannot divide {channels} channels into {groups} groups of one size; "
@@ -127,7 +127,7 @@ class BatchNorm(Normalization):
 
     statistics: Statistics
 
-    def __init__(self, channels: int, learning_rate_scale: float = 1.0) -> None:
+    def __init__(self, channels: int, learning_rate_scale: NotNegative = 1.0) -> None:
         super().__init__(channels, learning_rate_scale)
         self.statistics = Statistics(jnp.zeros(channels), jnp.ones(channels))
 

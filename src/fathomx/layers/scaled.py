@@ -32,10 +32,10 @@ class ScaledWeight(eqx.Module):
 
     def __check_init__(self) -> None:
         weight = self.weight
-        if self._axes is not None and weight.ndim != self._axes:
+        if not weight.size or (self._axes is not None and weight.ndim != self._axes):
             raise ValueError(
-                f"the weight of {type(self).__name__} has {self._axes} axes, not the shape "
-                f"{weight.shape}."
+                f"the weight of {type(self).__name__} has {self._axes or 'some'} axes of sizes of "
+                f"at least 1, not the shape {weight.shape}."
             )
         if not is_traced(weight) and not np.isfinite(np.asarray(weight, np.float64)).all():
             raise ValueError(

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fathomx.checks import example, gate, shown
+from fathomx.checks import Optimizer, example, gate, shown
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import weights
 from fathomx.graph.vector_space import Entries
@@ -60,7 +60,7 @@ class LearningRule(eqx.Module):
         batch by `problem.with_batch_statistics()`.
         """
 
-    def init_optimizer(self, optimizer: optax.GradientTransformation, network: Network) -> Any:
+    def init_optimizer(self, optimizer: Optimizer, network: Network) -> Any:
         """The optimizer's state before the first update."""
         return optimizer.init(weights(network))
 

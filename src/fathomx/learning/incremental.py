@@ -12,7 +12,7 @@ import numpy as np
 import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.checks import gate
+from fathomx.checks import Optimizer, gate
 from fathomx.graph.arrival import by_entry, entry_weights
 from fathomx.graph.feedback import Feedback
 from fathomx.graph.network import Network
@@ -72,7 +72,7 @@ class Incremental(PredictiveCoding):
         _, total, seen = self._relax(problem, key, add, nothing)
         return total, seen
 
-    def init_optimizer(self, optimizer: optax.GradientTransformation, network: Network) -> Any:
+    def init_optimizer(self, optimizer: Optimizer, network: Network) -> Any:
         if network.share:
             raise ValueError(
                 "incremental learning updates every entry by itself, but this network shares "

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -12,7 +12,7 @@ import optax
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx import checks
-from fathomx.checks import Optimizer, Positive, gate, shown
+from fathomx.checks import OfTwo, Optimizer, Positive, gate, shown
 from fathomx.graph.network import Network
 from fathomx.learning.base import LearningRule, StepReport
 from fathomx.problem.problem import Problem
@@ -20,7 +20,7 @@ from fathomx.problem.problem import Problem
 # Keeps the keys of random nodes apart from those of the rule.
 _NOISE = 1_000_003
 
-Pose = Callable[[Network, Any], Problem]
+Pose = OfTwo
 
 
 def pose(network: Network, batch: Any) -> Problem:
@@ -95,7 +95,7 @@ class Learner(eqx.Module):
         state: Any,
         batches: Any,
         keys: Array,
-        observe: Callable[[Network, StepReport], Any] = lambda network, report: report,
+        observe: OfTwo = lambda network, report: report,
     ) -> tuple[Network, Any, Any]:
         """One update after another, in one program: a `jax.lax.scan`.
 

@@ -13,7 +13,7 @@ import numpy as np
 from jax.flatten_util import ravel_pytree
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fathomx.checks import Bytes, Count, CountOrZero, Positive, example, gate
+from fathomx.checks import Bytes, Count, CountOrZero, OfOne, Positive, example, gate
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import split
 from fathomx.graph.vector_space import Entries
@@ -419,9 +419,7 @@ def _quadrature(
 
 
 @gate
-def lanczos(
-    product: Callable[[Array], Array], start: Array, steps: int
-) -> tuple[np.ndarray, np.ndarray]:
+def lanczos(product: OfOne, start: Array, steps: int) -> tuple[np.ndarray, np.ndarray]:
     """The tridiagonal matrix of a symmetric operator on the Krylov space of a vector.
 
     Its diagonal, `(k,)`, and what stands beside it, `(k - 1,)`, with `k` at most `steps`: fewer
@@ -430,14 +428,10 @@ def lanczos(
 
     Source: Golub and Van Loan (2013), section 10.3.
     """
-    if start.ndim != 1 or jnp.shape(product(start)) != start.shape:
-        raise ValueError(
-            f"start must be a vector of the operator's size, not of shape {start.shape}."
-        )
     basis = [np.asarray(start) / np.linalg.norm(np.asarray(start))]
     diagonal, beside = [], []
     while True:
-        bent = np.asarray(product(jnp.asarray(basis[-1], start.dtype)))
+        bent = np.asarray(_product_of(product, jnp.asarray(basis[-1], start.dtype)))
         if not np.isfinite(bent).all():
             raise ValueError(_NOT_FINITE)
         diagonal.append(float(basis[-1] @ bent))
@@ -453,3 +447,17 @@ def lanczos(
         beside.append(left)
         basis.append(bent / left)
     return np.asarray(diagonal), np.asarray(beside)
+
+
+def _product_of(product: Callable[[Array], Array], vector: Array) -> Array:
+    """The product with a vector; `ValueError` if the vector is none, or of another size."""
+    refused = f"start must be a vector of the operator's size, not of shape {vector.shape}."
+    if vector.ndim != 1:
+        raise ValueError(refused)
+    try:
+        image = product(vector)
+    except TypeError:
+        raise ValueError(refused) from None
+    if jnp.shape(image) != vector.shape:
+        raise ValueError(refused)
+    return image

@@ -10,7 +10,7 @@ import jax
 import numpy as np
 from jax.sharding import Mesh, NamedSharding, PartitionSpec
 
-from fathomx.checks import gate
+from fathomx.checks import Count, gate
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import parameter_count
 from fathomx.learning import Backprop, LearningRule
@@ -64,7 +64,7 @@ class Division:
         return hash(self.devices)
 
     @classmethod
-    def of(cls, batch_size: int, devices: Sequence[jax.Device] | None = None) -> Division:
+    def of(cls, batch_size: Count, devices: Sequence[jax.Device] | None = None) -> Division:
         """Among as many of the devices as divide the batch evenly.
 
         `devices`: all of JAX's default backend unless given. On a processor every device keeps at

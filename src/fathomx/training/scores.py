@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 import equinox as eqx
@@ -11,6 +11,7 @@ import numpy as np
 from jaxtyping import Array
 
 from fathomx import checks
+from fathomx.checks import OfTwo
 from fathomx.data import Part
 from fathomx.graph.network import Network
 from fathomx.inference import GaussNewton, infer
@@ -21,7 +22,7 @@ from fathomx.problem.evaluation import Evaluation
 from fathomx.problem.problem import Problem
 from fathomx.training.programs import run
 
-Scores = Callable[[Network, Any], Mapping[str, Array]]
+Scores = OfTwo
 
 _AT_ONCE = 500
 # Near equilibrium, as far as scores that people compare need it.
