@@ -282,7 +282,7 @@ def test_named_arrays_are_taken_and_told():
         ({"x": np.array([0, 2**32])}, "which int32 cannot hold; renumber them"),
         ({"x": np.array([2**63], np.uint64)}, "which int32 cannot hold; renumber them"),
         ({"x": np.array([-(2**31) - 1])}, "which int32 cannot hold; renumber them"),
-        ({"x": np.ma.masked_array([1.0, 2.0], [True, False])}, "x.filled(...)"),
+        ({"x": np.ma.masked_array([1.0, 2.0], [True, False])}, "its filled(...)"),
         ({3: np.ones((4, 2))}, "must be texts, not 3"),
     ],
 )

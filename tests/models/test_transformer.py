@@ -356,7 +356,7 @@ def test_what_generation_refuses():
     ):
         with pytest.raises(ValueError, match=message):
             fx.generate(network, tokens, 2, key)
-    with pytest.raises(ValueError, match="length must be at least 1"):
+    with pytest.raises(ValueError, match="length must be an integer of at least 1"):
         fx.generate(network, [1], 0, key)
     for temperature in (-1.0, math.nan, math.inf):
         with pytest.raises(ValueError, match="temperature"):

@@ -8,11 +8,9 @@ import jax
 import jax.numpy as jnp
 
 from fathomx import checks
-from fathomx.checks import gate
 from fathomx.data._images import check_channels_last
 
 
-@gate
 @dataclass(frozen=True)
 class CropAndFlip:
     """Shifts every image by a few pixels at random and mirrors half of them.

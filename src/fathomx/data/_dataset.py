@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathomx import checks
-from fathomx.checks import example, gate
+from fathomx.checks import example
 from fathomx.data._images import check_channels_last, checked_image_shape
 from fathomx.data._parts import Part, in_part, is_named, labeled_pair, named_arrays
 
@@ -24,7 +24,6 @@ _ORDER_ONE = (0.01, 30.0)
 
 
 @example('fx.data.load("digits")')
-@gate
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
     """A data set in memory: train, validation and test parts.

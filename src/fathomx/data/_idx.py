@@ -14,7 +14,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathomx import checks
-from fathomx.checks import gate
 from fathomx.data._files import DataError, read_bytes
 
 _GZIP = b"\x1f\x8b"
@@ -23,7 +22,6 @@ _MOST_AXES = 4
 _CHUNK = 1 << 20
 
 
-@gate
 def read_idx(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Reads one idx file of unsigned bytes, gzip-compressed or not.
 

@@ -17,7 +17,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathomx import checks
-from fathomx.checks import gate
 from fathomx.data._augmentation import CropAndFlip
 from fathomx.data._dataset import Dataset
 from fathomx.data._encoding import decoded
@@ -170,7 +169,6 @@ _TINY_SHAKESPEARE = _TextSource(
 )
 
 
-@gate
 def load(
     name: str, *, folder: str | os.PathLike[str] | None = None, context: int | None = None
 ) -> Dataset:
@@ -254,7 +252,6 @@ def load(
     return _load_text(_TEXTS[name], place, context)
 
 
-@gate
 def texts() -> tuple[str, ...]:
     """The names of the data sets that are texts, a `Text` each.
 
@@ -265,7 +262,6 @@ def texts() -> tuple[str, ...]:
     return tuple(_TEXTS)
 
 
-@gate
 def names() -> tuple[str, ...]:
     """The names that `load` knows: images, smallest data set first, then texts.
 
