@@ -36,7 +36,7 @@ X, Y = data()
         (X[:, :2], Y, ["input", "(6, 2)", "(3,)"]),
         (X[0], Y, ["input", "(3,)"]),
         (np.float32(1), Y, ["input", "()"]),
-        (X[:0], Y[:0], ["empty"]),
+        (X[:0], Y[:0], ["0 examples"]),
         (X, Y[:, :3], ["target", "(6, 3)", "'output'", "(6, 4)"]),
         (X, Y[:5], ["target", "5 examples", "'output'", "holds 6"]),
         (X, Y[:, 0], ["target", "(6,)", "'output'"]),
