@@ -6,7 +6,7 @@ import contextlib
 import dataclasses
 import os
 import tempfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,9 +15,9 @@ import jax
 import numpy as np
 from arguments_calls import all_calls
 from arguments_judge import ended, right_ending, wrong_ending
-from arguments_kinds import Variant
 from arguments_surface import surface
 from arguments_table import Call, Table
+from arguments_values import read
 from arguments_world import World, quiet
 from tally import Tally
 
@@ -29,14 +29,16 @@ _EVERY, _MOST_PIECES = 100, 30_000
 
 @dataclasses.dataclass(frozen=True)
 class Attempt:
-    """A call with some values in place of valid ones.
+    """A call with other values in place of some valid ones.
 
-    **Fields**: `call`; `values`, variants by parameter; `right`, whether it must be accepted.
+    **Fields**: `call`; `values`, their texts by parameter; `right`, whether it must be accepted;
+    `compared`, whether with the result of the valid call.
     """
 
     call: Call
-    values: Mapping[str, Variant]
-    right: bool
+    values: Mapping[str, str]
+    right: bool = False
+    compared: bool = False
 
     @property
     def kind(self) -> str:
@@ -45,9 +47,7 @@ class Attempt:
         return f"{'odd' if self.right else 'wrong'} {' and '.join(names)}"
 
     def __str__(self) -> str:
-        given = ", ".join(
-            f"{name}={variant.text.replace('@', name)}" for name, variant in self.values.items()
-        )
+        given = ", ".join(f"{name}={text.replace('@', name)}" for name, text in self.values.items())
         name = self.call.name
         return name.replace("...", given) if "..." in name else f"{name}({given})"
 
@@ -56,7 +56,9 @@ def run(seed: int, count: int) -> Tally:
     """Tries so many calls, chosen by the seed, after the valid ones and those in compiled code."""
     tally = Tally("arguments", seed)
     with _elsewhere() as folder:
-        table = all_calls(World(folder))
+        world = World(folder)
+        with quiet():
+            table = all_calls(world)
         expected = _valid(table, tally)
         attempts = _chosen(_attempts(table, expected), np.random.default_rng(seed), count)
         found: list[tuple[str, str, str]] = []
@@ -64,7 +66,7 @@ def run(seed: int, count: int) -> Tally:
             if number % _EVERY == 0 and _pieces() > _MOST_PIECES:
                 jax.clear_caches()
             with quiet():
-                fault = _judged(attempt, expected[id(attempt.call)])
+                fault = _judged(attempt, expected[id(attempt.call)], world)
             if fault is None:
                 tally.note(attempt.kind, "accepted" if attempt.right else "refused")
             else:
@@ -123,9 +125,10 @@ def _attempts(table: Table, expected: Mapping[int, Any]) -> list[Attempt]:
         if id(call) not in expected:
             continue
         for name, kind in call.kinds.items():
-            found += [Attempt(call, {name: variant}, False) for variant in kind.wrong]
+            found += [Attempt(call, {name: text}) for text in kind.wrong]
             if call.base(name) is not None:
-                found += [Attempt(call, {name: variant}, True) for variant in kind.right]
+                found += [Attempt(call, {name: text}, True, True) for text in kind.right]
+                found += [Attempt(call, {name: text}, True) for text in kind.other]
     return found
 
 
@@ -156,19 +159,19 @@ def _pairs(attempts: Sequence[Attempt], rng: np.random.Generator, count: int) ->
         one, other = (of_call[i] for i in rng.integers(len(of_call), size=2))
         values = {**one.values, **other.values}
         if len(values) == 2:
-            pairs.append(Attempt(one.call, values, False))
+            pairs.append(Attempt(one.call, values))
     return pairs
 
 
-def _judged(attempt: Attempt, expected: list[Any]) -> str | None:
+def _judged(attempt: Attempt, expected: list[Any], world: World) -> str | None:
     """What is wrong about how an attempt ends; `None` if nothing is."""
-    call = attempt.call
+    call, values = attempt.call, attempt.values
     try:
-        changed = {name: v.make(call.base(name)) for name, v in attempt.values.items()}
+        changed = {name: read(text, call.base(name), world) for name, text in values.items()}
     except Exception as error:
         return f"the campaign cannot make the value: {error!r:.150}"
-    run: Callable[[], Any] = lambda: call.run(changed)  # noqa: E731
-    ending = ended(run)
+    ending = ended(lambda: call.run(changed))
     if attempt.right:
-        return right_ending(ending, expected, next(iter(attempt.values.values())))
-    return wrong_ending(ending, attempt.values, call.function.__doc__ or "")
+        wanted = expected if attempt.compared else None
+        return right_ending(ending, wanted, next(iter(values.values())))
+    return wrong_ending(ending, values, call.function.__doc__ or "")

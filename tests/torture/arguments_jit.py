@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 from collections.abc import Callable
 from typing import Any
 
@@ -14,8 +13,10 @@ from tally import Tally
 
 import fathomx as fx
 
-_KIND = "inside jit"
 _CLASSES, _CONTEXT = 5, 3
+_KIND = "inside jit"
+# Each at the first or at the last place.
+_BAD = ((-1, 0), (-(2**31), -1), (_CLASSES, -1), (2**31 - 1, 0))
 
 
 def run(tally: Tally) -> None:
@@ -32,7 +33,7 @@ def run(tally: Tally) -> None:
         _try(tally, f"labels of a {name}", labels, lambda y, n=network: fx.Problem(n, x, y))
     _try(tally, "labels of a transformer", words, lambda y: fx.Problem(tokens, words, y))
     _try(tally, "tokens of a transformer", words, lambda t: fx.Problem(tokens, t, words))
-    for bad, place in itertools.product((-1, -(2**31), _CLASSES, 2**31 - 1), (0, -1)):
+    for bad, place in _BAD:
         predicted = np.asarray(jax.jit(lambda t: fx.predict(tokens, t))(_with(words, bad, place)))
         _note(tally, f"fx.predict(transformer, tokens with {bad})", predicted, _example(place))
 
@@ -45,7 +46,7 @@ def _try(tally: Tally, what: str, valid: np.ndarray, pose: Callable[[Any], Any])
             tally.note(_KIND, "finite where all are valid")
         else:
             tally.fault(_KIND, f"{name} of valid {what} holds NaN")
-        for bad, place in itertools.product((-1, -(2**31), _CLASSES, 2**31 - 1), (0, -1)):
+        for bad, place in _BAD:
             found = np.asarray(compiled(_with(valid, bad, place)))
             _note(tally, f"{name} of {what} with {bad}", found, _example(place))
 

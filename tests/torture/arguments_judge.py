@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 import dis
 import math
-import re
 import signal
 import traceback
 import warnings
@@ -16,14 +15,28 @@ from typing import Any
 
 import jax
 import numpy as np
-from arguments_kinds import Variant
+from arguments_kinds import tolerance
 
 import fathomx as fx
 
 SECONDS = 60
 _SOURCE = Path(fx.__file__).parent
 _LONGEST, _QUOTED = 400, 150
-_USUAL = (TypeError, ValueError)
+_REMEDIES = (
+    *(" give ", " choose ", " use ", " must ", " takes ", " needs ", " cannot ", " exists "),
+    *(
+        "check that",
+        "leave out",
+        " not ",
+        " is given ",
+        " names ",
+        " has ",
+        " have ",
+        "; ",
+        "there are ",
+    ),
+)
+_USUAL = (TypeError, ValueError, FileNotFoundError)
 
 
 class TooLong(BaseException):
@@ -71,17 +84,19 @@ def plain(result: Any) -> list[Any]:
     for leaf in jax.tree.leaves(result):
         if isinstance(leaf, jax.Array) and jax.numpy.issubdtype(leaf.dtype, jax.dtypes.prng_key):
             leaf = jax.random.key_data(leaf)
-        if isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float):
+        if isinstance(leaf, str):
+            found.append(str(leaf))
+        elif isinstance(leaf, jax.Array | np.ndarray | np.generic | int | float):
             found.append(np.asarray(leaf))
         else:
-            found.append(leaf if isinstance(leaf, str) else type(leaf).__name__)
+            found.append(type(leaf).__name__)
     return found
 
 
-def wrong_ending(ending: Ending, given: Mapping[str, Variant], doc: str) -> str | None:
+def wrong_ending(ending: Ending, given: Mapping[str, str], doc: str) -> str | None:
     """What is wrong about the end of a call that has to be refused; `None` if it is all right.
 
-    `given` are the parameters that are wrong, with their values; `doc` documents what is called.
+    `given` are the texts of wrong values by parameter; `doc` documents what is called.
     """
     error = ending.error
     if error is None:
@@ -89,7 +104,7 @@ def wrong_ending(ending: Ending, given: Mapping[str, Variant], doc: str) -> str 
     if isinstance(error, TooLong):
         return f"took more than {SECONDS} s"
     kind, message = type(error), str(error)
-    quoted = f"{kind.__name__}: {message[:_QUOTED]}".replace("\n", " / ")
+    quoted = f"{kind.__name__}: {_printed(message)}"
     package, raised = _origin(error)
     if package != "fathomx" or not raised:
         return f"message from {package}: {quoted}"
@@ -102,22 +117,24 @@ def wrong_ending(ending: Ending, given: Mapping[str, Variant], doc: str) -> str 
         return f"a message of several lines: {quoted}"
     if len(message) > _LONGEST:
         return f"a message of {len(message)} characters: {quoted}"
-    if not any(_told(message, name, variant) for name, variant in given.items()):
+    if not any(_told(message, name, text) for name, text in given.items()):
         return f"message does not say what was given: {quoted}"
     return None
 
 
-def right_ending(ending: Ending, expected: list[Any], variant: Variant) -> str | None:
-    """What is wrong about the end of a call that is right; `None` if nothing is."""
+def right_ending(ending: Ending, expected: list[Any] | None, text: str) -> str | None:
+    """What is wrong about the end of a call that is right; `None` if nothing is.
+
+    `expected` is the result that it must have, if it must have one; `text` is the odd value.
+    """
     error = ending.error
     if isinstance(error, TooLong):
         return f"took more than {SECONDS} s"
     if error is not None:
         package, _ = _origin(error)
-        said = str(error)[:_QUOTED].replace("\n", " / ")
-        return f"right one refused by {package}: {type(error).__name__}: {said}"
+        return f"right one refused by {package}: {type(error).__name__}: {_printed(str(error))}"
     assert ending.result is not None
-    if variant.compared and not _alike(ending.result, expected, variant.tolerance):
+    if expected is not None and not _alike(ending.result, expected, tolerance(text)):
         return f"other result: {_shown(ending.result)} in place of {_shown(expected)}"
     return None
 
@@ -153,21 +170,16 @@ def _package(path: Path) -> str:
     return path.stem if path.suffix == ".py" else "Python"
 
 
-def _told(message: str, name: str, variant: Variant) -> bool:
-    """Whether a message names the parameter, or what was given for it."""
-    low = message.lower()
-    spoken = name.lower().replace("_", " ").strip()
-    stem = spoken.rstrip("s")
-    if spoken in low.replace("_", " ") or (len(stem) > 2 and stem in low):
-        return True
-    given = variant.text.strip("'\"@.<>[](){} ")
-    if len(given) > 1 and given.lower() in low:
-        return True
-    # A shape, a type or a range of the values that were given.
-    return bool(re.search(r"\(\d+,|shape|type|\bfrom -?\d|float|int\d|\bnot \S", low))
+def _told(message: str, name: str, text: str) -> bool:
+    """Whether a message names the parameter or what was given for it, or says what to do."""
+    low = message.lower().replace("_", " ")
+    spoken = name.lower().replace("_", " ")
+    given = text.lower().strip("'\"@.[](){} ").replace("_", " ")
+    named = spoken in low or (len(spoken) > 3 and spoken.rstrip("s") in low)
+    return named or (len(given) > 1 and given in low) or any(word in low for word in _REMEDIES)
 
 
-def _alike(found: list[Any], expected: list[Any], tolerance: float) -> bool:
+def _alike(found: list[Any], expected: list[Any], apart: float) -> bool:
     if len(found) != len(expected):
         return False
     for one, other in zip(found, expected, strict=True):
@@ -175,7 +187,7 @@ def _alike(found: list[Any], expected: list[Any], tolerance: float) -> bool:
             if type(one) is not type(other) or one != other:
                 return False
         elif one.shape != other.shape or not np.allclose(
-            _float(one), _float(other), rtol=tolerance, atol=tolerance, equal_nan=True
+            _float(one), _float(other), rtol=apart, atol=apart, equal_nan=True
         ):
             return False
     return True
@@ -190,4 +202,10 @@ def _shown(result: list[Any]) -> str:
         each if isinstance(each, str) else f"{each.dtype.name}{list(each.shape)} {each.ravel()[:3]}"
         for each in result[:3]
     ]
-    return ", ".join(words)[:_QUOTED].replace("\n", " ")
+    return _printed(", ".join(words))
+
+
+def _printed(text: str) -> str:
+    """The beginning of a text; what cannot be printed is written out."""
+    shown = text[:_QUOTED].replace("\n", " / ")
+    return "".join(c if c.isprintable() else ascii(c)[1:-1] for c in shown)

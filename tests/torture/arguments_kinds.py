@@ -1,979 +1,476 @@
 """Kinds of parameters: for each, values that must be refused and odd ones that are right.
 
-A value is made from the one that the valid call has, so that an array can be the same array in
-another byte order, or with one row too many.
+Every value is the text of a Python expression, with `@` in the place of the valid value.
 """
 
 from __future__ import annotations
 
 import dataclasses
-import math
-import pathlib
-from collections.abc import Callable, Collection, Iterable, Sequence
-from pathlib import Path
-from typing import Any
+from collections.abc import Iterable, Sequence
 
-import diffrax
-import equinox as eqx
-import jax
-import jax.numpy as jnp
-import numpy as np
-import optax
-from arguments_world import World
-
-import fathomx as fx
-
-HUGE = 10**400
-
-
-@dataclasses.dataclass(frozen=True)
-class Variant:
-    """A value in place of the one of the valid call.
-
-    **Fields**: `text`, the value in a few words of Python, with `@` for the parameter's own name;
-    `make`, from the value of the valid call; of one that is right, `tolerance` is how far numbers
-    of the result may differ, and `compared` whether there is something to compare with.
-    """
-
-    text: str
-    make: Callable[[Any], Any]
-    tolerance: float = 1e-5
-    compared: bool = True
+NOTHING, OBJECT = "None", "object()"
 
 
 @dataclasses.dataclass(frozen=True)
 class Kind:
-    """What a parameter may be: a name for the tally, wrong values, odd values that are right."""
+    """What a parameter may be.
+
+    **Fields**: `name`, for the tally; `wrong` values; `right` ones, which give the same result;
+    `other` ones that are right, too, but give another result.
+    """
 
     name: str
-    wrong: tuple[Variant, ...]
-    right: tuple[Variant, ...] = ()
+    wrong: tuple[str, ...]
+    right: tuple[str, ...] = ()
+    other: tuple[str, ...] = ()
 
     def but(self, *texts: str) -> Kind:
         """The same without some of its values."""
-        kept = [
-            tuple(v for v in variants if v.text not in texts)
-            for variants in (self.wrong, self.right)
-        ]
+        kept = [tuple(t for t in each if t not in texts) for each in self._values]
         return Kind(self.name, *kept)
 
-    def also(self, wrong: Iterable[Variant] = (), right: Iterable[Variant] = ()) -> Kind:
+    def also(self, *wrong: str, right: Sequence[str] = ()) -> Kind:
         """The same with more values."""
-        return Kind(self.name, (*self.wrong, *wrong), (*self.right, *right))
+        return Kind(self.name, (*self.wrong, *wrong), (*self.right, *right), self.other)
+
+    def refused(self) -> Kind:
+        """The same without what is right."""
+        return Kind(self.name, self.wrong)
+
+    def within(self, name: str, form: str, part: str) -> Kind:
+        """A kind of things that hold one of this kind.
+
+        `form` is the text of such a thing with `#` for what it holds, and `part` that of what the
+        valid one holds.
+        """
+        kept = [
+            tuple(form.replace("#", text.replace("@", part)) for text in each)
+            for each in self._values
+        ]
+        return Kind(name, *kept)
+
+    @property
+    def _values(self) -> tuple[tuple[str, ...], ...]:
+        return self.wrong, self.right, self.other
 
 
-def value(text: str, made: Any) -> Variant:
-    """A variant that does not depend on the value of the valid call."""
-    return Variant(text, lambda base: made)
+def tolerance(text: str) -> float:
+    """How far numbers of the result may be from those of the valid value."""
+    return 1e-2 if "bfloat16" in text else 1e-3 if "float16" in text else 1e-5
 
 
-def uncompared(text: str, make: Callable[[Any], Any]) -> Variant:
-    """A right value whose result is another one, or none."""
-    return Variant(text, make, compared=False)
-
-
-def named(**made: Any) -> tuple[Variant, ...]:
-    """Variants whose text is a name, such as `problem`."""
-    return tuple(value(text, each) for text, each in made.items())
-
-
-NOTHING = value("None", None)
-OBJECT = value("object()", object())
 # What is no number, whatever number is asked for.
 _NO_NUMBERS = (
-    NOTHING,
-    OBJECT,
-    value("'three'", "three"),
-    value("''", ""),
-    value("b'3'", b"3"),
-    value("3 + 1j", 3 + 1j),
-    value("float('nan')", math.nan),
-    value("float('inf')", math.inf),
-    value("-float('inf')", -math.inf),
-    value("True", True),
-    value("np.True_", np.True_),
-    value("[]", []),
-    value("[3]", [3]),
-    value("{3}", {3}),
-    value("{3: 3}", {3: 3}),
-    value("int", int),
-    value("np.array([3, 3])", np.array([3, 3])),
-    Variant("jnp.array([3, 3])", lambda base: jnp.array([3, 3])),
-    value("np.array('3')", np.array("3")),
-    value("np.datetime64('2020-01-01')", np.datetime64("2020-01-01")),
-    value("np.ma.masked", np.ma.masked),
-    value("np.array(None)", np.array(None)),
-    value("np.complex64(3j)", np.complex64(3j)),
+    *(NOTHING, OBJECT, "'three'", "''", "b'3'", "3 + 1j", "nan", "inf", "-inf", "True", "np.True_"),
+    *("[]", "[3]", "{3}", "{3: 3}", "int", "np.array([3, 3])", "jnp.array([3, 3])"),
+    *("np.array('3')", "np.datetime64('2020-01-01')", "np.ma.masked", "np.array(None)"),
+    "np.complex64(3j)",
 )
 
 
 def count(least: int = 1, most: int | None = None) -> Kind:
     """An integer of at least `least`."""
-    wrong = {
-        str(each): each
-        for each in (least - 1, -1, -(2**40), 1.5, *([] if most is None else [most + 1]))
-    }
+    more = () if most is None else (str(most + 1),)
+    low = dict.fromkeys((str(least - 1), "-1", "-(2**40)"))
     return Kind(
         "count",
+        (*_NO_NUMBERS, *low, *more, "1.5", "10**400", "np.float64(2.5)"),
         (
-            *_NO_NUMBERS,
-            *(value(text, each) for text, each in wrong.items()),
-            value("10**400", HUGE),
-            value("np.float64(2.5)", np.float64(2.5)),
-        ),
-        (
-            Variant("np.int8(@)", np.int8),
-            Variant("np.int32(@)", np.int32),
-            Variant("np.int64(@)", np.int64),
-            Variant("np.uint8(@)", np.uint8),
-            Variant("np.uint64(@)", np.uint64),
-            Variant("np.array(@)", np.array),
-            Variant("np.array(@, '>i4')", lambda base: np.array(base, ">i4")),
-            Variant("jnp.asarray(@)", jnp.asarray),
+            *("np.int8(@)", "np.int32(@)", "np.int64(@)", "np.uint8(@)", "np.uint64(@)"),
+            *("np.array(@)", "np.array(@, '>i4')", "jnp.asarray(@)"),
         ),
     )
 
 
-def bytes_count() -> Kind:
-    """A number of bytes, which may be larger than 32 bits hold."""
-    return (
-        count()
-        .but("np.int8(@)", "np.int32(@)", "np.uint8(@)", "np.array(@, '>i4')")
-        .but("jnp.asarray(@)", "10**400")
+def byte_count() -> Kind:
+    """A number of bytes, which may be more than 32 bits hold."""
+    return count().but(
+        *("np.int8(@)", "np.int32(@)", "np.uint8(@)", "np.array(@, '>i4')", "jnp.asarray(@)"),
+        "10**400",
     )
-
-
-def integer() -> Kind:
-    """Any integer, such as a seed."""
-    return count().but("0", "-1", str(-(2**40)), "10**400")
 
 
 def number(
     *, above: float | None = None, least: float | None = None, below: float | None = None
 ) -> Kind:
-    """A finite real number; above or from a bound on, and below or up to 1 and the like."""
-    wrong = [HUGE]
+    """A finite real number, above or from a bound on, and below another."""
+    wrong = ["10**400"]
     if above is not None:
-        wrong += [above, above - 1]
+        wrong += [str(above), str(above - 1)]
     if least is not None:
-        wrong += [least - 1]
+        wrong += [str(least - 1)]
     if below is not None:
-        wrong += [below, below + 1]
+        wrong += [str(below), str(below + 1)]
     return Kind(
         "number",
-        (*_NO_NUMBERS, *(value("10**400" if w is HUGE else str(w), w) for w in wrong)),
+        (*_NO_NUMBERS, *wrong),
         (
-            Variant("np.float32(@)", np.float32),
-            Variant("np.float64(@)", np.float64),
-            Variant("np.array(@)", np.array),
-            Variant("np.array(@, '>f4')", lambda base: np.array(base, ">f4")),
-            Variant("jnp.asarray(@)", jnp.asarray),
-            Variant("int(@)", lambda base: int(base) if int(base) == base else float(base)),
+            *("np.float32(@)", "np.float64(@)", "np.array(@)", "np.array(@, '>f4')"),
+            *("jnp.asarray(@)", "whole(@)"),
         ),
     )
+
+
+def unit() -> Kind:
+    """A number from 0 to 1."""
+    return number(least=0).also("1.5")
 
 
 def flag() -> Kind:
     """True or false."""
-    return Kind(
-        "truth value",
-        (
-            NOTHING,
-            OBJECT,
-            value("'False'", "False"),
-            value("'no'", "no"),
-            value("b''", b""),
-            value("2", 2),
-            value("float('nan')", math.nan),
-            value("[]", []),
-            value("bool", bool),
-            value("np.array([True, False])", np.array([True, False])),
-        ),
-        (Variant("np.bool_(@)", np.bool_),),
-    )
+    wrong = (NOTHING, OBJECT, "'False'", "'no'", "b''", "2", "nan", "[]", "bool")
+    return Kind("truth value", (*wrong, "np.array([True, False])"), ("np.bool_(@)",))
 
 
 _NO_WORDS = (
-    OBJECT,
-    value("''", ""),
-    value("5", 5),
-    value("b'name'", b"name"),
-    value("True", True),
-    value("['name']", ["name"]),
-    value("{'name'}", {"name"}),
-    value("str", str),
-    value("float('nan')", math.nan),
-    value("np.array(['a', 'b'])", np.array(["a", "b"])),
+    *(OBJECT, "''", "5", "b'name'", "True", "['name']", "{'name'}", "str", "nan"),
+    "np.array(['a', 'b'])",
 )
 
 
 def choice(*known: str | None) -> Kind:
     """One of some names."""
     first = next(name for name in known if name is not None)
-    misspelled = [first[:-1] + "x", first.upper(), first + " ", "nonsense"]
+    misspelled = (first[:-1] + "q", first.upper(), first + " ", "nonsense")
     nothing = () if None in known else (NOTHING,)
-    return Kind(
-        "name",
-        (*nothing, *_NO_WORDS, *(value(repr(name), name) for name in misspelled)),
-        (Variant("np.str_(@)", lambda base: base if base is None else np.str_(base)),),
-    )
+    return Kind("name", (*nothing, *_NO_WORDS, *map(repr, misspelled)), ("np.str_(@)",))
 
 
 def word() -> Kind:
     """A new name."""
-    return Kind("name", (NOTHING, *_NO_WORDS), (Variant("np.str_(@)", np.str_),))
+    return Kind("name", (NOTHING, *_NO_WORDS), ("np.str_(@)",))
 
 
-def words(known: Collection[str] = ()) -> Kind:
-    """Several names, or one."""
-    wrong = [value("5", 5), OBJECT, value("[5]", [5]), value("[None]", [None])]
-    wrong += [value("b'name'", b"name"), value("{1: 2}", {1: 2}), value("['']", [""])]
-    if known:
-        wrong += [value("['nonsense']", ["nonsense"]), value("'nonsense'", "nonsense")]
-    return Kind(
-        "names",
-        tuple(wrong),
-        (
-            Variant("list(@)", lambda base: base if isinstance(base, str) else list(base)),
-            Variant("tuple(@)", lambda base: base if isinstance(base, str) else tuple(base)),
-        ),
-    )
+def words(*, known: bool = False) -> Kind:
+    """Several names, or one; `known` if they are those of something."""
+    wrong = ("5", OBJECT, "[5]", "[None]", "b'name'", "{1: 2}", "['']")
+    unknown = ("['nonsense']", "'nonsense'") if known else ()
+    return Kind("names", (*wrong, *unknown), ("list(@)", "tuple(@)"))
 
 
-def shape(*, axes: int) -> Kind:
+def shape(axes: int) -> Kind:
     """Sizes of one example's axes."""
-    rest = ("1, " * (axes - 1)) if axes > 1 else ""
-    ones = (1,) * (axes - 1)
-    wrong = [NOTHING, OBJECT, value("'4'", "4"), value("b'4'", b"4"), value("{4}", {4})]
-    wrong += [value("{4: 4}", {4: 4}), value("float('nan')", math.nan), value("True", True)]
-    for text, size in {
-        "0": 0,
-        "-1": -1,
-        "1.5": 1.5,
-        "True": True,
-        "None": None,
-        "'4'": "4",
-        "[4]": [4],
-        "float('nan')": math.nan,
-        "1j": 1j,
-        "10**400": HUGE,
-    }.items():
-        wrong.append(value(f"({rest}{text},)", (*ones, size)))
-    wrong.append(Variant("(*@, 1)", lambda base: (*base, 1)))
-    wrong.append(value("()", ()))
-    wrong.append(Variant("(@ + 1)", lambda base: tuple(size + 1 for size in base)))
+    before = "1, " * (axes - 1)
+    sizes = ("0", "-1", "1.5", "True", "None", "'4'", "[4]", "nan", "1j", "10**400")
     return Kind(
         "shape",
-        tuple(wrong),
         (
-            Variant("list(@)", list),
-            Variant("tuple(map(np.int64, @))", lambda base: tuple(map(np.int64, base))),
-            Variant("tuple(map(np.uint8, @))", lambda base: tuple(map(np.uint8, base))),
-            Variant("tuple(map(jnp.asarray, @))", lambda base: tuple(map(jnp.asarray, base))),
+            *(NOTHING, OBJECT, "'4'", "b'4'", "{4}", "{4: 4}", "nan", "True"),
+            *(f"({before}{size},)" for size in sizes),
+            *("(*@, 1)", "()", "tuple(size + 1 for size in @)"),
+        ),
+        (
+            *("list(@)", "tuple(map(np.int64, @))", "tuple(map(np.uint8, @))"),
+            "tuple(map(jnp.asarray, @))",
         ),
     )
 
 
-def sizes(amount: int) -> Kind:
-    """Several numbers of units."""
-    return (
-        shape(axes=amount)
-        .but("(*@, 1)", "()", "(@ + 1)")
-        .also([Variant("(*@, 3)", lambda base: (*base, 3)), value("()", ())])
-    )
+OTHER_SIZES = "tuple(size + 1 for size in @)"
 
 
 def number_type() -> Kind:
     """A floating-point type."""
-    return Kind(
-        "type",
-        (
-            OBJECT,
-            value("'flaot32'", "flaot32"),
-            value("5", 5),
-            value("'complex64'", "complex64"),
-            value("'O'", "O"),
-            value("'U3'", "U3"),
-            value("'datetime64[s]'", "datetime64[s]"),
-            value("float('nan')", math.nan),
-            value("[]", []),
-            value("str", str),
-        ),
-        (
-            Variant("np.dtype(@)", np.dtype),
-            Variant("np.dtype(@).name", lambda base: np.dtype(base).name),
-            Variant("np.dtype(@).newbyteorder()", lambda base: np.dtype(base).newbyteorder()),
-        ),
-    )
-
-
-def array(
-    axes: int = 2, *, free: Sequence[int] = (), exact: bool = True, finite: bool = True
-) -> Kind:
-    """Real numbers with so many axes; the sizes of the axes `free` may be others.
-
-    Not `exact`, the number of axes may be another, too; not `finite`, NaN is a value like others.
-    """
-    wrong = list(_NO_ARRAYS)
-    if finite:
-        wrong += [
-            Variant("np.where(@ == @.max(), np.nan, @)", _with(math.nan)),
-            Variant("np.where(@ == @.max(), np.inf, @)", _with(math.inf)),
-            Variant("np.where(@ == @.max(), 1e300, @)", _with(1e300)),
-        ]
-    if exact:
-        wrong += [
-            value("0.5", 0.5),
-            Variant("@[..., None]", lambda a: a[..., None]),
-            Variant("@[0]", lambda a: a[0]),
-            Variant("@[:0]", lambda a: a[:0]),
-        ]
-        wrong += [v for axis in range(axes) if axis not in free for v in _off_by_one(axis)]
-    return Kind("array", tuple(wrong), _SAME_NUMBERS)
-
-
-def _with(strange: float) -> Callable[[np.ndarray], np.ndarray]:
-    def made(base: np.ndarray) -> np.ndarray:
-        changed = np.array(base, np.float64)
-        changed.flat[0] = strange
-        return changed
-
-    return made
-
-
-def _masked(base: np.ndarray) -> Any:
-    mask = np.zeros(base.shape, bool)
-    mask.flat[0] = True
-    return np.ma.masked_array(base, mask)
-
-
-def _ragged(base: np.ndarray) -> Any:
-    rows = np.atleast_1d(base).tolist()
-    return [*rows[:-1], [1, 2, [3]]]
-
-
-def _holding(strange: Any) -> Callable[[np.ndarray], Any]:
-    """The array as a list with something strange in its first place."""
-
-    def made(base: np.ndarray) -> Any:
-        held = np.array(base, object)
-        held.flat[0] = strange
-        return held.tolist()
-
-    return made
-
-
-def _off_by_one(axis: int) -> tuple[Variant, ...]:
-    def larger(a: np.ndarray) -> np.ndarray:
-        return np.concatenate([a, a.take([0], axis)], axis)
-
-    def smaller(a: np.ndarray) -> np.ndarray:
-        return a.take(range(a.shape[axis] - 1), axis)
-
-    return (
-        Variant(f"<@ with one more along axis {axis}>", larger),
-        Variant(f"<@ with one less along axis {axis}>", smaller),
-    )
+    wrong = (OBJECT, "'flaot32'", "5", "'complex64'", "'O'", "'U3'", "'datetime64[s]'", "nan", "[]")
+    right = ("np.dtype(@)", "np.dtype(@).name", "np.dtype(@).newbyteorder()")
+    return Kind("type", (*wrong, "str"), right)
 
 
 _NO_ARRAYS = (
-    NOTHING,
-    OBJECT,
-    value("'numbers'", "numbers"),
-    value("b'numbers'", b"numbers"),
-    value("{}", {}),
-    value("{1, 2}", {1, 2}),
-    value("[]", []),
-    value("np.ndarray", np.ndarray),
-    Variant("(row for row in @)", lambda a: (row for row in np.atleast_1d(a))),
-    Variant("@ + 1j", lambda a: a + 1j),
-    Variant("jnp.asarray(@ + 1j)", lambda a: jnp.asarray(a + 1j, "complex64")),
-    Variant("@.astype(str)", lambda a: np.asarray(a).astype(str)),
-    Variant("@.astype('S')", lambda a: np.asarray(a).astype("S")),
-    Variant("@.astype(object)", lambda a: np.asarray(a).astype(object)),
-    Variant("np.full(@.shape, None)", lambda a: np.full(np.shape(a), None)),
-    Variant("np.ma.masked_array(@, mask)", _masked),
-    Variant("@.astype('datetime64[s]')", lambda a: np.asarray(a).astype("datetime64[s]")),
-    Variant("<@ as a list with a row of another length>", _ragged),
-    Variant("<@ as a list with a None>", _holding(None)),
-    Variant("<@ as a list with a text>", _holding("1")),
-    Variant("<@ as a list with 10**400>", _holding(HUGE)),
-    Variant("jax.random.split(key, 2)", lambda a: jax.random.split(jax.random.key(0), 2)),
+    *(NOTHING, OBJECT, "'numbers'", "b'numbers'", "{}", "{1, 2}", "[]", "np.ndarray", "rows(@)"),
+    *("@ + 1j", "jnp.asarray(@ + 1j)", "np.array(@, str)", "np.array(@, 'S')"),
+    *("np.array(@, object)", "np.full(np.shape(@), None)", "masked(@)"),
+    *("np.array(@).astype('datetime64[s]')", "ragged(@)", "listed(@, None)", "listed(@, '1')"),
+    *("listed(@, 10**400)", "jax.random.split(jax.random.key(0), 2)"),
 )
-
-
-def _noncontiguous(base: np.ndarray) -> np.ndarray:
-    return np.repeat(base, 2, axis=-1)[..., ::2] if base.ndim else base
-
-
-def _backward(base: np.ndarray) -> np.ndarray:
-    return np.ascontiguousarray(base[::-1])[::-1] if base.ndim else base
-
-
-def _read_only(base: np.ndarray) -> np.ndarray:
-    made = base.copy()
-    made.flags.writeable = False
-    return made
-
-
-def _tuples(base: Any) -> Any:
-    return tuple(map(_tuples, base)) if isinstance(base, list) else base
-
-
+AS_LISTS = ("np.array(@).tolist()", "tuples(@)", "list(@)")
 _SAME_LAYOUTS = (
-    Variant("np.asfortranarray(@)", np.asfortranarray),
-    Variant("np.repeat(@, 2, axis=-1)[..., ::2]", _noncontiguous),
-    Variant("@[::-1].copy()[::-1]", _backward),
-    Variant("<@, read-only>", _read_only),
-    Variant("@.tolist()", lambda a: a.tolist()),
-    Variant("<@ as nested tuples>", lambda a: _tuples(a.tolist())),
-    Variant("list(@)", lambda a: list(a)),
-    Variant("jnp.asarray(@)", jnp.asarray),
+    *("np.asfortranarray(@)", "every_other(@)", "backward(@)", "read_only(@)", "jnp.asarray(@)"),
+    *AS_LISTS,
 )
+BFLOAT16 = "jnp.asarray(@, jnp.bfloat16)"
 _SAME_NUMBERS = (
     *_SAME_LAYOUTS,
-    Variant("@.astype('float64')", lambda a: a.astype("float64")),
-    Variant("@.astype('>f4')", lambda a: a.astype(">f4")),
-    Variant("@.astype('>f8')", lambda a: a.astype(">f8")),
-    Variant("@.astype('float16')", lambda a: a.astype("float16"), 1e-3),
-    Variant("@.astype(jnp.bfloat16)", lambda a: jnp.asarray(a, jnp.bfloat16), 1e-2),
+    *("@.astype('float64')", "@.astype('>f4')", "@.astype('>f8')", "@.astype('float16')"),
+    BFLOAT16,
 )
 _SAME_INTEGERS = (
     *_SAME_LAYOUTS,
-    Variant("@.astype('int8')", lambda a: a.astype("int8")),
-    Variant("@.astype('uint8')", lambda a: a.astype("uint8")),
-    Variant("@.astype('int64')", lambda a: a.astype("int64")),
-    Variant("@.astype('uint64')", lambda a: a.astype("uint64")),
-    Variant("@.astype('>i2')", lambda a: a.astype(">i2")),
-    Variant("@.astype('>i8')", lambda a: a.astype(">i8")),
+    *("@.astype('int8')", "@.astype('uint8')", "@.astype('int64')", "@.astype('uint64')"),
+    *("@.astype('>i2')", "@.astype('>i8')"),
 )
+ONE_HOT = tuple(f"np.eye({{}}, dtype={kind})[@]" for kind in ("float", "bool", "int"))
+
+
+def array(axes: int = 2, *, free: Sequence[int] = (), finite: bool = True) -> Kind:
+    """Real numbers with so many axes; the sizes of the axes `free` may be others.
+
+    Not `finite`, NaN is a value like others.
+    """
+    strange = (
+        *("first_is(@, nan)", "first_is(@, inf)", "first_is(@, 1e300)"),
+        "listed(@, nan)",
+    )
+    return Kind(
+        "array",
+        (
+            *_NO_ARRAYS,
+            *(strange if finite else ()),
+            *("0.5", "@[..., None]", "@[0]", "@[:0]"),
+            *_off_by_one(axis for axis in range(axes) if axis not in free),
+        ),
+        _SAME_NUMBERS,
+    )
 
 
 def labels(classes: int, *, free: Sequence[int] = (), target: bool = True) -> Kind:
     """Integers from 0 to below `classes`; a target may be given as their one-hot vectors, too."""
-    wrong = [
-        *_NO_ARRAYS,
-        Variant("@ + 0.5", lambda a: a + 0.5),
-        Variant("@.astype(float)", lambda a: a.astype(float)),
-        Variant("@[:0]", lambda a: a[:0]),
-        *(
-            Variant(f"<@ with {text}>", _replaced(strange, kind))
-            for text, strange, kind in (
-                ("-1", -1, "int32"),
-                (f"{classes}", classes, "int32"),
-                ("2**31", 2**31, "int64"),
-                ("2**32", 2**32, "int64"),
-                ("-2**32", -(2**32), "int64"),
-                ("2**63", 2**63, "uint64"),
-                ("2**64 - 1", 2**64 - 1, "uint64"),
-                ("255", 255, "uint8"),
-            )
+    strange = (
+        *("-1", str(classes), "2**31, 'int64'", "2**32, 'int64'", "-2**32, 'int64'"),
+        *("2**63, 'uint64'", "2**64 - 1, 'uint64'", "255, 'uint8'"),
+    )
+    typed = [text if "," in text else f"{text}, 'int32'" for text in strange]
+    one_hot = tuple(text.format(classes) for text in ONE_HOT) if target else ()
+    return Kind(
+        "labels",
+        (
+            *_NO_ARRAYS,
+            *("@ + 0.5", "@.astype(float)", "@[:0]"),
+            *(f"first_is(@, {text})" for text in typed),
+            *("listed(@, 2**70)", "listed(@, -1)"),
+            *_off_by_one(() if 0 in free else (0,)),
         ),
-        Variant("<@ as a list with 2**70>", _holding(2**70)),
-        Variant("<@ as a list with -1>", _holding(-1)),
-        *(() if 0 in free else _off_by_one(0)),
-    ]
-    right = _SAME_INTEGERS
-    if target:
-        right = (
-            *right,
-            Variant("np.eye(classes)[@]", lambda a: np.eye(classes)[a]),
-            Variant("np.eye(classes, dtype=bool)[@]", lambda a: np.eye(classes, dtype=bool)[a]),
-            Variant("np.eye(classes, dtype=int)[@]", lambda a: np.eye(classes, dtype=int)[a]),
-        )
-    return Kind("labels", tuple(wrong), right)
+        (*_SAME_INTEGERS, *one_hot),
+    )
 
 
-def _replaced(strange: int, kind: str) -> Callable[[np.ndarray], np.ndarray]:
-    def made(base: np.ndarray) -> np.ndarray:
-        changed = base.astype(kind)
-        changed.flat[0] = strange
-        return changed
+def tokens(vocabulary: int, *, free: Sequence[int] = ()) -> Kind:
+    """Tokens, which have no one-hot form."""
+    return labels(vocabulary, free=free, target=False)
 
-    return made
+
+def _off_by_one(axes: Iterable[int]) -> list[str]:
+    return [f"{how}(@, {axis})" for axis in axes for how in ("longer", "shorter")]
 
 
 def mask() -> Kind:
     """Truth values that broadcast to an array."""
-    return Kind(
-        "mask",
-        (
-            OBJECT,
-            value("'known'", "known"),
-            Variant("@.astype(float)", lambda a: a.astype(float)),
-            Variant("@.astype(str)", lambda a: a.astype(str)),
-            Variant("@.astype(object)", lambda a: a.astype(object)),
-            Variant("np.ma.masked_array(@, mask)", _masked),
-            value("5", 5),
-            value("{}", {}),
-            value("{1, 2}", {1, 2}),
-            *_off_by_one(1),
-        ),
-        _SAME_LAYOUTS,
-    )
+    wrong = (OBJECT, "'known'", "@.astype(float)", "@.astype(str)", "@.astype(object)", "masked(@)")
+    return Kind("mask", (*wrong, "5", "{}", "{1, 2}", "np.ones(3, bool)"), _SAME_LAYOUTS)
 
 
-def function(example: Any = None) -> Kind:
+def function() -> Kind:
     """Something to be called."""
-    wrong = [
-        NOTHING,
-        OBJECT,
-        value("'f'", "f"),
-        value("5", 5),
-        value("[]", []),
-        Variant("jnp.ones((3, 3))", lambda base: jnp.ones((3, 3))),
-    ]
-    return Kind("function", tuple(wrong))
+    return Kind("function", (NOTHING, OBJECT, "'f'", "5", "[]", "jnp.ones((3, 3))"))
 
 
 def node_function() -> Kind:
     """The function of a node."""
     return function().also(
-        [
-            value("eqx.nn.Linear", eqx.nn.Linear),
-            value("lambda: 3", lambda: 3),
-            value("lambda *z: None", lambda *z: None),
-            value("lambda *z: 'text'", lambda *z: "text"),
-            value("lambda *z: (z[0], z[0])", lambda *z: (z[0], z[0])),
-        ]
+        *("eqx.nn.Linear", "lambda: 3", "lambda *z: None", "lambda *z: 'text'"),
+        "lambda *z: (z[0], z[0])",
     )
 
 
-def existing_folder(world: World) -> Kind:
+# No small integers: they would be taken for open files.
+_NO_PATHS = (
+    *(OBJECT, "987654", "1.5", "b'folder'", "['folder']", "{}", "Path", "'a\\0b'", "'x' * 5000"),
+)
+_SAME_PATHS = ("str(@)", "Path(@)", "pathlib.PurePosixPath(@)")
+
+
+def existing_folder() -> Kind:
     """A folder that something is read from."""
-    return _path().also(
-        [
-            NOTHING,
-            value("'nowhere'", "nowhere"),
-            Variant("'file.txt'", lambda base: world.file),
-            Variant("Path('file.txt') / 'within'", lambda base: world.file / "within"),
-            Variant("<an empty folder>", lambda base: _made(world.place())),
-        ],
-        _SAME_PATHS,
-    )
+    wrong = (NOTHING, "'nowhere'", "file", "file / 'within'", "empty_folder()")
+    return Kind("path", (*_NO_PATHS, *wrong), _SAME_PATHS)
 
 
-def existing_file(world: World) -> Kind:
+def existing_file() -> Kind:
     """A file that something is read from."""
-    return _path().also(
-        [
-            NOTHING,
-            value("'nowhere'", "nowhere"),
-            Variant("<a folder>", lambda base: world.folder),
-            Variant("Path('file.txt') / 'within'", lambda base: world.file / "within"),
-        ],
-        _SAME_PATHS,
+    return Kind(
+        "path", (*_NO_PATHS, NOTHING, "'nowhere'", "folder", "file / 'within'"), _SAME_PATHS
     )
 
 
-def new_path(world: World) -> Kind:
+def new_path() -> Kind:
     """A place for a new folder or file."""
-    return _path().also(
-        [
-            NOTHING,
-            Variant("<a folder>", lambda base: world.folder),
-            Variant("Path('file.txt') / 'within'", lambda base: world.file / "within"),
-        ],
-        _SAME_PATHS,
-    )
+    return Kind("path", (*_NO_PATHS, NOTHING, "folder", "file / 'within'"), _SAME_PATHS)
 
 
 def any_folder() -> Kind:
     """A folder that may be missing."""
-    return _path().also(right=_SAME_PATHS)
+    return Kind("path", _NO_PATHS, _SAME_PATHS)
 
 
-_SAME_PATHS = (
-    Variant("str(@)", lambda base: None if base is None else str(base)),
-    Variant("Path(@)", lambda base: None if base is None else Path(base)),
-    Variant("PurePosixPath(@)", lambda base: None if base is None else pathlib.PurePosixPath(base)),
-)
+def key() -> Kind:
+    """One random key. Raw key data of the right type is a key, too."""
+    return Kind(
+        "key",
+        (
+            *(NOTHING, OBJECT, "0", "1.5", "'0'", "True", "[0, 1]", "jax.random.key"),
+            *("np.zeros(2, int)", "np.zeros(3, 'uint32')", "jnp.zeros(2)"),
+            *("jax.random.split(jax.random.key(0))", "jax.random.key(0)[None]"),
+            "jax.random.PRNGKey(0)[None]",
+        ),
+        ("jax.random.key_data(@)",),
+    )
 
 
-def _path() -> Kind:
-    # No small integers: they would be taken for open files.
-    wrong = [
-        OBJECT,
-        value("987654", 987654),
-        value("1.5", 1.5),
-        value("b'folder'", b"folder"),
-        value("['folder']", ["folder"]),
-        value("{}", {}),
-        value("Path", Path),
-        value("'a\\0b'", "a\0b"),
-        value("'x' * 5000", "x" * 5000),
-    ]
-    return Kind("path", tuple(wrong))
+def keys() -> Kind:
+    """One random key for each of some things."""
+    wrong = key().but("jax.random.split(jax.random.key(0))", "[0, 1]").wrong
+    return Kind("keys", (*wrong, "@[0]"), ("jax.random.key_data(@)",))
 
 
-def _made(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
+def thing(name: str, *wrong: str) -> Kind:
+    """An object of a class; classes, names and other objects are wrong."""
+    return Kind(name, (NOTHING, OBJECT, repr(name), "5", "[]", "{}", "lambda: None", *wrong))
 
 
-class Kinds:
-    """The kinds of parameters that are objects of the library, whose wrong values are others."""
-
-    def __init__(self, world: World) -> None:
-        self.world = world
-
-    def key(self) -> Kind:
-        """One random key. Raw key data of the right type is a key, too."""
-        return Kind(
-            "key",
-            (
-                NOTHING,
-                OBJECT,
-                value("0", 0),
-                value("1.5", 1.5),
-                value("'0'", "0"),
-                value("True", True),
-                value("[0, 1]", [0, 1]),
-                value("jax.random.key", jax.random.key),
-                value("np.zeros(2, int)", np.zeros(2, int)),
-                value("np.zeros(3, 'uint32')", np.zeros(3, "uint32")),
-                Variant("jnp.zeros(2)", lambda base: jnp.zeros(2)),
-                Variant("jax.random.split(@, 2)", lambda base: jax.random.split(self._key(base))),
-                Variant("@[None]", lambda base: self._key(base)[None]),
-                Variant("jax.random.PRNGKey(0)[None]", lambda b: jax.random.PRNGKey(0)[None]),
-            ),
-            (
-                Variant(
-                    "jax.random.key_data(@)",
-                    lambda base: None if base is None else jax.random.key_data(base),
-                ),
-            ),
-        )
-
-    def _key(self, base: Any) -> Any:
-        return self.world.key if base is None else base
-
-    def keys(self) -> Kind:
-        """One random key for each of some things."""
-        return Kind(
-            "keys",
-            (
-                *self.key().but("jax.random.split(@, 2)", "@[None]", "[0, 1]").wrong,
-                Variant("@[0]", lambda base: base[0]),
-                Variant("@[:1]", lambda base: base[:1]),
-            ),
-            (Variant("jax.random.key_data(@)", jax.random.key_data),),
-        )
-
-    def network(self) -> Kind:
-        """A network."""
-        world = self.world
-        return self.thing(
-            "network",
-            value("fx.Network", fx.Network),
-            value("eqx.nn.Linear(4, 5, key=key)", eqx.nn.Linear(4, 5, key=world.key)),
-            Variant("problem", lambda base: world.problem),
-            Variant("network.entries", lambda base: world.network.entries),
-            Variant("data", lambda base: world.data),
-            Variant("fx.weights(network)", lambda base: fx.weights(world.network)),
-        )
-
-    def problem(self) -> Kind:
-        """A problem."""
-        world = self.world
-        return self.thing(
-            "problem",
-            value("fx.Problem", fx.Problem),
-            Variant("network", lambda base: world.network),
-            Variant("(network, x, labels)", lambda b: (world.network, world.x, world.labels)),
-            Variant("data", lambda base: world.data),
-        )
-
-    def network_or_problem(self) -> Kind:
-        """Either of them."""
-        return self.network().but("problem")
-
-    def solver(self) -> Kind:
-        """A solver."""
-        world = self.world
-        return self.thing(
-            "solver",
-            value("fx.Newton", fx.Newton),
-            value("optax.sgd(0.1)", optax.sgd(0.1)),
-            value("diffrax.Tsit5()", diffrax.Tsit5()),
-            Variant("rule", lambda base: world.rule),
-            Variant("problem", lambda base: world.problem),
-        )
-
-    def rule(self) -> Kind:
-        """A learning rule."""
-        world = self.world
-        return self.thing(
-            "rule",
-            value("fx.Equilibrium", fx.Equilibrium),
-            value("optax.sgd(0.1)", optax.sgd(0.1)),
-            Variant("solver", lambda base: world.solver),
-            Variant("network", lambda base: world.network),
-        )
-
-    def optimizer(self) -> Kind:
-        """An optax optimizer, or its rate alone."""
-        world = self.world
-        numbers = number(above=0)
-        return Kind(
-            "optimizer",
-            (
-                *numbers.wrong,
-                value("optax.adam", optax.adam),
-                value("optax.lbfgs()", optax.lbfgs()),
-                value("optax.constant_schedule(0.1)", optax.constant_schedule(0.1)),
-                Variant("solver", lambda base: world.solver),
-                Variant("rule", lambda base: world.rule),
-                Variant("network", lambda base: world.network),
-            ),
-            (
-                uncompared("0.1", lambda base: 0.1),
-                uncompared("np.float32(0.1)", lambda base: np.float32(0.1)),
-                uncompared("np.array(0.1)", lambda base: np.array(0.1)),
-                uncompared("jnp.asarray(0.1)", lambda base: jnp.asarray(0.1)),
-            ),
-        )
-
-    def schedule(self) -> Kind:
-        """A schedule."""
-        world = self.world
-        return self.thing(
-            "schedule",
-            value("fx.Spiking", fx.Spiking),
-            value("0.1", 0.1),
-            value("optax.constant_schedule(0.1)", optax.constant_schedule(0.1)),
-            Variant("solver", lambda base: world.solver),
-        )
-
-    def energy(self) -> Kind:
-        """An energy."""
-        world = self.world
-        return self.thing(
-            "energy",
-            value("fx.Categorical", fx.Categorical),
-            value("1.0", 1.0),
-            value("optax.l2_loss", optax.l2_loss),
-            Variant("solver", lambda base: world.solver),
-        )
-
-    def parameterization(self) -> Kind:
-        """A parameterization."""
-        return self.thing(
-            "parameterization",
-            value("fx.MuPC", fx.MuPC),
-            value("1.0", 1.0),
-            value("fx.Role.INPUT", fx.Role.INPUT),
-            value("fx.Scaling(1, 1, 1)", fx.Scaling(1, 1, 1)),
-        )
-
-    def activation(self) -> Kind:
-        """An activation function or its name."""
-        return Kind(
-            "activation",
-            (
-                NOTHING,
-                OBJECT,
-                value("'gelo'", "gelo"),
-                value("'GELU'", "GELU"),
-                value("''", ""),
-                value("5", 5),
-                value("b'gelu'", b"gelu"),
-                value("True", True),
-                value("{'gelu'}", {"gelu"}),
-                value("['gelu', 'gelu', 'gelu']", ["gelu", "gelu", "gelu"]),
-                value("[None]", [None]),
-                value("eqx.nn.PReLU", eqx.nn.PReLU),
-                Variant("jnp.ones(3)", lambda base: jnp.ones(3)),
-            ),
-            (
-                Variant("jax.nn.gelu", lambda base: jax.nn.gelu),
-                Variant("np.str_('gelu')", lambda base: np.str_("gelu")),
-            ),
-        )
-
-    def objective(self) -> Kind:
-        """A landscape."""
-        world = self.world
-        return self.thing(
-            "objective",
-            value("fx.theory.Loss", fx.theory.Loss),
-            value("optax.l2_loss", optax.l2_loss),
-            Variant("network", lambda base: world.network),
-            Variant("problem", lambda base: world.problem),
-        )
-
-    def data(self) -> Kind:
-        """A data set, or a pair of arrays."""
-        world = self.world
-        part = world.part
-        return self.thing(
-            "data",
-            value("fx.data.Dataset", fx.data.Dataset),
-            value("(x,)", (part.inputs,)),
-            value("(x, y, y)", (part.inputs, part.labels, part.labels)),
-            value("(y, x)", (part.labels, part.inputs)),
-            value("(x, y[1:])", (part.inputs, part.labels[1:])),
-            value("(x, y - 1)", (part.inputs, part.labels - 2)),
-            value("(x, y + 2**32)", (part.inputs, part.labels.astype("int64") + 2**32)),
-            value("(x * nan, y)", (part.inputs * np.nan, part.labels)),
-            value("(x[:0], y[:0])", (part.inputs[:0], part.labels[:0])),
-            value("x", part.inputs),
-            Variant("network", lambda base: world.network),
-        ).also(
-            right=(
-                uncompared("(x, y)", lambda base: tuple(part)),
-                uncompared("[x, y]", lambda base: list(part)),
-                uncompared("(jnp.asarray(x), y)", lambda base: (jnp.asarray(part[0]), part[1])),
-                uncompared("(x.tolist(), y.tolist())", lambda b: (part[0].tolist(), list(part[1]))),
-            )
-        )
-
-    def part(self) -> Kind:
-        """A part of a data set: inputs and labels."""
-        x, y = self.world.part
-        return Kind(
-            "part",
-            (
-                NOTHING,
-                OBJECT,
-                value("5", 5),
-                value("'ab'", "ab"),
-                value("{}", {}),
-                value("{'input': x}", {"input": x}),
-                value("x", x),
-                value("(x,)", (x,)),
-                value("(x, y, y)", (x, y, y)),
-                value("(y, x)", (y, x)),
-                value("(x, y[1:])", (x, y[1:])),
-                value("(x[:0], y[:0])", (x[:0], y[:0])),
-                value("(x[:, :3], y)", (x[:, :3], y)),
-                value("(x, None)", (x, None)),
-                value("(None, y)", (None, y)),
-                value("('text', y)", ("text", y)),
-                *(
-                    Variant(f"({variant.text.replace('@', 'x')}, y)", _first(variant, x, y))
-                    for variant in array(free=(0,)).wrong
-                    if variant not in (NOTHING, OBJECT)
-                ),
-                *(
-                    Variant(f"(x, {variant.text.replace('@', 'y')})", _second(variant, x, y))
-                    for variant in labels(5).wrong
-                    if variant not in (NOTHING, OBJECT)
-                ),
-            ),
-            (
-                Variant("fx.data.Part(x, y)", lambda base: fx.data.Part(x, y)),
-                Variant("[x, y]", lambda base: [x, y]),
-                *(
-                    Variant(
-                        f"({variant.text.replace('@', 'x')}, y)",
-                        _first(variant, x, y),
-                        variant.tolerance,
-                    )
-                    for variant in array().right
-                ),
-                *(
-                    Variant(f"(x, {variant.text.replace('@', 'y')})", _second(variant, x, y))
-                    for variant in labels(5, target=False).right
-                ),
-            ),
-        )
-
-    def entries(self, name: str, *, partly: bool = False) -> Kind:
-        """Activities or errors by name; `partly` if some may be missing."""
-        missing = () if partly else (value("{}", {}),)
-        return Kind(
-            "entries",
-            (
-                NOTHING,
-                OBJECT,
-                value("5", 5),
-                value("'hidden'", "hidden"),
-                value("[]", []),
-                Variant(f"@[{name!r}]", lambda base: base[name]),
-                *missing,
-                *(
-                    Variant(
-                        f"{{**@, {name!r}: {variant.text.replace('@', 'z')}}}",
-                        _entry(variant, name),
-                    )
-                    for variant in array(finite=False).wrong
-                    if variant.text not in ("object()", "np.ndarray")
-                ),
-            ),
-            tuple(
-                Variant(
-                    f"{{**@, {name!r}: {variant.text.replace('@', 'z')}}}",
-                    _entry(variant, name),
-                    max(variant.tolerance, 1e-2 if "16" in variant.text else 0),
-                )
-                for variant in array().right
-            ),
-        )
-
-    def role(self) -> Kind:
-        """What a weight is for."""
-        return Kind(
-            "role",
-            (
-                NOTHING,
-                OBJECT,
-                value("'hiden'", "hiden"),
-                value("5", 5),
-                value("fx.Role", fx.Role),
-                value("[]", []),
-            ),
-        )
-
-    def strength(self) -> Kind:
-        """A positive number, or a `HoldStrength`."""
-        return number(above=0).also([value("fx.HoldStrength", fx.HoldStrength)])
-
-    def devices(self) -> Kind:
-        """Devices of one platform."""
-        return Kind(
-            "devices",
-            (
-                OBJECT,
-                value("[]", []),
-                value("'cpu'", "cpu"),
-                value("['cpu']", ["cpu"]),
-                value("[0]", [0]),
-                value("2", 2),
-                value("[None]", [None]),
-                value("jax.devices", jax.devices),
-                Variant("jax.devices()[0]", lambda base: jax.devices()[0]),
-            ),
-            (Variant("tuple(jax.devices())", lambda base: tuple(jax.devices())),),
-        )
-
-    def thing(self, name: str, *wrong: Variant) -> Kind:
-        """An object of a class; classes, names and other objects are wrong."""
-        return Kind(
-            name,
-            (
-                NOTHING,
-                OBJECT,
-                value(repr(name), name),
-                value("5", 5),
-                value("[]", []),
-                value("{}", {}),
-                value("lambda: None", lambda: None),
-                *wrong,
-            ),
-        )
+def network() -> Kind:
+    """A network."""
+    return thing(
+        "network",
+        *("fx.Network", "eqx.nn.Linear(4, 5, key=key)", "problem", "network.entries", "data"),
+    )
 
 
-def _first(variant: Variant, x: np.ndarray, y: np.ndarray) -> Callable[[Any], Any]:
-    return lambda base: (variant.make(x), y)
+def network_or_problem() -> Kind:
+    """Either of them."""
+    return network().but("problem")
 
 
-def _second(variant: Variant, x: np.ndarray, y: np.ndarray) -> Callable[[Any], Any]:
-    return lambda base: (x, variant.make(y))
+def problem() -> Kind:
+    """A problem."""
+    return thing("problem", "fx.Problem", "network", "(network, x, labels)", "data")
 
 
-def _entry(variant: Variant, name: str) -> Callable[[Any], Any]:
-    def made(base: Any) -> dict[str, Any]:
-        return {**base, name: variant.make(np.asarray(base[name]))}
+def solver() -> Kind:
+    """A solver."""
+    return thing("solver", "fx.Newton", "optax.sgd(0.1)", "diffrax.Tsit5()", "rule", "problem")
 
-    return made
+
+def rule() -> Kind:
+    """A learning rule."""
+    return thing("rule", "fx.Equilibrium", "optax.sgd(0.1)", "solver", "network")
+
+
+def optimizer() -> Kind:
+    """An optax optimizer."""
+    return Kind(
+        "optimizer",
+        (
+            *number(above=0).wrong,
+            *("optax.adam", "optax.lbfgs()", "optax.constant_schedule(0.1)"),
+            *("solver", "rule", "network"),
+        ),
+    )
+
+
+def optimizer_or_rate() -> Kind:
+    """An optax optimizer, or a rate alone."""
+    rates = ("0.1", "np.float32(0.1)", "np.array(0.1)", "jnp.asarray(0.1)")
+    return dataclasses.replace(optimizer(), other=rates)
+
+
+def optimizer_state() -> Kind:
+    """What an optimizer keeps between updates."""
+    wrong = (OBJECT, "5", "'state'", "optax.adam(0.1).init(fx.weights(network))", "network")
+    return Kind("optimizer's state", wrong)
+
+
+def schedule() -> Kind:
+    """A schedule."""
+    return thing("schedule", "fx.Spiking", "0.1", "optax.constant_schedule(0.1)", "solver")
+
+
+def energy() -> Kind:
+    """An energy."""
+    return thing("energy", "fx.Categorical", "1.0", "optax.l2_loss", "solver")
+
+
+def parameterization() -> Kind:
+    """A parameterization."""
+    return thing("parameterization", "fx.MuPC", "1.0", "fx.Role.INPUT", "fx.Scaling(1, 1, 1)")
+
+
+def activation() -> Kind:
+    """An activation function, or its name."""
+    return Kind(
+        "activation",
+        (
+            *(NOTHING, OBJECT, "'gelo'", "'GELU'", "''", "5", "b'gelu'", "True", "{'gelu'}"),
+            *("['gelu', 'gelu', 'gelu']", "[None]", "eqx.nn.PReLU", "jnp.ones(3)"),
+        ),
+        ("jax.nn.gelu", "np.str_('gelu')"),
+    )
+
+
+def objective() -> Kind:
+    """A landscape."""
+    return thing("objective", "fx.theory.Loss", "optax.l2_loss", "network", "problem")
+
+
+def linearization() -> Kind:
+    """A network linearized at a point."""
+    return thing("linearization", "relaxed", "problem")
+
+
+def strength() -> Kind:
+    """A positive number, or a `HoldStrength`."""
+    return number(above=0).also("fx.HoldStrength")
+
+
+def role() -> Kind:
+    """What a weight is for."""
+    return Kind("role", (NOTHING, OBJECT, "'hiden'", "5", "fx.Role", "[]"))
+
+
+def devices() -> Kind:
+    """Devices of one platform."""
+    wrong = (OBJECT, "[]", "'cpu'", "['cpu']", "[0]", "2", "[None]", "jax.devices")
+    return Kind("devices", (*wrong, "jax.devices()[0]"), ("tuple(@)",))
+
+
+def mapping(name: str, each: Kind) -> Kind:
+    """Things by name, of which the one of this name is varied as its own kind is."""
+    held = each.within(f"mapping of {each.name}s", f"{{**@, {name!r}: #}}", f"@[{name!r}]")
+    return held.also(OBJECT, "5", "'name'", "{'nonsense'}")
+
+
+def entries(name: str) -> Kind:
+    """Activities or errors by name."""
+    kept = array(finite=False).but(OBJECT, "np.ndarray")
+    return dataclasses.replace(mapping(name, kept), name="entries").also(
+        NOTHING, "[]", "{}", f"@[{name!r}]"
+    )
+
+
+def part(classes: int) -> Kind:
+    """A part of a data set: inputs and labels."""
+    inputs = array(free=(0, 1)).but(NOTHING, OBJECT, BFLOAT16)
+    of_inputs = inputs.within("part", "(#, @[1])", "@[0]")
+    of_labels = labels(classes, target=False).but(NOTHING, OBJECT)
+    return of_inputs.also(
+        *of_labels.within("part", "(@[0], #)", "@[1]").wrong,
+        *(NOTHING, OBJECT, "5", "'ab'", "{}", "{'input': @[0]}", "@[0]", "(@[0],)"),
+        *("(*@, @[1])", "(@[1], @[0])", "(@[0], @[1][1:])", "(@[0][:0], @[1][:0])"),
+        *("(@[0], None)", "(None, @[1])"),
+        right=(
+            *("fx.data.Part(*@)", "[*@]"),
+            *of_labels.within("part", "(@[0], #)", "@[1]").right,
+        ),
+    )
+
+
+def data() -> Kind:
+    """A data set, or a pair of arrays."""
+    wrong = (
+        *("fx.data.Dataset", "(part[0],)", "(*part, part[1])", "part[::-1]"),
+        *("(part[0], part[1][1:])", "(part[0], part[1] - 2)", "(part[0] * nan, part[1])"),
+        *("(part[0], part[1].astype('int64') + 2**32)", "(part[0][:0], part[1][:0])"),
+        *("part[0]", "network"),
+    )
+    right = ("tuple(part)", "list(part)", "(jnp.asarray(part[0]), part[1])")
+    listed = "(part[0].tolist(), part[1].tolist())"
+    return dataclasses.replace(thing("data", *wrong), other=(*right, listed))

@@ -8,9 +8,8 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 import arguments_kinds as kinds
-from arguments_kinds import NOTHING, Kind, Kinds
+from arguments_kinds import NOTHING, Kind
 from arguments_surface import defined
-from arguments_world import World
 
 import fathomx
 import fathomx.diagnostics
@@ -18,7 +17,9 @@ import fathomx.layers
 import fathomx.report
 import fathomx.training
 
-ROOTS = {"fx": fathomx, "fathomx": fathomx}
+Kinds = Mapping[str, Kind | None]
+Finish = Callable[[Any], Any]
+_ROOTS = {"fx": fathomx, "fathomx": fathomx}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -30,7 +31,7 @@ class Fresh:
 
 @dataclasses.dataclass(frozen=True)
 class Call:
-    """A call that works, and the kinds of its parameters.
+    """A call that works.
 
     **Fields**: `name`, as it is written; `function`; `arguments`, by parameter; `kinds`, of the
     parameters that are varied; `finish`, what is compared of a result.
@@ -40,32 +41,29 @@ class Call:
     function: Callable[..., Any]
     arguments: Mapping[str, Any]
     kinds: Mapping[str, Kind]
-    finish: Callable[[Any], Any]
+    finish: Finish
 
     def run(self, changed: Mapping[str, Any]) -> Any:
         """Calls it with some other arguments."""
-        values = {
-            name: value.make() if isinstance(value, Fresh) else value
-            for name, value in self.arguments.items()
-        }
-        function = self.function.make() if isinstance(self.function, Fresh) else self.function
-        bound = inspect.signature(function).bind_partial()
-        for name, value in {**values, **changed}.items():
-            bound.arguments[name] = value
-        return self.finish(function(*bound.args, **bound.kwargs))
+        bound = inspect.signature(self.function).bind_partial()
+        for name in self.parameters:
+            if name in changed:
+                bound.arguments[name] = changed[name]
+            elif name in self.arguments:
+                bound.arguments[name] = self.base(name)
+        return self.finish(self.function(*bound.args, **bound.kwargs))
 
     def base(self, name: str) -> Any:
         """The valid value of a parameter: as given, else its default."""
-        if name in self.arguments:
-            value = self.arguments[name]
-            return value.make() if isinstance(value, Fresh) else value
-        return self.parameters[name].default
+        if name not in self.arguments:
+            return self.parameters[name].default
+        value = self.arguments[name]
+        return value.make() if isinstance(value, Fresh) else value
 
     @property
     def parameters(self) -> Mapping[str, inspect.Parameter]:
         """The parameters by name."""
-        function = self.function.make() if isinstance(self.function, Fresh) else self.function
-        return inspect.signature(function).parameters
+        return inspect.signature(self.function).parameters
 
 
 class Table:
@@ -74,49 +72,24 @@ class Table:
     `unknown` are parameters whose kind is not known, `broken` says what calls could not be made.
     """
 
-    def __init__(self, world: World) -> None:
+    def __init__(self) -> None:
         self.calls: list[Call] = []
         self.covered: set[str] = set()
         self.unknown: list[str] = []
         self.broken: list[str] = []
-        ours = Kinds(world)
-        self._by_name = {
-            "key": ours.key(),
-            "network": ours.network(),
-            "problem": ours.problem(),
-            "solver": ours.solver(),
-            "rule": ours.rule(),
-            "optimizer": ours.optimizer(),
-            "schedule": ours.schedule(),
-            "precision": ours.schedule(),
-            "output": ours.energy(),
-            "energy": ours.energy(),
-            "parameterization": ours.parameterization(),
-            "activation": ours.activation(),
-            "objective": ours.objective(),
-            "data": ours.data(),
-            "role": ours.role(),
-            "output_precision": kinds.number(above=0),
-        }
-        self._by_type = {
-            "int": kinds.count(),
-            "bool": kinds.flag(),
-            "float": kinds.number(above=0),
-            "str": kinds.word(),
-        }
 
     def call(
         self,
         name: str,
         arguments: Mapping[str, Any] | None = None,
-        kinds: Mapping[str, Kind | None] | None = None,
-        finish: Callable[[Any], Any] = lambda result: result,
+        kinds: Kinds | None = None,
+        finish: Finish = lambda result: result,
     ) -> None:
-        """Adds a function or a class by its public name. A kind of `None` is not varied."""
-        root, *path = name.split("(")[0].split(".")
-        function = ROOTS[root]
-        for part in path:
-            function = getattr(function, part)
+        """Adds a function or a class by its public name; what follows a `(` is only shown.
+
+        A kind of `None` is not varied.
+        """
+        function: Any = _found(name.split("(")[0])
         self.covered.add(defined(function))
         self._add(Call(name, function, arguments or {}, {}, finish), kinds or {})
 
@@ -125,51 +98,106 @@ class Table:
         owner: Any,
         name: str,
         arguments: Mapping[str, Any] | None = None,
-        kinds: Mapping[str, Kind | None] | None = None,
-        finish: Callable[[Any], Any] = lambda result: result,
+        kinds: Kinds | None = None,
+        finish: Finish = lambda result: result,
     ) -> None:
         """Adds a method of an object, or of a class."""
-        function: Any = getattr(owner, name) if name != "__call__" else owner
-        if isinstance(owner, Fresh):
-            function, owner = Fresh(lambda: getattr(owner.make(), name)), owner.make()
         self.covered.add(defined(owner, name))
-        kind = owner if inspect.isclass(owner) else type(owner)
-        shown = f"{kind.__name__}.{name}" if name != "__call__" else f"{kind.__name__}(...)"
+        function, kind = _method(owner, name)
+        shown = f"{kind}(...)" if name == "__call__" else f"{kind}.{name}"
         self._add(Call(shown, function, arguments or {}, {}, finish), kinds or {})
 
     def inner(self, owner: Any, name: str, *arguments: Any) -> None:
         """Adds a method that the library calls itself, with what it has checked: never varied."""
         self.covered.add(defined(owner, name))
-        kind = owner if inspect.isclass(owner) else type(owner)
-        function = getattr(owner, name) if name != "__call__" else owner
-        self.calls.append(
-            Call(f"{kind.__name__}.{name}", lambda: function(*arguments), {}, {}, lambda r: None)
-        )
+        function, kind = _method(owner, name)
+        call = Call(f"{kind}.{name}", lambda: function(*arguments), {}, {}, lambda result: None)
+        self.calls.append(call)
 
-    def cover(self, owner: Any, name: str) -> None:
-        """Says that a method is covered by another call."""
+    def refusing(self, owner: Any, name: str, *arguments: Any) -> None:
+        """Adds a method whose only answer is to refuse."""
+
+        def refused() -> None:
+            try:
+                getattr(owner, name)(*arguments)
+            except (TypeError, ValueError):
+                return
+            raise AssertionError(f"{name} was not refused.")
+
         self.covered.add(defined(owner, name))
+        self.calls.append(Call(f"{type(owner).__name__}.{name}", refused, {}, {}, lambda _: None))
 
     def result(self, name: str, made: Any) -> None:
         """Adds a class that only the library makes, with one that it has made."""
-        kind = ROOTS["fx"]
-        for part in name.split(".")[1:]:
-            kind = getattr(kind, part)
+        kind = _found(name)
         assert isinstance(made, kind), name
         self.covered.add(defined(kind))
 
-    def _add(self, call: Call, given: Mapping[str, Kind | None]) -> None:
+    def _add(self, call: Call, given: Kinds) -> None:
         known: dict[str, Kind] = {}
         for name, parameter in call.parameters.items():
-            kind = given[name] if name in given else self._usual(parameter)
+            kind = given[name] if name in given else _usual(parameter)
             if name not in given and kind is None:
                 self.unknown.append(f"{call.name}({name})")
             if kind is not None:
-                known[name] = kind.but(NOTHING.text) if parameter.default is None else kind
+                known[name] = kind.but(NOTHING) if parameter.default is None else kind
         self.calls.append(dataclasses.replace(call, kinds=known))
 
-    def _usual(self, parameter: inspect.Parameter) -> Kind | None:
-        named = self._by_name.get(parameter.name)
-        annotation = getattr(parameter.annotation, "__forward_arg__", parameter.annotation)
-        kind = str(annotation).removesuffix(" | None")
-        return named or self._by_type.get(kind)
+
+def _found(name: str) -> Any:
+    root, *path = name.split(".")
+    found: Any = _ROOTS[root]
+    for part in path:
+        found = getattr(found, part)
+    return found
+
+
+def _method(owner: Any, name: str) -> tuple[Callable[..., Any], str]:
+    kind = owner if inspect.isclass(owner) else type(owner)
+    return owner if name == "__call__" else getattr(owner, name), kind.__name__
+
+
+def _usual(parameter: inspect.Parameter) -> Kind | None:
+    """The kind of a parameter by its name, else by its type."""
+    annotation = getattr(parameter.annotation, "__forward_arg__", parameter.annotation)
+    kind = str(annotation).removesuffix(" | None")
+    return _BY_NAME.get(parameter.name) or _BY_TYPE.get(kind)
+
+
+_BY_NAME = {
+    "activation": kinds.activation(),
+    "data": kinds.data(),
+    "energy": kinds.energy(),
+    "key": kinds.key(),
+    "network": kinds.network(),
+    "objective": kinds.objective(),
+    "optimizer": kinds.optimizer(),
+    "output": kinds.energy(),
+    "output_precision": kinds.number(above=0),
+    "parameterization": kinds.parameterization(),
+    "precision": kinds.schedule(),
+    "problem": kinds.problem(),
+    "role": kinds.role(),
+    "rule": kinds.rule(),
+    "schedule": kinds.schedule(),
+    "solver": kinds.solver(),
+    "start": kinds.linearization(),
+}
+_BY_TYPE = {
+    "Bytes": kinds.byte_count(),
+    "Count": kinds.count(),
+    "CountOrZero": kinds.count(0),
+    "Function": kinds.function(),
+    "Name": kinds.word(),
+    "NotNegative": kinds.number(least=0),
+    "OfOne": kinds.function().also("lambda: 3"),
+    "OfTwo": kinds.function().also("lambda: 3"),
+    "Optimizer": kinds.optimizer(),
+    "PartOfOne": kinds.number(above=0).also("1.5"),
+    "Positive": kinds.number(above=0),
+    "Seed": kinds.count(0),
+    "bool": kinds.flag(),
+    "float": kinds.number(above=0),
+    "int": kinds.count(),
+    "str": kinds.word(),
+}

@@ -47,10 +47,26 @@ class World:
         self._places += 1
         return self.folder / f"place{self._places}{suffix}"
 
+    def empty_folder(self) -> Path:
+        """A folder that holds nothing."""
+        folder = self.place()
+        folder.mkdir()
+        return folder
+
     @functools.cached_property
     def network(self) -> Any:
         """Two nodes, `first` and `output`."""
         return fx.models.mlp(4, CLASSES, width=3, depth=2, key=self.key)
+
+    @property
+    def first(self) -> Any:
+        """The first node of `network`."""
+        return self.network.entry("first")
+
+    @property
+    def output(self) -> Any:
+        """The last node of `network`."""
+        return self.network.output
 
     @functools.cached_property
     def other(self) -> Any:
@@ -221,6 +237,15 @@ class World:
         return path
 
     @functools.cached_property
+    def idx(self) -> Path:
+        """A file of images as MNIST has them: one of two by two pixels."""
+        path = self.folder / "images.idx"
+        path.write_bytes(
+            bytes([0, 0, 8, 3, *(0, 0, 0, 1), *(0, 0, 0, 2), *(0, 0, 0, 2), 1, 2, 3, 4])
+        )
+        return path
+
+    @functools.cached_property
     def text(self) -> Any:
         """A data set of tokens, that fits `transformer`."""
         return fx.data.text(self.book, CONTEXT)
@@ -273,6 +298,11 @@ class Jittered(eqx.Module):
     def __call__(self, activity: Any, key: Any) -> Any:
         predicted = self.linear(activity)
         return predicted if key is None else predicted + jax.random.normal(key, predicted.shape)
+
+
+def on_grid(entries: Any) -> dict[str, np.ndarray]:
+    """Entries rounded to eighths, which every number format holds exactly."""
+    return {name: np.round(8 * np.asarray(entry)) / 8 for name, entry in entries.items()}
 
 
 @contextlib.contextmanager

@@ -1,0 +1,209 @@
+"""Valid calls of models and data sets."""
+
+from __future__ import annotations
+
+import arguments_kinds as kinds
+import equinox as eqx
+import jax.numpy as jnp
+import numpy as np
+from arguments_kinds import BFLOAT16, NOTHING, OBJECT, OTHER_SIZES, Kind
+from arguments_table import Table
+from arguments_world import CLASSES, VOCABULARY, World
+
+import fathomx as fx
+
+
+def models(table: Table, world: World) -> None:
+    """`fx.models`."""
+    few = {"key": world.key}
+    wrong_lists = ("[0]", "[1.5]", "['three']", "[None]", "[True]", "[[3]]", "[3, 3]", "range(0)")
+    width = kinds.count().but("[3]").also(*wrong_lists)
+    for name in ("mlp", "residual_mlp"):
+        several = ("[@]", "(@,)") if name == "mlp" else ()
+        named = ("['gelu']", "('gelu',)") if name == "mlp" else ()
+        table.call(
+            f"fx.models.{name}",
+            {"in_size": 4, "out_size": 5, "width": 3, "depth": 2, **few},
+            {
+                "width": width.also(right=several),
+                "depth": kinds.count(2),
+                "activation": kinds.activation().also(right=named),
+            },
+        )
+    images = {"classes": 5, **few}
+    of_images = {"image_shape": kinds.shape(3).but(OTHER_SIZES)}
+    # What this many times the published channels are is one or two.
+    of_channels = {
+        **of_images,
+        "depth": kinds.count().also("6"),
+        "width": kinds.number(above=0),
+        "normalization": kinds.choice(None, "batch", "group"),
+    }
+    small = {"image_shape": (8, 8, 1), **images}
+    table.call("fx.models.residual_cnn", {"blocks": 1, "width": 2, **small}, of_images)
+    table.call("fx.models.resnet", {"depth": 10, "width": 0.03125, **small}, of_channels)
+    table.call(
+        "fx.models.vgg",
+        {
+            "depth": 5,
+            "width": 0.03125,
+            "image_shape": (16, 16, 1),
+            "normalization": "group",
+            **images,
+        },
+        {**of_channels, "pool": kinds.choice("max", "average")},
+    )
+    table.call(
+        "fx.models.transformer",
+        {"vocabulary": 6, "context": 3, "width": 4, "depth": 1, "heads": 2, **few},
+        {
+            "heads": kinds.count().also("3"),
+            "normalization": kinds.choice(None, "layer"),
+        },
+    )
+
+
+def wrapping(table: Table, world: World) -> None:
+    """`fx.wrap`."""
+    first, last = (eqx.nn.Linear(a, b, key=world.key) for a, b in ((4, 3), (3, 5)))
+    layers = Kind(
+        "layers",
+        (
+            *(NOTHING, OBJECT, "[]", "5", "'layers'", "[5, 5]", "{}", "[None, None]"),
+            *("[eqx.nn.Linear, eqx.nn.Linear]", "@[:1]", "@[0]", "@[::-1]", "[*@, *@]", "network"),
+        ),
+        ("tuple(@)", "eqx.nn.Sequential([@[0], eqx.nn.Lambda(jnp.tanh), @[2]])"),
+    )
+    names = ("['a']", "['a', 'a']", "['a', 5]", "['input', 'b']", "'ab'")
+    table.call(
+        "fx.wrap",
+        {"layers": [first, jnp.tanh, last], "input_shape": (4,), "names": ["a", "b"]},
+        {
+            "layers": layers,
+            "input_shape": kinds.shape(1),
+            "names": kinds.words().also(*names),
+            "input_dtype": kinds.number_type(),
+        },
+        finish=lambda network: fx.predict(network, world.x),
+    )
+
+
+def data(table: Table, world: World) -> None:
+    """`fx.data` but texts."""
+    titles = ("train", "validation", "test")
+    table.call(
+        "fx.data.Dataset",
+        {
+            "name": "toy",
+            **dict.fromkeys(titles, tuple(world.part)),
+            "classes": CLASSES,
+            "image_shape": (2, 2),
+        },
+        {
+            **dict.fromkeys(titles, kinds.part(CLASSES)),
+            "image_shape": kinds.shape(2).but("(*@, 1)", "()"),
+            "augmentation": kinds.function(),
+        },
+    )
+    arrays = kinds.mapping("image", kinds.array(free=(0,), finite=False).but(BFLOAT16))
+    table.call(
+        "fx.data.Dataset(name, ...)",
+        {"name": "named", **{title: {"image": world.part.inputs} for title in titles}},
+        {
+            **dict.fromkeys(titles, arrays.also("{}", "tuple(part)", "{5: @['image']}")),
+            **dict.fromkeys(("classes", "image_shape", "augmentation")),
+        },
+    )
+    table.call(
+        "fx.data.Part",
+        world.part._asdict(),
+        {
+            "inputs": kinds.array(free=(0, 1)).but(BFLOAT16, "@[..., None]"),
+            "labels": kinds.labels(CLASSES, target=False),
+        },
+        finish=lambda made: fx.data.Dataset("toy", made, made, made, CLASSES),
+    )
+    divided = dict(part=tuple(world.part), classes=CLASSES, name="mine", seed=3)
+    pair = kinds.part(CLASSES).but("{'input': @[0]}", "(@[0][..., None], @[1])")
+    table.call("fx.data.split", divided, {"part": pair, "classes": kinds.count()})
+    toy = world.data
+    table.method(toy, "arrays", {"title": "train"}, {"title": kinds.choice(*titles)})
+    table.method(toy, "flat")
+    table.method(toy, "images")
+    table.method(toy, "take", {"n": 4}, {"n": kinds.count(most=8)})
+    table.call(
+        "fx.data.load",
+        {"name": "digits"},
+        {
+            "name": kinds.choice(*fx.data.names()),
+            "folder": kinds.any_folder(),
+            "context": kinds.count().refused(),
+        },
+    )
+    table.call("fx.data.names")
+    table.call("fx.data.texts")
+    table.call(
+        "fx.data.read_idx", {"path": world.idx}, {"path": kinds.existing_file().also("file")}
+    )
+    table.call(
+        "fx.data.CropAndFlip",
+        {"padding": 1},
+        {"padding": kinds.count(0)},
+        finish=lambda change: change(world.images, world.key),
+    )
+    images = kinds.array(4, free=(0, 1, 2, 3), finite=False).but("@[:0]")
+    table.method(
+        fx.data.CropAndFlip(1),
+        "__call__",
+        {"images": world.images, "key": world.key},
+        {"images": images},
+    )
+
+
+def texts(table: Table, world: World) -> None:
+    """Texts as data sets."""
+    titles = ("train", "validation", "test")
+    of_part = Kind(
+        "part",
+        (
+            *(NOTHING, OBJECT, "@[0]", "(@[0],)", "'abc'", "{}", "(@[0][:, :2], @[1])"),
+            *("(@[0].astype(float), @[1])", "(@[0] - 1, @[1])", "(@[0], @[1] + 1)"),
+            *("(@[0].astype('int64') + 2**32, @[1])", "(@[0], first_is(@[1], 2**63, 'uint64'))"),
+            *("(@[0], @[1].astype(str))", "(@[0].astype(object), @[1])", "(masked(@[0]), @[1])"),
+        ),
+        (
+            *("[*@]", "(@[0].astype('uint8'), @[1])", "(@[0].astype('>i8'), @[1])"),
+            "(@[0].tolist(), @[1].tolist())",
+        ),
+    )
+    table.call(
+        "fx.data.Text",
+        {
+            "name": "text",
+            **dict.fromkeys(titles, tuple(world.text.train)),
+            "classes": VOCABULARY,
+            "vocabulary": "abcdef",
+        },
+        {
+            **dict.fromkeys(titles, of_part),
+            "vocabulary": kinds.word().also("'abc'", "'aaaaaa'", "list(@)"),
+            "image_shape": None,
+            "augmentation": kinds.function(),
+        },
+    )
+    table.call(
+        "fx.data.text",
+        {"path": world.book, "context": 3, "stride": 2},
+        {"path": kinds.existing_file()},
+    )
+    book = world.text
+    table.method(book, "take", {"n": 4}, {"n": kinds.count(most=len(book.train.inputs))})
+    table.method(book, "encode", {"text": "abc"}, {"text": kinds.word().but("''").also("'xyz'")})
+    row = kinds.tokens(VOCABULARY, free=(0,)).but(
+        "@[:0]", "[]", "{}", "rows(@)", "np.array(@, object)"
+    )
+    table.method(book, "decode", {"tokens": np.array([1, 0, 2])}, {"tokens": row})
+    table.refusing(book, "flat")
+
+
+SECTIONS = (models, wrapping, data, texts)

@@ -1,0 +1,205 @@
+"""Valid calls of reports and of what watches a run; what is only returned."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import arguments_kinds as kinds
+import jax
+import jax.numpy as jnp
+from arguments_kinds import NOTHING, OBJECT, Kind
+from arguments_table import Fresh, Table
+from arguments_world import World
+from rich.console import Console
+
+import fathomx as fx
+import fathomx.report
+import fathomx.training
+from fathomx.problem import Linearization
+
+
+def reports(table: Table, world: World) -> None:
+    """`fathomx.report`."""
+    run, diagnosis = world.run, world.diagnosis
+    folder, new = {"folder": kinds.existing_folder()}, {"path": kinds.new_path()}
+    picture = Fresh(lambda: world.place(".png"))
+
+    def written(path: Any) -> bool:
+        return bool(path.stat().st_size)
+
+    for name, source in (
+        ("alignment_per_node", run),
+        ("energy_over_training", run),
+        ("energy_per_node", run),
+        ("strength_and_settledness", run),
+        ("energy_beside_equilibrium", diagnosis),
+        ("energy_over_inference", diagnosis),
+    ):
+        table.call(
+            f"fathomx.report.{name}",
+            {"folder": source, "path": picture},
+            {**folder, **new},
+            finish=written,
+        )
+    runs = kinds.mapping("one", kinds.existing_folder()).also(NOTHING, "{}", "[]")
+    table.call(
+        "fathomx.report.learning_curves",
+        {"runs": {"one": run}, "path": picture},
+        {**new, "runs": runs},
+        finish=written,
+    )
+    table.call(
+        "fathomx.report.write_comparison",
+        {"folder": Fresh(world.place), "runs": {"one": run}},
+        {"folder": kinds.new_path().but("folder"), "runs": runs},
+        finish=written,
+    )
+    table.call("fathomx.report.write_page", {"folder": run}, folder, finish=written)
+    table.call("fathomx.report.wanted_figures", {"folder": run}, folder)
+    table.call("fathomx.report.read_diagnosis", {"folder": diagnosis}, folder)
+    table.call(
+        "fathomx.report.RunFiles",
+        {"folder": run},
+        folder,
+        finish=lambda found: found.summary["test_loss"],
+    )
+    files = fathomx.report.RunFiles(run)
+    table.inner(files, "per_epoch", "train_loss")
+    table.inner(files, "per_step", "loss")
+    mapping = Kind("mapping", (NOTHING, OBJECT, "5", "'config'", "[1]"))
+    content = json.loads((diagnosis / "diagnosis.json").read_text(encoding="utf-8"))
+    table.call("fathomx.report.findings", {"content": content}, {"content": mapping})
+    table.call(
+        "fathomx.report.verdict",
+        {"config": files.config, "summary": files.summary, "history": files.records},
+        {
+            "config": mapping,
+            "summary": mapping,
+            "history": Kind("mappings", (NOTHING, OBJECT, "5", "'history'", "[5]")),
+        },
+    )
+
+
+def runs(table: Table, world: World) -> None:
+    """Run folders, progress bars and devices."""
+    kind, config = fathomx.training.RunFolder, {"data": "toy", "epochs": 1}
+    of_config = Kind(
+        "configuration",
+        (OBJECT, "5", "'config'", "[1]", "{'a': object()}", "{'a': {1, 2}}"),
+        (),
+        ("{'a': np.float32(1)}",),
+    )
+    place = kinds.new_path()
+    table.call(
+        "fathomx.training.RunFolder",
+        {"folder": Fresh(world.place)},
+        {"folder": place.but("folder", "file / 'within'")},
+        finish=lambda made: None,
+    )
+    table.method(
+        kind,
+        "create",
+        {"folder": Fresh(world.place), "config": config},
+        {"folder": place, "config": of_config.also(NOTHING)},
+        finish=lambda made: None,
+    )
+    table.method(
+        kind,
+        "resume",
+        {"folder": Fresh(lambda: kind.create(world.place(), config).folder), "config": config},
+        {
+            "folder": kinds.existing_folder(),
+            "config": of_config.refused().also("{'epochs': 2}"),
+        },
+        finish=lambda made: None,
+    )
+    table.call(
+        "fathomx.training.ProgressBar",
+        {"console": _console(world), "name": "training"},
+        {
+            "console": kinds.thing("console", "Console", "print"),
+            "name": kinds.word().but("''"),
+        },
+        finish=lambda bar: None,
+    )
+    table.call("fathomx.training.Observer", finish=lambda made: None)
+    devices = kinds.devices()
+    table.call(
+        "fx.Division",
+        {"devices": jax.devices()},
+        {"devices": devices.also(NOTHING)},
+        finish=lambda made: len(made.devices),
+    )
+    table.method(
+        fx.Division,
+        "of",
+        {"batch_size": 32, "devices": jax.devices()},
+        {"devices": devices},
+        finish=lambda made: len(made.devices),
+    )
+    for name in ("gathered", "parts", "whole"):
+        table.inner(fx.Division(jax.devices()), name, {"x": world.x})
+
+
+def observers(table: Table, world: World) -> None:
+    """What a run tells those who watch it."""
+    state, plan, run = world.state, world.plan, fathomx.report.RunFiles(world.run)
+    steps = next(record for record in run.records if record["kind"] == "steps")
+    for watcher in (
+        fathomx.training.Observer(),
+        fathomx.training.ProgressBar(_console(world)),
+        fathomx.training.RunFolder.create(world.place(), {}),
+    ):
+        table.inner(watcher, "restore", state)
+        table.inner(watcher, "started", plan, state)
+        table.inner(watcher, "stepped", steps, state)
+        table.inner(watcher, "epoch_ended", run.epochs[0], state)
+        table.inner(watcher, "interrupted", state)
+        table.inner(watcher, "finished", run.summary, state)
+        table.inner(watcher, "noted", {"kind": "note", "epoch": 1, "step": 1, "text": "so far"})
+        table.inner(watcher, "failed")
+        if hasattr(watcher, "close"):
+            table.inner(watcher, "close")
+    table.inner(fathomx.training.RunFolder, "prepare", world.empty_folder(), {})
+    begun = fathomx.training.TrainingState
+    table.inner(begun, "begun", world.network, world.optimizer_state, world.key)
+
+
+def results(table: Table, world: World) -> None:
+    """What is only returned: it is enough that there is one."""
+    network, problem, loss = world.network, world.problem, world.loss
+    diagnosis = fx.diagnose(problem, world.descent)
+    region = fx.theory.trust_region(problem, world.solver)
+    start = Linearization.at_start(problem)
+    state = world.solver.init(problem, start, start.evaluation(problem))
+    parts = jax.tree.leaves(world.normalized, is_leaf=lambda p: isinstance(p, fx.Statistics))
+    size = fx.theory.gradient(loss, network).size
+    plane = fx.theory.plane(loss, network, (jnp.zeros(size), jnp.zeros(size)), points=2)
+    for name, made in {
+        "fx.Relaxation": world.relaxed,
+        "fx.Diagnosis": diagnosis,
+        "fx.Alignment": diagnosis.alignment,
+        "fx.EnergyBalance": diagnosis.balance,
+        "fx.FitResult": fx.fit(network, world.data, fx.Backprop(), epochs=1, batch_size=4),
+        "fx.Scaling": fx.NTK().scaling(fx.Role.INPUT, 4, 3, 2),
+        "fx.SolverState": state,
+        "fx.Statistics": next(part for part in parts if isinstance(part, fx.Statistics)),
+        "fx.StepReport": world.rule.gradient(problem, world.key)[1],
+        "fx.theory.Displacement": region.relaxed,
+        "fx.theory.Equilibrated": fx.theory.equilibrated_energy(world.linear_problem),
+        "fx.theory.Extremes": fx.theory.StateHessian(world.single_problem).extremes(),
+        "fx.theory.Plane": plane,
+        "fx.theory.Spectrum": fx.theory.spectrum(loss, network),
+        "fx.theory.TrustRegion": region,
+        "fathomx.training.Plan": world.plan,
+        "fathomx.training.TrainingState": world.state,
+    }.items():
+        table.result(name, made)
+
+
+def _console(world: World) -> Console:
+    return Console(file=world.place(".txt").open("w", encoding="utf-8"))
+
+
+SECTIONS = (reports, runs, observers, results)
