@@ -137,11 +137,8 @@ class Categorical(Energy):
 def _checked(precision: Any) -> Array:
     array = checks.array("precision", precision).astype(jnp.result_type(float))
     traced = isinstance(array, jax.core.Tracer)
-    if (
-        not array.size
-        or not traced
-        and not (np.isfinite(np.asarray(array)) & (np.asarray(array) > 0)).all()
-    ):
+    fits = traced or bool((np.isfinite(np.asarray(array)) & (np.asarray(array) > 0)).all())
+    if not array.size or not fits:
         raise ValueError(
             f"Gaussian(precision=...): an array of precisions must hold positive, finite numbers, "
             f"not {np.asarray(precision)!r}; give for example jnp.ones(10)."
