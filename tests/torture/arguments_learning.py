@@ -17,7 +17,10 @@ import fathomx as fx
 import fathomx.layers
 import fathomx.training
 
-_POSES = (*("lambda network, batch: None", "lambda network, batch: network", "fx.Problem"),)
+_POSES = (
+    *("lambda: None", "lambda network, batch: None", "lambda network, batch: network"),
+    "fx.Problem",
+)
 
 
 def rules(table: Table, world: World) -> None:
@@ -131,7 +134,7 @@ def learners(table: Table, world: World) -> None:
             "state": kinds.optimizer_state(),
             "batches": several,
             "keys": kinds.keys().also("@[:1]"),
-            "observe": kinds.function(),
+            "observe": kinds.function().also("lambda: 3"),
         },
     )
     table.call(
@@ -152,7 +155,7 @@ def fitting(table: Table, world: World) -> None:
         ("[]", "[fathomx.training.Observer()]"),
     )
     scores = (
-        *("lambda network, batch: None", "lambda network, batch: 3.0"),
+        *("lambda: None", "lambda network, batch: None", "lambda network, batch: 3.0"),
         *("lambda n, b: {'loss': 'low'}", "lambda n, b: {'loss': jnp.ones(3)}"),
         "lambda n, b: {5: 1.0}",
     )

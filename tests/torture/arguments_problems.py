@@ -221,7 +221,7 @@ def inference(table: Table, world: World) -> None:
         {"problem": problem, "solver": world.solver, "at": activities},
         {"at": at},
     )
-    observe = kinds.function().also("lambda p, e: 'text'")
+    observe = kinds.function().also("lambda: 3", "lambda p, e: 'text'")
     table.call(
         "fx.trace",
         {"problem": problem, "solver": world.descent, "steps": 2, "at": activities},

@@ -38,7 +38,7 @@ def landscapes(table: Table, world: World) -> None:
         "fx.theory.lanczos",
         {"product": lambda v: matrix @ v, "start": np.ones(3, np.float32), "steps": 2},
         {
-            "product": kinds.function(),
+            "product": kinds.function().also("lambda: 3"),
             "start": kinds.array(1).refused(),
         },
     )
