@@ -123,7 +123,7 @@ def data(table: Table, world: World) -> None:
         },
         finish=lambda made: fx.data.Dataset("toy", made, made, made, CLASSES),
     )
-    divided = dict(part=tuple(world.part), classes=CLASSES, name="mine", seed=3)
+    divided = {"part": tuple(world.part), "classes": CLASSES, "name": "mine", "seed": 3}
     pair = kinds.part(CLASSES).but("{'input': @[0]}", "(@[0][..., None], @[1])")
     table.call("fx.data.split", divided, {"part": pair, "classes": kinds.count()})
     toy = world.data

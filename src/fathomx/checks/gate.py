@@ -220,8 +220,14 @@ def _union(members: tuple[Any, ...]) -> Check | None:
         if several <= set(members):
             members = tuple(member for member in members if member not in several)
             tried.append(check)
+    # A number that only a compiled function knows is one that a check of numbers passes.
+    members = tuple(m for m in members if not _is_scalar(m)) or members
     tried += [_check_of(member) for member in members if member is not type(None)]
     return _either(tried, nothing)
+
+
+def _is_scalar(hint: Any) -> bool:
+    return inspect.isclass(hint) and issubclass(hint, AbstractArray) and not hint.dim_str
 
 
 def _as_it_is(check: Check) -> Check:

@@ -77,6 +77,11 @@ def energy_balance(
     else:
         arrival = np.asarray(arrivals(network))
     count = len(network.labels)
+    if not energy.ndim:
+        raise ValueError(
+            f"energy must hold a number for each of {count} nodes, not one number; give "
+            "relaxed.energy of the network's nodes, or a trace."
+        )
     if energy.shape[-1] != count:
         raise ValueError(
             f"there are {energy.shape[-1]} energies, but the network has {count} nodes; give one "

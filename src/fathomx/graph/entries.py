@@ -104,7 +104,11 @@ class Entry(Predictor):
 
     def shown(self, activities: Mapping[str, Any]) -> Array | None:
         """What the children see, from activities by name; `None` is noise that was not drawn."""
-        return self.end(jnp.asarray(activities[self.name]))
+        if self.name not in activities:
+            raise ValueError(
+                f"there is no activity of {self.name!r}, which others read; give it by its name."
+            )
+        return self.end(checks.array(f"the activity of {self.name!r}", activities[self.name]))
 
     def read_clamp(self, clamp: Clamp) -> Clamp:
         """A clamp with its value as the entry holds it, before shapes are checked."""
@@ -429,7 +433,7 @@ class Stack(Chained, Entry):
         return last, every, predicted
 
     def infer_shape(self, sources: list[Any]) -> tuple[tuple[int, ...], Any]:
-        predicted = traced_shape(self.name, first_block(self.block), sources)
+        predicted = traced_shape(self.name, lambda source: first_block(self.block)(source), sources)
         if predicted.shape != sources[0].shape:
             raise ValueError(
                 f"stack {self.name!r}: a block must keep the shape of its input, but maps "

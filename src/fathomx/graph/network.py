@@ -240,9 +240,21 @@ class Network(eqx.Module):
         """Values by name as clamps; an array alone is that of the first root."""
         clamps = clamps_of(given if isinstance(given, Mapping) else {self.roots[0].name: given})
         return {
-            name: Clamp(checks.array_or_keys(f"the value of {name!r}", c.value), c.mask)
+            name: Clamp(
+                self._typed(name, checks.array_or_keys(f"the value of {name!r}", c.value)), c.mask
+            )
             for name, c in clamps.items()
         }
+
+    def _typed(self, name: str, value: Array) -> Array:
+        """Numbers in the type that the network computes with; tokens and keys as they are."""
+        entry = self.entry(name)
+        wanted = self.root_dtype(entry) if isinstance(entry, Root) else self.dtype
+        return (
+            value.astype(wanted)
+            if jnp.issubdtype(wanted, jnp.floating) and jnp.issubdtype(value.dtype, jnp.floating)
+            else value
+        )
 
     def predictions(self, activities: Entries, given: Given | None = None) -> Entries:
         """`mu_v = f_v(z_parents(v))` of every entry from the activities of its parents.

@@ -6,7 +6,7 @@ import equinox as eqx
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int
 
-from fathomx.checks import example, gate
+from fathomx.checks import NotNegative, example, gate
 from fathomx.graph.smoothness import has_kinks
 from fathomx.graph.vector_space import Entries
 from fathomx.problem.energies import evaluated_energies
@@ -46,7 +46,7 @@ class Relaxation(eqx.Module):
     evaluations: Int[Array, " batch"]
     kinks: bool = eqx.field(static=True)
 
-    def settled(self, tolerance: float = 1e-3) -> Bool[Array, " batch"]:
+    def settled(self, tolerance: NotNegative = 1e-3) -> Bool[Array, " batch"]:
         """Which examples are at equilibrium to within `tolerance`.
 
         By the relative gradient norm where the network is smooth; where it has kinks, also by the

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import ClassVar
+
 import equinox as eqx
 from jaxtyping import Array
 
@@ -32,6 +34,7 @@ class Convolution(ScaledWeight):
     """
 
     stride: int = eqx.field(static=True, default=1)
+    _axes: ClassVar[int | None] = 4
 
     def __check_init__(self) -> None:
         if self.stride not in (1, 2):

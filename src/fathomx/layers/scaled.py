@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import ClassVar
 
 import equinox as eqx
@@ -10,7 +9,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float, Int
 
-from fathomx.checks import NotNegative, gate, is_traced
+from fathomx.checks import Function, NotNegative, gate, is_traced
 
 
 @gate
@@ -79,7 +78,7 @@ class Affine(eqx.Module):
     **Fields**: `map`, a `Linear` or a `Convolution`, whose outputs are the last axis; `bias`.
     """
 
-    map: Callable[[Array], Array]
+    map: Function
     bias: Bias
 
     def __call__(self, activity: Float[Array, "..."]) -> Float[Array, "..."]:

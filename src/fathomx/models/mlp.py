@@ -133,7 +133,7 @@ class _Maker:
         bias: bool,
         parameterization: Parameterization | None,
     ) -> None:
-        widths, activations = _each(width), _each(activation)
+        widths, activations = _each("width", width), _each("activation", activation)
         told = len(widths or activations or (0, 0)) + 1
         self.depth = told if depth is None else depth
         if self.depth < 2:
@@ -226,6 +226,10 @@ class _Maker:
         return Network(entries, input_shape=(self.in_size,))
 
 
-def _each(given: Any) -> list[Any]:
+def _each(name: str, given: Any) -> list[Any]:
     """What a list holds; nothing where one value is meant for all."""
-    return list(given) if isinstance(given, list | tuple) else []
+    if not isinstance(given, list | tuple):
+        return []
+    if not given:
+        raise ValueError(f"{name} is an empty list; give one for each hidden layer, or for all.")
+    return list(given)

@@ -11,6 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Int, PRNGKeyArray
 
+from fathomx import checks
 from fathomx.checks import Count, gate
 from fathomx.graph.network import Network
 from fathomx.problem.checks import check_tokens
@@ -51,7 +52,7 @@ def generate(
         raise ValueError(f"length must be at least 1, not {length}.")
     if not (math.isfinite(temperature) and temperature >= 0):
         raise ValueError(f"temperature must be a finite number, 0 or more, not {temperature!r}.")
-    given = np.asarray(tokens)
+    given = checks.values("tokens", tokens)
     _check_shape(given)
     check_tokens(given, network.output_shape[-1])
     batch = given[None] if given.ndim == 1 else given

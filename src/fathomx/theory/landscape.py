@@ -311,6 +311,8 @@ def plane(
             f"the directions have shapes {', '.join(str(a.shape) for a in axes)}, but the network "
             f"has {flat.size} weights: give two vectors of shape {flat.shape}."
         )
+    if not all(np.isfinite(axis).all() for axis in axes):
+        raise ValueError("the directions hold values that are NaN or infinite; give finite ones.")
     ticks = jnp.linspace(-radius, radius, points, dtype=flat.dtype)
 
     values = _values(objective, network, (axes[0], axes[1]), ticks)
@@ -419,7 +421,9 @@ def _quadrature(
 
 
 @gate
-def lanczos(product: OfOne, start: Array, steps: int) -> tuple[np.ndarray, np.ndarray]:
+def lanczos(
+    product: OfOne, start: Float[Array, "..."], steps: Count
+) -> tuple[np.ndarray, np.ndarray]:
     """The tridiagonal matrix of a symmetric operator on the Krylov space of a vector.
 
     Its diagonal, `(k,)`, and what stands beside it, `(k - 1,)`, with `k` at most `steps`: fewer

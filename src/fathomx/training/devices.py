@@ -52,6 +52,8 @@ class Division:
     devices: tuple[jax.Device, ...]
 
     def __init__(self, devices: Sequence[jax.Device]) -> None:
+        if not devices:
+            raise ValueError("devices must hold at least one device, not [].")
         self.devices = tuple(devices)
         mesh = Mesh(np.asarray(self.devices), (_BATCH,))
         self._whole = NamedSharding(mesh, PartitionSpec())
@@ -72,7 +74,7 @@ class Division:
         """
         devices = jax.devices() if devices is None else devices
         if not devices:
-            raise ValueError("devices must hold at least one device, not [].")
+            return cls(devices)
         least = _LEAST_EXAMPLES if devices[0].platform == "cpu" else 1
         return cls(devices[: equal_parts(batch_size, len(devices), least)])
 

@@ -12,7 +12,6 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
-from fathomx.diagnostics.alignment import node_dot
 from fathomx.diagnostics.energy_balance import energy_balance
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import parameter_count
@@ -25,7 +24,7 @@ from fathomx.training.observer import Observer, Plan, TrainingState
 from fathomx.training.probe import probe
 from fathomx.training.programs import Program, program, run
 from fathomx.training.task import Task
-from fathomx.training.watch import Watch
+from fathomx.training.watch import Watch, squared_lengths
 
 # Keeps the run's random numbers apart from those of weights that were drawn from the same seed.
 _RUN = 1_000_003
@@ -243,7 +242,7 @@ class Run:
 
     def _check_weights(self, epoch: int, loss: float | None) -> None:
         """The last update of an epoch shows in no energy yet."""
-        finite = np.isfinite(np.asarray(node_dot(self.state.network, self.state.network)))
+        finite = np.isfinite(squared_lengths(self.state.network))
         if not finite.all() or not (loss is None or np.isfinite(loss)):
             worst = int(np.argmin(finite)) if not finite.all() else -1
             what = "the size of the weights" if not finite.all() else "the loss"

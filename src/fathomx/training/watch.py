@@ -6,11 +6,14 @@ from collections.abc import Iterable, Sequence
 from typing import Any
 
 import numpy as np
+from jaxtyping import Array
 
 from fathomx.diagnostics.alignment import node_dot
 from fathomx.graph.arrival import NEVER
+from fathomx.graph.network import Network
 from fathomx.problem.problem import Problem
 from fathomx.records.values import numbers
+from fathomx.training.programs import run
 
 # Of the gradient that inference starts from, what is left of the worst example of most batches.
 _FAR_AWAY = 2.0
@@ -39,7 +42,7 @@ class Watch:
             for _ in part.labels
         ]
         connected = np.asarray(problem.arrivals) != NEVER
-        self._learns = connected & asked & (np.asarray(node_dot(network, network)) > 0)
+        self._learns = connected & asked & (squared_lengths(network) > 0)
         self._said = set(known)
         self._first_strength: float | None = None
 
@@ -101,6 +104,15 @@ class Watch:
     def _largest(self, energies: Sequence[float | None]) -> str:
         known = numbers(list(energies))
         return self._labels[int(np.nanargmax(known))] if np.isfinite(known).any() else "unknown"
+
+
+def squared_lengths(network: Network) -> np.ndarray:
+    """Of the weights of every node; one program of those that runs share."""
+    return np.asarray(run(_with_itself, network))
+
+
+def _with_itself(network: Network) -> Array:
+    return node_dot(network, network)
 
 
 def _median(values: Sequence[float | None]) -> float | None:
