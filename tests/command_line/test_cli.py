@@ -455,6 +455,10 @@ def test_resume_goes_to_the_same_end_and_no_further(run, stopped, tmp_path):
         path.name for path in (tmp_path / "whole").iterdir()
     }
     assert "has ended" in refused(run, stopped, "train", "--resume", "stopped")
+    # As a process leaves it that is killed while it draws a figure again.
+    (left := stopped / "figures" / ".learning_curves.png.1.tmp").touch()
+    assert "has ended" in run("train", "--resume", "stopped")[2]
+    assert not left.exists()
 
 
 def test_sigint_in_a_real_process(run, tmp_path):

@@ -19,7 +19,7 @@ from fathomx.command_line.trained import trained_network
 from fathomx.data import Dataset
 from fathomx.graph.network import Network
 from fathomx.learning import PredictiveCoding
-from fathomx.records.errors import DamagedFileError
+from fathomx.records.errors import DamagedFileError, RunFolderError
 from fathomx.records.lock import FolderLock
 from fathomx.records.run_files import RunFiles, read_config
 from fathomx.training import CheckpointError, ProgressBar, RunFolder, fit
@@ -65,6 +65,9 @@ class Session:
             return True
         lacking = outcome.lacking()
         if not lacking:
+            # The lock removes what was left by a process that was killed at its last file.
+            with contextlib.suppress(RunFolderError), FolderLock(folder):
+                pass
             return False
         try:
             trained = trained_network(job, data, folder)

@@ -7,11 +7,13 @@ from pathlib import Path
 import filelock
 
 from fathomx.records.errors import RunFolderError
-from fathomx.records.writing import unwritable
+from fathomx.records.writing import remove_unfinished, unwritable
 
 
 class FolderLock:
     """Held while a process writes to a folder; the system releases it when the process dies.
+
+    What writers that were killed left unfinished in the folder is removed.
 
     Raises `RunFolderError` if another process, or another run in this one, holds it.
     """
@@ -26,6 +28,7 @@ class FolderLock:
             ) from None
         except OSError as error:
             raise RunFolderError(unwritable(folder / ".lock", error)) from None
+        remove_unfinished(folder)
 
     def __enter__(self) -> None:
         pass

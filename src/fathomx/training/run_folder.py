@@ -19,7 +19,6 @@ from fathomx.records.values import plain
 from fathomx.records.writing import (
     appearing,
     append_line,
-    remove_unfinished,
     write_json,
     write_text,
 )
@@ -49,7 +48,6 @@ class RunFolder(Observer):
         self._checkpoints: Checkpoints | None = None
         self._plan: Plan | None = None
         self._saved = time.monotonic()
-        remove_unfinished(folder)
 
     @classmethod
     def create(cls, folder: Path, config: dict[str, Any]) -> RunFolder:
