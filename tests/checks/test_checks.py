@@ -165,3 +165,53 @@ def test_what_was_given_is_named_in_a_few_words():
     assert checks.shown(HUGE) == "1" + "0" * 56 + "..."
     assert checks.shown(10**5000) == "an int"
     assert checks.shown(list(range(1000))) == "a list of 1000"
+
+
+@pytest.mark.parametrize(
+    ("call", "said"),
+    [
+        (
+            lambda net: fx.fit(net, ([[1.0]], [0]), epoch=3),
+            "fit has no argument 'epoch'. Did you mean 'epo",
+        ),
+        (lambda net: fx.fit(net), "fit needs 'data'; it takes network, data, rule, optimizer, "),
+        (lambda net: fx.Network(), "Network needs 'entries'; it takes entries, input_shape, "),
+        (lambda net: fx.Problem(net, target=1, targets=1), "Problem has no argument 'targets'."),
+        (lambda net: net.predictions(), "Network.predictions needs 'activities'; it takes acti"),
+        (lambda net: fx.fit(net, network=net), "fit is given 'network' twice, by position and"),
+        (
+            lambda net: fx.models.mlp(4, 3, 5),
+            "mlp takes at most 2 arguments by position (in_size, out_size), not 3; give the others",
+        ),
+        (lambda net: fx.Backprop(1), "Backprop takes at most 0 arguments by position, not 1;"),
+        (lambda net: fx.data.Part(), "Part needs 'inputs' and 'labels'; it takes inputs, labels."),
+        (lambda net: fx.data.load("digits", see=1), "load has no argument 'see'. It takes name,"),
+    ],
+)
+def test_a_call_that_does_not_fit_is_told_what_is_taken(call, said):
+    net = fx.models.mlp(4, 3, width=5, depth=3, key=jax.random.key(0))
+    with pytest.raises(TypeError, match="^" + re.escape(said)):
+        call(net)
+
+
+def test_an_error_from_within_a_call_that_fits_stays_as_it_is():
+    @checks.gate
+    def divided(by: str) -> None:
+        len(by, by)
+
+    with pytest.raises(TypeError, match="exactly one argument"):
+        divided("two")
+
+
+def test_warnings_come_from_the_line_of_the_caller():
+    net = fx.models.mlp(4, 3, width=5, depth=3, key=jax.random.key(0))
+    problem = fx.Problem(net, input=jnp.ones((2, 4)), target=jnp.array([0, 1]))
+    old = (
+        lambda: fx.StateDescent(0.1, 3, precision=fx.Uniform()),
+        lambda: net.nodes,
+        lambda: problem.hidden(problem.zeros()),
+    )
+    for used in old:
+        with pytest.warns(DeprecationWarning, match=" is now ") as caught:
+            used()
+        assert [warning.filename for warning in caught] == [__file__]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import inspect
 import os
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -73,6 +74,9 @@ def run(seed: int, count: int) -> Tally:
                 found.append((attempt.call.name, attempt.kind, f"{attempt}: {fault}"))
         for _, kind, text in sorted(found):
             tally.fault(kind, text)
+        for call in table.calls:
+            if id(call) in expected and call.kinds:
+                _misfits(call, tally)
         arguments_jit.run(tally)
     return tally
 
@@ -161,6 +165,27 @@ def _pairs(attempts: Sequence[Attempt], rng: np.random.Generator, count: int) ->
         if len(values) == 2:
             pairs.append(Attempt(one.call, values))
     return pairs
+
+
+def _misfits(call: Call, tally: Tally) -> None:
+    """Calls with an argument that there is not, with too many, with none where one is needed."""
+    parameters = call.parameters.values()
+    kinds = {p.kind for p in parameters}
+    tried: dict[str, tuple[list[Any], dict[str, Any]]] = {}
+    if inspect.Parameter.VAR_KEYWORD not in kinds:
+        tried["an unknown argument"] = [], {f"{next(iter(call.parameters), 'value')}q": None}
+    if inspect.Parameter.VAR_POSITIONAL not in kinds:
+        tried["too many arguments"] = [None] * (len(parameters) + 1), {}
+    if any(p.default is p.empty and "VAR" not in p.kind.name for p in parameters):
+        tried["no argument"] = [], {}
+    for kind, (given, options) in tried.items():
+        with quiet():
+            ending = ended(lambda g=given, o=options: call.function(*g, **o))
+        fault = wrong_ending(ending, {"argument": "None"}, call.function.__doc__ or "")
+        if fault is None:
+            tally.note(kind, "refused")
+        else:
+            tally.fault(kind, f"{call.name}: {fault}")
 
 
 def _judged(attempt: Attempt, expected: list[Any], world: World) -> str | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from typing import Any
 
 import arguments_kinds as kinds
@@ -132,7 +133,17 @@ def inner_problems(table: Table, world: World) -> None:
         (("is_read",), "first"),
     ):
         for name in names:
-            table.inner(problem, name, argument)
+            method = getattr(problem, name)
+            parameter = next(iter(inspect.signature(method).parameters))
+            given = on_grid(argument) if isinstance(argument, dict) else argument
+            kind = kinds.entries(next(iter(argument))) if isinstance(argument, dict) else None
+            # What has no error is predicted; the output's prediction may be given alone.
+            if kind and name in ("explain", "predict", "errors_from_start"):
+                kind = kind.but("{}")
+            if kind and name == "loss":
+                kind = kind.but(f"@[{next(iter(argument))!r}]")
+            varied = {"precision": None} if name == "observed_energy_of" else {}
+            table.method(problem, name, {parameter: given}, {parameter: kind, **varied})
     for name in ("constant_energy", "feedforward", "zeros", "with_batch_statistics"):
         table.inner(problem, name)
     table.inner(both, "feedforward")

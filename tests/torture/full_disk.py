@@ -125,7 +125,8 @@ def _disk(place: Path, size: int) -> Iterator[Callable[[int], None]]:
     try:
         yield lambda size: _mount("-o", f"remount,size={size}", str(place))
     finally:
-        subprocess.run(["umount", str(place)], check=True, capture_output=True)
+        # A process that was killed may hold it for a moment.
+        subprocess.run(["umount", "--lazy", str(place)], check=True, capture_output=True)
 
 
 def _mount(*arguments: str) -> None:

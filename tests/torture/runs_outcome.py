@@ -98,7 +98,7 @@ def _content(path: Path) -> Any:
         return "whole" if whole else _DAMAGED
     try:
         return _read(path, content)
-    except (ValueError, TypeError, KeyError, AttributeError):
+    except (ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return _DAMAGED
 
 

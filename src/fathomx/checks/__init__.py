@@ -17,6 +17,7 @@ from fathomx.checks.arrays import keys as keys
 from fathomx.checks.arrays import values as values
 from fathomx.checks.gate import example as example
 from fathomx.checks.gate import gate as gate
+from fathomx.checks.gate import open_gate as open_gate
 from fathomx.checks.kinds import Function as Function
 from fathomx.checks.kinds import Name as Name
 from fathomx.checks.kinds import OfOne as OfOne
@@ -46,3 +47,4 @@ from fathomx.checks.numbers import shape as shape
 from fathomx.checks.optimizers import Optimizer as Optimizer
 from fathomx.checks.optimizers import optimizer as optimizer
 from fathomx.checks.shown import shown as shown
+from fathomx.checks.warn import warn as warn

@@ -10,7 +10,7 @@ import itertools
 import os
 import types
 import typing
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Annotated, Any, TypeVar
 
@@ -20,6 +20,7 @@ import optax
 from jaxtyping import AbstractArray, PRNGKeyArray
 
 from fathomx.checks.arrays import array, array_or_keys, integers, key, values
+from fathomx.checks.calls import fits, lack, misfit
 from fathomx.checks.kinds import instance, items, mapping, path, truth
 from fathomx.checks.numbers import integer, number
 from fathomx.checks.optimizers import optimizer
@@ -28,6 +29,7 @@ from fathomx.checks.shown import shown
 Target = TypeVar("Target", bound=Callable[..., Any])
 # Takes the name of an argument and its value; returns the value to go on with, or raises.
 Check = Callable[[str, Any], Any]
+_ChecksOf = Callable[[Any, Iterable[str]], dict[str, Check]]
 
 _EITHER = inspect.Parameter.POSITIONAL_OR_KEYWORD
 _INTEGERS = {str(np.dtype(kind)) for kind in "bhilBHIL"} | {"int4", "uint4", "int2", "uint2"}
@@ -48,19 +50,29 @@ def gate(target: Target) -> Target:
     * a union: what one of its members takes. `Any` and type variables: anything.
 
     A value that is the parameter's default passes. The value that a check returns takes the place
-    of the one given.
+    of the one given. A call with an argument that there is not, or without one that is needed, is
+    told what the function takes; so is a name that is missing in a mapping.
 
     ```python
     @gate
     def sample(network: Network, key: PRNGKeyArray, batch: Count | None = None): ...
     ```
     """
+    return _through(target, _checks_of)
+
+
+def open_gate(target: Target) -> Target:
+    """The gate for what answers for its own arguments: it tells only what call does not fit."""
+    return _through(target, lambda annotated, names: {})
+
+
+def _through(target: Target, checks_of: _ChecksOf) -> Target:
     if not inspect.isclass(target):
-        return _gated(target)
+        return _gated(target, target, checks_of)
     for name, member in list(vars(target).items()):
         named_tuple = name == "__new__" and hasattr(target, "_fields")
         if named_tuple or name in ("__init__", "__call__") or not name.startswith("_"):
-            _gate_member(target, name, member)
+            _gate_member(target, name, member, checks_of)
     return target
 
 
@@ -77,19 +89,19 @@ def example(text: str) -> Callable[[Target], Target]:
 _EXAMPLES: dict[Any, str] = {}
 
 
-def _gate_member(owner: Any, name: str, member: Any) -> None:
+def _gate_member(owner: Any, name: str, member: Any, checks_of: _ChecksOf) -> None:
     wrapped = member.__func__ if isinstance(member, classmethod | staticmethod) else member
     if not isinstance(wrapped, types.FunctionType):
         return
     # What Python writes for dataclasses and named tuples knows nothing of the module that its
     # annotations stand in.
     written = inspect.unwrap(wrapped).__code__.co_filename.startswith("<string")
-    gated = _gated(wrapped, owner if written else None)
+    gated = _gated(wrapped, owner if written else wrapped, checks_of)
     setattr(owner, name, gated if wrapped is member else type(member)(gated))
 
 
-def _gated(given: Any, annotated: Any = None) -> Any:
-    """The function behind the gate; its annotations are those of `annotated`, if that is given."""
+def _gated(given: Any, annotated: Any, checks_of: _ChecksOf) -> Any:
+    """The function behind the gate; its annotations are those of `annotated`."""
     if getattr(given, "__isabstractmethod__", False):
         return given
     parameters = list(inspect.signature(given).parameters.values())
@@ -101,11 +113,9 @@ def _gated(given: Any, annotated: Any = None) -> Any:
     # Annotations may name what is defined further down: they are looked at in the first call.
     @functools.cache
     def checks() -> dict[str, Check]:
-        hints = typing.get_type_hints(annotated or given, include_extras=True)
-        asked = [p.name for p in parameters if p.name in hints and p.kind != kinds.VAR_KEYWORD]
         # What begins with an underscore is given by the package itself.
-        found = {name: _check_of(hints[name]) for name in asked if not name.startswith("_")}
-        return {name: check for name, check in found.items() if check is not None}
+        names = [p.name for p in parameters if p.kind != kinds.VAR_KEYWORD and p.name[0] != "_"]
+        return checks_of(annotated, names)
 
     @functools.wraps(given)
     def gated(*arguments: Any, **options: Any) -> Any:
@@ -118,9 +128,26 @@ def _gated(given: Any, annotated: Any = None) -> Any:
         for name, value in options.items():
             if name in wanted and value is not defaults[name]:
                 options[name] = wanted[name](name, value)
-        return given(*passed, **options)
+        try:
+            return given(*passed, **options)
+        except TypeError:
+            if fits(given, passed, options):
+                raise
+        except KeyError as error:
+            lacking = lack(given, passed, options, error)
+            if lacking is None:
+                raise
+            raise lacking from None
+        raise misfit(given, passed, options)
 
     return gated
+
+
+def _checks_of(annotated: Any, names: Iterable[str]) -> dict[str, Check]:
+    """The checks of parameters, by their annotations."""
+    hints = typing.get_type_hints(annotated, include_extras=True)
+    found = {name: _check_of(hints[name]) for name in names if name in hints}
+    return {name: check for name, check in found.items() if check is not None}
 
 
 def _check_of(hint: Any) -> Check | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import itertools
-from collections.abc import Collection
+from collections.abc import Collection, Sequence
 from typing import Any
 
 from fathomx.checks.shown import shown
@@ -26,12 +26,15 @@ def unknown(kind: str, given: object, valid: object) -> str:
     """The sentence for an unknown option: what was given, the nearest valid one, all valid ones."""
     names = [str(name) for name in valid]  # type: ignore[attr-defined]
     hint = near(str(given).lower(), names, cutoff=0.4)
+    return f"unknown {kind} {shown(str(given))}.{hint} Choose from: {listed(names)}."
+
+
+def listed(names: Sequence[str]) -> str:
+    """Names in a row; of a long one, how many more there are."""
     ends = itertools.accumulate(len(name) + 2 for name in names)
-    shown_names = names[: max(1, sum(end <= _LONGEST_LIST for end in ends))]
-    left = len(names) - len(shown_names)
-    more = f" and {left} more" if left else ""
-    listed = ", ".join(shown_names)
-    return f"unknown {kind} {shown(str(given))}.{hint} Choose from: {listed}{more}."
+    first = names[: max(1, sum(end <= _LONGEST_LIST for end in ends))]
+    left = len(names) - len(first)
+    return ", ".join(first) + (f" and {left} more" if left else "")
 
 
 def near(given: object, known: Collection[str], cutoff: float = 0.6) -> str:

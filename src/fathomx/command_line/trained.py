@@ -30,7 +30,10 @@ def trained_network(job: Job, data: Dataset, folder: Path) -> Network:
         finally:
             checkpoints.close()
     if found is None:
-        raise CheckpointError(f"{folder} holds no checkpoint, so there are no trained weights.")
+        raise CheckpointError(
+            f"{folder} holds no checkpoint, so there are no trained weights; give the "
+            "folder of a run that was trained, or train it again."
+        )
     if found.notes:
         damage = found.notes[0].partition("; ")[0]
         raise CheckpointError(

@@ -8,9 +8,11 @@ import jax
 import jax.numpy as jnp
 
 from fathomx import checks
+from fathomx.checks import open_gate
 from fathomx.data._images import check_channels_last
 
 
+@open_gate
 @dataclass(frozen=True)
 class CropAndFlip:
     """Shifts every image by a few pixels at random and mirrors half of them.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import copy
 import math
-import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -13,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathomx import checks
-from fathomx.checks import example
+from fathomx.checks import example, open_gate
 from fathomx.data._images import check_channels_last, checked_image_shape
 from fathomx.data._parts import Part, in_part, is_named, labeled_pair, named_arrays
 
@@ -23,6 +22,7 @@ _TITLES = ("train", "validation", "test")
 _ORDER_ONE = (0.01, 30.0)
 
 
+@open_gate
 @example('fx.data.load("digits")')
 @dataclass(frozen=True, eq=False, repr=False)
 class Dataset:
@@ -309,10 +309,8 @@ def _warn_of_scale(data: str, arrays: dict[str, NDArray[Any]]) -> None:
         values = array.reshape(-1)
         square = float(np.einsum("i,i->", values, values, dtype=np.float64)) / values.size
         if 0 < square < _ORDER_ONE[0] ** 2 or _ORDER_ONE[1] ** 2 < square < math.inf:
-            warnings.warn(
+            checks.warn(
                 f"the root mean square of {name} in data set {data!r} is {math.sqrt(square):.3g}; "
                 "networks here expect values of order 1: standardize them, such as by "
-                "(x - mean) / std with the training part's mean and std.",
-                UserWarning,
-                stacklevel=4,
+                "(x - mean) / std with the training part's mean and std."
             )

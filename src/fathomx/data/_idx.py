@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathomx import checks
+from fathomx.checks import open_gate
 from fathomx.data._files import DataError, read_bytes
 
 _GZIP = b"\x1f\x8b"
@@ -22,6 +23,7 @@ _MOST_AXES = 4
 _CHUNK = 1 << 20
 
 
+@open_gate
 def read_idx(path: str | os.PathLike[str]) -> NDArray[np.uint8]:
     """Reads one idx file of unsigned bytes, gzip-compressed or not.
 

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathomx import checks
+from fathomx.checks import open_gate
 from fathomx.data._augmentation import CropAndFlip
 from fathomx.data._dataset import Dataset
 from fathomx.data._encoding import decoded
@@ -169,6 +170,7 @@ _TINY_SHAKESPEARE = _TextSource(
 )
 
 
+@open_gate
 def load(
     name: str, *, folder: str | os.PathLike[str] | None = None, context: int | None = None
 ) -> Dataset:
@@ -252,6 +254,7 @@ def load(
     return _load_text(_TEXTS[name], place, context)
 
 
+@open_gate
 def texts() -> tuple[str, ...]:
     """The names of the data sets that are texts, a `Text` each.
 
@@ -262,6 +265,7 @@ def texts() -> tuple[str, ...]:
     return tuple(_TEXTS)
 
 
+@open_gate
 def names() -> tuple[str, ...]:
     """The names that `load` knows: images, smallest data set first, then texts.
 

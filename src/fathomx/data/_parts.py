@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathomx import checks
+from fathomx.checks import open_gate
 
 _BY_NAME = (
     "targets that are no class numbers are given as arrays by name, such as "
@@ -17,6 +18,7 @@ _BY_NAME = (
 )
 
 
+@open_gate
 class Part(NamedTuple):
     """One part of a data set: inputs and their labels, in the same order.
 

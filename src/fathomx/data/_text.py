@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathomx import checks
+from fathomx.checks import open_gate
 from fathomx.data._dataset import Dataset
 from fathomx.data._encoding import checked_encoding, decoded
 from fathomx.data._files import read_bytes
@@ -20,6 +21,7 @@ from fathomx.data._parts import Part, token_pair
 _ENDS = (90, 95)
 
 
+@open_gate
 @dataclass(frozen=True, eq=False, repr=False)
 class Text(Dataset):
     """A text as a data set for next-token prediction, as `fathomx.data.text` makes it.
@@ -118,6 +120,7 @@ class Text(Dataset):
             )
 
 
+@open_gate
 def text(
     path: str | os.PathLike[str],
     context: int = 64,

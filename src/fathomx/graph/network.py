@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
@@ -109,10 +108,9 @@ class Network(eqx.Module):
     @property
     def nodes(self) -> tuple[Entry, ...]:
         """The entries but pure inputs: the former name of `entries`."""
-        warnings.warn(
+        checks.warn(
             "network.nodes is now network.entries, in which inputs are entries, too.",
             DeprecationWarning,
-            stacklevel=2,
         )
         return tuple(entry for entry in self.entries if entry.depth)
 
@@ -275,7 +273,8 @@ class Network(eqx.Module):
 
     def feedback_predictions(self, activities: Entries) -> Entries:
         """`g_f(z_parents(f))` of every feedback."""
-        return {f.name: f.predict(self.feedback_sources(f, activities)) for f in self.feedbacks}
+        known = self._joined(activities, None)
+        return {f.name: f.predict(self.feedback_sources(f, known)) for f in self.feedbacks}
 
     def discrepancies(self, activities: Entries) -> Entries:
         """`z_of - g_f(z_parents(f))` of every feedback."""
@@ -367,6 +366,8 @@ class Network(eqx.Module):
 
     def _joined(self, activities: Entries, given: Given | None) -> Entries:
         if given is None:
+            if activities:
+                self._check_fit(activities, self.batch_of(activities))
             return activities
         values = {name: clamp.value for name, clamp in self.clamped(given).items()}
         self._check_fit(values, self.batch_of(activities or values))

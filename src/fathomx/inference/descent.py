@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -11,7 +10,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, Int
 
-from fathomx.checks import CountOrZero, Optimizer, Positive, gate
+from fathomx.checks import CountOrZero, Optimizer, Positive, gate, warn
 from fathomx.graph.arrival import NEVER
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
@@ -56,10 +55,9 @@ class Descent(Solver[State]):
         precision: Schedule | None = None,
     ) -> None:
         if precision is not None:
-            warnings.warn(
+            warn(
                 "precision= is now schedule=: what weighs errors over the steps of inference.",
                 DeprecationWarning,
-                stacklevel=3,
             )
             schedule = precision
         self.optimizer = optax.sgd(optimizer) if isinstance(optimizer, int | float) else optimizer

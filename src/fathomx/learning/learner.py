@@ -23,6 +23,7 @@ _NOISE = 1_000_003
 Pose = OfTwo
 
 
+@gate
 def pose(network: Network, batch: Any) -> Problem:
     """How a batch becomes a problem unless told otherwise.
 

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
-from typing import Any
+import functools
+import inspect
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any, TypeVar
 
 import jax
 import jax.numpy as jnp
@@ -15,6 +17,8 @@ from fathomx.checks.names import near
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.entries import Entry, Root
 from fathomx.graph.network import Network
+
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def check_clamps(network: Network, given: Mapping[str, Any]) -> dict[str, Clamp]:
@@ -90,6 +94,34 @@ def check_activities(problem: Any, activities: Mapping[str, Any]) -> dict[str, A
     Raises `ValueError` where one of these is missing or of another shape.
     """
     return {**activities, **_whole(problem, activities, problem.free, "activities")}
+
+
+def fitting(method: Method) -> Method:
+    """Of a problem's method: what it takes by name must fit the problem.
+
+    Raises `ValueError` for entries that the network does not have, or of another shape.
+    """
+    names = list(inspect.signature(method).parameters)[1:]
+
+    @functools.wraps(method)
+    def checked(problem: Any, *given: Any, **options: Any) -> Any:
+        for what, value in (*zip(names, given, strict=False), *options.items()):
+            if isinstance(value, dict):
+                _check_fits(problem, what, value)
+        return method(problem, *given, **options)
+
+    return checked  # type: ignore[return-value]
+
+
+def _check_fits(problem: Any, what: str, entries: Mapping[str, Array]) -> None:
+    network = problem.network
+    for name, value in entries.items():
+        wanted = network.predictor(name).whole_shape(network.shapes[name], problem.batch)
+        if jnp.shape(value) != wanted:
+            raise ValueError(
+                f"{what} hold {jnp.shape(value)} for {name!r}, but here it has {wanted}; give "
+                "those of a relaxation of this problem."
+            )
 
 
 def check_errors(problem: Any, errors: Mapping[str, Any]) -> dict[str, Any]:

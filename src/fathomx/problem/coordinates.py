@@ -7,6 +7,7 @@ from jaxtyping import Array
 
 from fathomx.checks import gate
 from fathomx.graph.vector_space import Entries
+from fathomx.problem.checks import fitting
 from fathomx.problem.clamped import Clamped
 
 
@@ -25,6 +26,7 @@ class Coordinates(Clamped):
         """Errors of zero: the feedforward pass."""
         return {name: self.network.zeros_of(name, self.batch) for name in self.free}
 
+    @fitting
     def complete(self, activities: Entries) -> Entries:
         """Activities of all entries, from those of the free ones."""
         whole = {name: clamp.value for name, clamp in self.clamps.items() if clamp.whole}
@@ -43,11 +45,13 @@ class Coordinates(Clamped):
         """What is explained at the feedforward pass."""
         return self.explain({})[0]
 
+    @fitting
     def inferred(self, activities: Entries) -> Entries:
         """Activities with what is clamped in its place, but for leaves that are only predicted."""
         known = {name: self._met(name, activities[name]) for name in self.free}
         return {name: clamp.value for name, clamp in self.clamps.items()} | known
 
+    @fitting
     def explain(self, errors: Entries) -> tuple[Entries, Entries]:
         """What is explained, from the errors: predictions of what is observed, discrepancies.
 
@@ -60,6 +64,7 @@ class Coordinates(Clamped):
             explained |= network.discrepancies(activities)
         return explained, {name: activities[name] for name in self.free}
 
+    @fitting
     def explained_at(self, activities: Entries) -> Entries:
         """What is explained, from activities: all predictions at once."""
         known = self.inferred(activities)
@@ -67,11 +72,13 @@ class Coordinates(Clamped):
         explained = {name: predicted[name] for name in self.observed}
         return explained | self.network.discrepancies(known)
 
+    @fitting
     def errors_of(self, activities: Entries) -> Entries:
         """Errors `z_v - mu_v` of the free entries from their activities; 0 where clamped."""
         known = self.inferred(activities)
         return self.errors_from(known, self.network.predictions(known))
 
+    @fitting
     def errors_from(
         self, activities: Entries, predicted: Entries, names: tuple[str, ...] | None = None
     ) -> Entries:
@@ -79,6 +86,7 @@ class Coordinates(Clamped):
         names = self.free if names is None else names
         return self._masked({name: activities[name] - predicted[name] for name in names})
 
+    @fitting
     def errors_from_start(self, at: Entries) -> Entries:
         """Errors of the free entries from some activities; 0 of those that are not named."""
         network, errors = self.network, self.zeros()
@@ -96,10 +104,12 @@ class Coordinates(Clamped):
                 ends[name] = entry.unroll(sources, None, self.clamps.get(name))[0]
         return errors
 
+    @fitting
     def select(self, entries: Entries) -> Entries:
         """The free entries alone."""
         return {name: entries[name] for name in self.free}
 
+    @fitting
     def free_errors(self, errors: Entries) -> Entries:
         """The coordinates of inference from the errors of a relaxation: 0 where clamped."""
         return self._masked({name: errors[name] for name in self.free})

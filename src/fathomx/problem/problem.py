@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 from collections.abc import Mapping
 from typing import Any
 
@@ -11,6 +10,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, Float
 
+from fathomx import checks
 from fathomx.checks import example, gate
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.entries import Entry
@@ -18,7 +18,7 @@ from fathomx.graph.feedback import Feedback
 from fathomx.graph.network import Network
 from fathomx.graph.predictor import Predictor
 from fathomx.graph.vector_space import Entries
-from fathomx.problem.checks import check_clamps, check_precision
+from fathomx.problem.checks import check_clamps, check_precision, fitting
 from fathomx.problem.coordinates import Coordinates
 from fathomx.problem.entry_energy import EntryEnergy
 
@@ -117,10 +117,12 @@ class Problem(Coordinates):
         precision = self.output_precision if precision is None else precision
         return self._entry_energy(part, None, precision)
 
+    @fitting
     def total(self, errors: Entries) -> Float[Array, " batch"]:
         """The energy F of every example as a function of the errors."""
         return self.free_energy(errors) + self.explained_energy(self.explain(errors)[0])
 
+    @fitting
     def free_energy(self, errors: Entries) -> Float[Array, "*batch"]:
         """`sum_free (pi_v / 2) ||e_v||^2`, and the logarithms of learned precisions."""
         energy = 0.5 * self.network.space.dot(self.weigh(errors), errors)
@@ -131,10 +133,12 @@ class Problem(Coordinates):
                 energy = energy - like.sum(axis=(0, *range(2, like.ndim)))
         return energy
 
+    @fitting
     def explained_energy(self, explained: Entries) -> Float[Array, "*batch"]:
         """The energy of observed entries and feedbacks, for every example."""
         return self._summed(self._explained_parts(), explained, None)
 
+    @fitting
     def explained_gradient(self, explained: Entries) -> Entries:
         """The gradient of `explained_energy` in what is explained."""
         gradient = {}
@@ -144,6 +148,7 @@ class Problem(Coordinates):
             gradient[part.name] = error if isinstance(part, Feedback) else -error
         return gradient
 
+    @fitting
     def explained_errors(self, explained: Entries) -> Entries:
         """The error of every observed entry at precision 1, and the feedbacks' discrepancies."""
         return {
@@ -151,6 +156,7 @@ class Problem(Coordinates):
             for part in self._explained_parts()
         }
 
+    @fitting
     def loss(self, explained: Entries | Array) -> Float[Array, " batch"]:
         """The energy of what is observed at output precision 1, for every example.
 
@@ -161,10 +167,12 @@ class Problem(Coordinates):
             explained = {self.network.output.name: explained}
         return self._summed(self._observed_entries(), explained, 1.0)
 
+    @fitting
     def all_errors(self, activities: Entries) -> Entries:
         """Errors of free and observed entries and discrepancies, from activities."""
         return self.joined_errors(self.errors_of(activities), self.explained_at(activities))
 
+    @fitting
     def joined_errors(self, errors: Entries, explained: Entries) -> Entries:
         """The errors of free entries with those of what is observed in their place."""
         joined = self.explained_errors(explained)
@@ -173,6 +181,7 @@ class Problem(Coordinates):
             joined[name] = error if mask is None else jnp.where(mask, joined.get(name, 0), error)
         return joined
 
+    @fitting
     def compared(self, part: Predictor, explained: Entries) -> tuple[Array, Array]:
         """Target and prediction; a feedback's discrepancy is compared with zero."""
         found = explained[part.name]
@@ -186,6 +195,7 @@ class Problem(Coordinates):
         met = none | {name: self.clamps[name].value for name in self.observed}
         return self.free_energy(self.zeros()) + self.explained_energy(met)
 
+    @fitting
     def weigh(self, errors: Entries) -> Entries:
         """`Pi e`: every free entry times its precision."""
         return {
@@ -193,6 +203,7 @@ class Problem(Coordinates):
             for entry in self._free_entries()
         }
 
+    @fitting
     def unweigh(self, errors: Entries) -> Entries:
         """`Pi^-1 e`: every free entry divided by its precision."""
         shapes = self.network.shapes
@@ -279,7 +290,7 @@ def _by_name(network: Network, clamps: Any, input: Any, target: Any) -> dict[str
 
 
 def _renamed(old: str, new: str) -> None:
-    warnings.warn(f"problem.{old} is now problem.{new}.", DeprecationWarning, stacklevel=3)
+    checks.warn(f"problem.{old} is now problem.{new}.", DeprecationWarning)
 
 
 def _of(clamp: Clamp | None, free: Scale, observed: Scale) -> Scale:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-import warnings
 from collections.abc import Sequence
 from typing import Any
 
@@ -12,6 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from fathomx.checks import warn
 from fathomx.diagnostics.energy_balance import energy_balance
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import parameter_count
@@ -121,7 +121,7 @@ class Run:
         for observer in self.observers:
             observer.noted({**place, "about": about, "text": text})
         if not self.observers:
-            warnings.warn(text, stacklevel=2)
+            warn(text)
 
     def _epoch(self) -> None:
         epoch = int(self.state.epoch)
