@@ -3,6 +3,7 @@
 import dataclasses
 import gzip
 import json
+import shutil
 import signal
 import subprocess
 import sys
@@ -180,6 +181,11 @@ def test_a_transformer_trains_on_a_text_and_writes_on(run, tmp_path):
     ):
         message = refused(run, tmp_path, "train", *model, *options, "--out", "another")
         assert all(word in message for word in words), message
+    # Of the same characters and as long, so that nothing but its order tells it from the other.
+    (tmp_path / "novel.txt").write_text("The moon set. The sun rose. " * 40)
+    for command in (["train", "--resume", "out"], ["diagnose", "--run", "out", "--out", "seen"]):
+        message = refused(run, tmp_path, *command)
+        assert "novel.txt is not the text any more that the run in out was trained on" in message
 
 
 @pytest.mark.usefixtures("few_digits")
@@ -421,6 +427,20 @@ def test_resume_where_no_run_is(run, tmp_path):
 def test_resume_with_a_damaged_configuration(run, stopped, text):
     (stopped / "config.json").write_text(text)
     assert "config" in refused(run, stopped, "train", "--resume", "stopped")
+
+
+@pytest.mark.parametrize("name", ["metrics.jsonl", "summary.json", "checkpoints", "figures"])
+def test_resume_with_a_folder_where_a_file_belongs_or_the_reverse(run, stopped, name):
+    path = stopped / name
+    if path.is_dir():
+        shutil.rmtree(path)
+    if path.is_file() or name == "summary.json":
+        path.unlink(missing_ok=True)
+        path.mkdir()
+    else:
+        path.write_text("")
+    message = refused(run, stopped, "train", "--resume", "stopped")
+    assert name in message and "move it away" in message
 
 
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")

@@ -21,7 +21,7 @@ from fathomx.command_line.options import (
     refuse_out,
     resume_option,
 )
-from fathomx.command_line.session import Session, run_config, stored_job
+from fathomx.command_line.session import Session, run_config, stored_data, stored_job
 from fathomx.data import Dataset
 from fathomx.graph.network import Network
 from fathomx.records.lock import FolderLock
@@ -51,14 +51,14 @@ def compare(out: Path | None, resume: Path | None, **options: Any) -> None:
     if job.learning == "backprop":
         raise ValueError("compare runs backprop beside another rule; leave out --learning.")
     jobs = {_FIRST: job, "backprop": job.by_backprop()}
-    data = job.load()
+    data = job.load() if resume is None else stored_data(job, resume / _FIRST)
     network = job.network(data)
     job.check(data, network)
     if resume is None:
         folder = new_folder(out, "compare")
         with appearing(folder) as unfinished:
             for name, each in jobs.items():
-                RunFolder.prepare(unfinished / name, run_config(each))
+                RunFolder.prepare(unfinished / name, run_config(each, data))
     else:
         folder = resume
     with FolderLock(folder):
@@ -73,7 +73,7 @@ def _compare(
     for name, job in jobs.items():
         if not (runs[name] / "config.json").exists():
             # Versions before this one began the second run after the first.
-            RunFolder.prepare(runs[name], run_config(job))
+            RunFolder.prepare(runs[name], run_config(job, data))
         session = Session(console, name, f"compare --resume {folder}")
         session.go_on(job, data, network, runs[name])
     summaries = {name: RunFiles(each).summary for name, each in runs.items()}

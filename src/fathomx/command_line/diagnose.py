@@ -25,7 +25,7 @@ from fathomx.command_line.options import (
     only_given,
     out_option,
 )
-from fathomx.command_line.session import stored_job
+from fathomx.command_line.session import stored_data, stored_job
 from fathomx.command_line.settings import option_fields
 from fathomx.command_line.trained import trained_network
 from fathomx.data import Dataset
@@ -72,7 +72,7 @@ def diagnose(run: Path | None, out: Path | None, **options: Any) -> None:
             )
         trained = stored_job(run)
         job = trained.for_diagnosis(**given)
-        data = trained.load()
+        data = stored_data(trained, run)
         network = trained_network(trained, data, run)
     job.check(data, network)
     content = _diagnosis(job, data, network) | {"run": None if run is None else str(run)}

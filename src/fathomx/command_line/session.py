@@ -4,31 +4,40 @@ from __future__ import annotations
 
 import contextlib
 import dataclasses
+import hashlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from rich.console import Console
 
 import fathomx
+from fathomx import data as data_sets
 from fathomx.command_line.job import Job
 from fathomx.command_line.messages import say
 from fathomx.command_line.options import written_options
 from fathomx.command_line.outcome import Outcome
 from fathomx.command_line.trained import trained_network
-from fathomx.data import Dataset
+from fathomx.data import Dataset, Text
 from fathomx.graph.network import Network
 from fathomx.learning import PredictiveCoding
 from fathomx.records.errors import DamagedFileError, RunFolderError
 from fathomx.records.lock import FolderLock
-from fathomx.records.run_files import RunFiles, read_config
+from fathomx.records.run_files import RunFiles, check_places, read_config
 from fathomx.training import CheckpointError, ProgressBar, RunFolder, fit
 
+_TEXT = "text_sha256"
 
-def run_config(job: Job) -> dict[str, Any]:
-    """What a run folder says of its job: the settings, the version, the command to repeat it."""
+
+def run_config(job: Job, data: Dataset) -> dict[str, Any]:
+    """What a run folder says of its job: the settings, the version, the command to repeat it.
+
+    And of a text of one's own what tells it from another: named data sets are verified anyway.
+    """
     return {
         **job.config(),
+        **({_TEXT: _digest(data)} if job.data not in data_sets.names() else {}),
         "fathomx": fathomx.__version__,
         "command": " ".join(["fathomx train", *written_options(job)]),
     }
@@ -46,6 +55,27 @@ def stored_job(folder: Path) -> Job:
         ) from None
 
 
+def stored_data(job: Job, folder: Path) -> Dataset:
+    """The data of the job of a run; `RunFolderError` if a text is another one by now."""
+    data = job.load()
+    begun_with = read_config(folder).get(_TEXT)
+    if begun_with is not None and begun_with != _digest(data):
+        raise RunFolderError(
+            f"{job.data} is not the text any more that the run in {folder} was trained on; put "
+            "that one back, or start a new run."
+        )
+    return data
+
+
+def _digest(data: Dataset) -> str:
+    assert isinstance(data, Text)
+    found = hashlib.sha256(data.vocabulary.encode())
+    for part in (data.train, data.validation, data.test):
+        for array in part:
+            found.update(np.ascontiguousarray(array).tobytes())
+    return found.hexdigest()
+
+
 @dataclasses.dataclass(frozen=True)
 class Session:
     """Where a run prints, under which name, and the command that continues it."""
@@ -59,6 +89,7 @@ class Session:
 
         Returns false if it has ended and lacks nothing.
         """
+        check_places(folder)
         outcome = Outcome(folder, job, data)
         if not self._has_ended(folder):
             self.train(network, outcome, RunFolder.resume(folder))

@@ -20,7 +20,7 @@ from fathomx.command_line.options import (
     resume_option,
 )
 from fathomx.command_line.outcome import Outcome
-from fathomx.command_line.session import Session, run_config, stored_job
+from fathomx.command_line.session import Session, run_config, stored_data, stored_job
 from fathomx.records.errors import RunFolderError
 from fathomx.records.writing import appearing
 from fathomx.training import RunFolder
@@ -49,7 +49,7 @@ def _begin(console: Console, job: Job, out: Path | None) -> Path:
     job.check(data, network)
     folder = new_folder(out, "train")
     with appearing(folder) as unfinished:
-        RunFolder.prepare(unfinished, run_config(job))
+        RunFolder.prepare(unfinished, run_config(job, data))
     _session(console, folder).train(network, Outcome(folder, job, data), RunFolder.resume(folder))
     return folder
 
@@ -61,7 +61,7 @@ def _go_on(console: Console, given: dict[str, Any], folder: Path) -> Path:
     if changed:
         # Says what differs.
         RunFolder.resume(folder, changed).close()
-    data = job.load()
+    data = stored_data(job, folder)
     if not _session(console, folder).go_on(job, data, job.network(data), folder):
         raise RunFolderError(f"the run in {folder} has ended already; there is nothing to do.")
     return folder

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from fathomx.checks import gate
-from fathomx.records.errors import RunFolderError
+from fathomx.records.errors import DamagedFileError, RunFolderError
 from fathomx.records.forms import (
     Misfit,
     listed,
@@ -24,6 +24,8 @@ from fathomx.records.forms import (
 from fathomx.records.reading import read_json, read_lines
 from fathomx.records.values import PathLike, finite, numbers
 
+_FILES = ("metrics.jsonl", "summary.json", "inference.json", "sample.txt", "index.html")
+_FOLDERS = ("checkpoints", "figures")
 # Counts up when a later version could not be read by an earlier one.
 FORMAT = 1
 
@@ -113,6 +115,18 @@ def configuration(value: Any) -> None:
             plain_value(content)
         except Misfit as misfit:
             raise misfit.inside(name) from None
+
+
+def check_places(folder: Path) -> None:
+    """Raises `DamagedFileError` where a run has a folder in the place of a file, or the reverse."""
+    for names, is_folder in ((_FILES, False), (_FOLDERS, True)):
+        for path in (folder / name for name in names):
+            if path.exists() and path.is_dir() != is_folder:
+                found, wanted = ("file", "folder") if is_folder else ("folder", "file")
+                raise DamagedFileError(
+                    f"{path} is a {found}, where a {wanted} belongs; move it away, and what it "
+                    "held is made again as far as it can be."
+                )
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ from typing import Any
 from fathomx.checks import gate
 from fathomx.records.errors import RunFolderError
 from fathomx.records.lock import FolderLock
-from fathomx.records.run_files import FORMAT, RunFiles, read_config
+from fathomx.records.run_files import FORMAT, RunFiles, check_places, read_config
 from fathomx.records.values import plain
 from fathomx.records.writing import (
     appearing,
@@ -74,6 +74,7 @@ class RunFolder(Observer):
         it, or if `config` is given and differs from the run's.
         """
         stored = read_config(folder)
+        check_places(folder)
         if (folder / "summary.json").exists():
             raise RunFolderError(f"the run in {folder} has ended already; there is nothing to do.")
         if config is not None:
