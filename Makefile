@@ -58,6 +58,7 @@ bench: $(INSTALLED)
 	$(BIN)/python benchmarks/convolution.py
 	$(BIN)/python benchmarks/rescaling.py
 	$(BIN)/python benchmarks/floor.py
+	$(BIN)/python benchmarks/sweep.py
 	$(BIN)/python benchmarks/feedback.py
 
 bench-peers: $(INSTALLED)
