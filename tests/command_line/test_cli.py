@@ -475,6 +475,12 @@ def test_resume_goes_to_the_same_end_and_no_further(run, stopped, tmp_path):
         path.name for path in (tmp_path / "whole").iterdir()
     }
     assert "has ended" in refused(run, stopped, "train", "--resume", "stopped")
+    # Older weights than those of the end are not diagnosed in silence.
+    last = max((stopped / "checkpoints").iterdir(), key=lambda path: int(path.name))
+    shutil.move(last, tmp_path / "last")
+    message = refused(run, tmp_path, "diagnose", "--run", "stopped", "--out", "seen")
+    assert "the last checkpoint in stopped is gone; delete summary.json" in message
+    shutil.move(tmp_path / "last", last)
     # As a process leaves it that is killed while it draws a figure again.
     (left := stopped / "figures" / ".learning_curves.png.1.tmp").touch()
     assert "has ended" in run("train", "--resume", "stopped")[2]

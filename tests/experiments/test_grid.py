@@ -79,6 +79,10 @@ def test_another_configuration_or_a_strange_folder_is_refused(tmp_path):
     (strange / "notes.txt").write_text("mine")
     with pytest.raises(RunFolderError, match="holds something else"):
         Rows(strange, {"width": 0.5})
+    (tmp_path / "grid" / "rows").rmdir()
+    (tmp_path / "grid" / "rows").touch()
+    with pytest.raises(RunFolderError, match="rows is a file, where a folder belongs; move it"):
+        Rows(tmp_path / "grid", {"width": 0.5})
 
 
 def some_rows():

@@ -16,8 +16,8 @@ from fathomx.training.checkpoints import Checkpoints
 def trained_network(job: Job, data: Dataset, folder: Path) -> Network:
     """The network of the job that a run folder holds.
 
-    Raises `CheckpointError` without weights, and where the newest are damaged: older ones are not
-    those of the run's end.
+    Raises `CheckpointError` without weights, and where the newest are damaged or gone: older ones
+    are not those of the run's end.
     """
     network = job.network(data)
     optimizer = job.rule().init_optimizer(job.optimizer(data), network)
@@ -34,8 +34,10 @@ def trained_network(job: Job, data: Dataset, folder: Path) -> Network:
             f"{folder} holds no checkpoint, so there are no trained weights; give the "
             "folder of a run that was trained, or train it again."
         )
-    if found.notes:
-        damage = found.notes[0].partition("; ")[0]
+    gone = (folder / "summary.json").exists() and int(found.state.epoch) < job.epochs
+    if found.notes or gone:
+        last = f"the last checkpoint in {folder} is gone"
+        damage = found.notes[0].partition("; ")[0] if found.notes else last
         raise CheckpointError(
             f"{damage}; delete summary.json there, if there is one, and continue with `fathomx "
             f"train --resume {folder}` to train its last steps again."

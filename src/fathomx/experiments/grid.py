@@ -104,6 +104,12 @@ class Rows:
                     f"{folder} holds a comparison of another configuration "
                     f"({', '.join(differing)} differ); choose another --out."
                 )
+            rows = folder / "rows"
+            if rows.exists() and not rows.is_dir():
+                raise RunFolderError(
+                    f"{rows} is a file, where a folder belongs; move it away, and the rows are "
+                    "made again."
+                )
             return
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise RunFolderError(f"{folder} holds something else; choose another --out.")
