@@ -28,7 +28,9 @@ def shown(value: Any) -> str:
         return f"a traced array of shape {value.shape} and type {value.dtype}"
     if isinstance(value, jax.Array) and jnp.issubdtype(value.dtype, jax.dtypes.prng_key):
         return f"random keys of shape {value.shape}" if value.ndim else "a random key"
-    if isinstance(value, np.ndarray | jax.Array) and value.ndim:
+    if isinstance(value, jax.ShapeDtypeStruct) or (
+        isinstance(value, np.ndarray | jax.Array) and value.ndim
+    ):
         return f"an array of shape {value.shape} and type {value.dtype}"
     if isinstance(value, np.ndarray | jax.Array | np.generic):
         return f"{value} of type {value.dtype}"

@@ -274,6 +274,7 @@ class Dataset:
                 f"augmentation of data set {self.name!r}",
                 self.augmentation,
                 "fathomx.data.CropAndFlip()",
+                takes=2,
             )
             check_channels_last(f"inputs of data set {self.name!r}", self.input_shape, "inputs")
 

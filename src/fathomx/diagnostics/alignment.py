@@ -98,12 +98,12 @@ def weight_change(before: Network, after: Network) -> Float[Array, " nodes"]:
 def _check_alike(one: Network, other: Network) -> None:
     """Raises `ValueError` unless two networks have weights of the same shapes in the same nodes."""
     shapes = [[leaf.shape for leaf in jax.tree.leaves(weights(each))] for each in (one, other)]
-    if one.labels != other.labels or shapes[0] != shapes[1]:
-        raise ValueError(
-            f"the networks are not alike: one has the nodes {shown(list(one.labels))}, the other "
-            f"{shown(list(other.labels))}, with weights of other shapes; give two states of one "
-            "network."
-        )
+    for what, held in (("nodes", [list(one.labels), list(other.labels)]), ("weights", shapes)):
+        if held[0] != held[1]:
+            raise ValueError(
+                f"the networks are not alike: one has the {what} {shown(held[0])}, the other "
+                f"{shown(held[1])}; give two states of one network."
+            )
 
 
 def _unit_size(gradient: Network) -> tuple[Network, Array]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Float, Int
+from jaxtyping import Array, Float, Int, Num
 
 from fathomx.checks import Positive, gate
 from fathomx.graph.arrival import NEVER, arrivals
@@ -36,7 +36,7 @@ class EnergyBalance(eqx.Module):
 @gate
 def energy_balance(
     network: Network | Problem,
-    energy: Float[Array, "*steps nodes"],
+    energy: Num[Array, "*steps nodes"],
     activity: Positive | Float[Array, ""] = 1.0,
 ) -> EnergyBalance:
     """Where the energy sits: the imbalance that keeps the early layers of deep networks from
@@ -77,6 +77,7 @@ def energy_balance(
     else:
         arrival = np.asarray(arrivals(network))
     count = len(network.labels)
+    energy = energy.astype(jnp.result_type(energy, float))
     if not energy.ndim:
         raise ValueError(
             f"energy must hold a number for each of {count} nodes, not one number; give "

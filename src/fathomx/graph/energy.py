@@ -20,6 +20,9 @@ from jaxtyping import Array, Float
 from fathomx import checks
 from fathomx.checks import example, gate
 
+# How far probabilities may sum from 1: those of half precision are rounded.
+_SUM_OFF = 5e-3
+
 
 @example("fx.Gaussian()")
 @gate
@@ -56,6 +59,10 @@ class Energy(eqx.Module):
 
     def terms(self, target: Array, prediction: Array) -> Array | None:
         """What `unit` is the sum of, one term per unit or per position; `None` if undivided."""
+        return None
+
+    def unfit(self, target: np.ndarray) -> str | None:
+        """What targets must be instead of what is given, and what to do; `None` if they fit."""
         return None
 
     def error(self, target: Float[Array, "..."], prediction: Float[Array, "..."]) -> Array:
@@ -132,6 +139,15 @@ class Categorical(Energy):
 
     def expected(self, prediction: Float[Array, "..."]) -> Array:
         return jax.nn.softmax(prediction, axis=-1)
+
+    def unfit(self, target: np.ndarray) -> str | None:
+        sums = target.sum(axis=-1)
+        if (target >= 0).all() and np.allclose(sums, 1, atol=_SUM_OFF):
+            return None
+        return (
+            f"probabilities over the last axis, but holds {target.min():.3g} and sums to "
+            f"{sums.flat[np.abs(sums - 1).argmax()]:.3g}; give integer labels, or divide by the sum"
+        )
 
 
 def _checked(precision: Any) -> Array:

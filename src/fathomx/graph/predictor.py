@@ -215,4 +215,8 @@ def traced_shape(name: str, function: Any, sources: list[Any]) -> Any:
     predicted = eqx.filter_eval_shape(function, *sources)
     if not isinstance(predicted, jax.ShapeDtypeStruct):
         raise ValueError(f"node {name!r} must return one array, not {predicted}.")
+    if not jnp.issubdtype(predicted.dtype, jnp.floating):
+        raise ValueError(
+            f"node {name!r} must return real floating-point numbers, not {predicted.dtype}."
+        )
     return predicted

@@ -38,6 +38,12 @@ def check_separate(
                 f"share={{{name!r}: {owner!r}}}: only entries of one kind can share, a Node with a "
                 "Node or a Stack with a Stack."
             )
+        own, owned = (_forms(known[each].learned_function()) for each in (name, owner))
+        if own and own != owned:
+            raise ValueError(
+                f"share={{{name!r}: {owner!r}}}: {name!r} has weights of the shapes {own}, and "
+                f"{owner!r} of {owned}; give both the same function."
+            )
     seen: dict[int, str] = {}
     for part in (*entries, *feedbacks):
         if part.name in pairs:
@@ -68,6 +74,10 @@ def with_shared(entries: tuple[Entry, ...], share: Share) -> tuple[Entry, ...]:
         else entry
         for entry in entries
     )
+
+
+def _forms(function: object) -> list[tuple[int, ...]]:
+    return [leaf.shape for leaf in jax.tree.leaves(eqx.filter(function, eqx.is_array))]
 
 
 def _empty(function: object) -> object:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import abc
-from collections.abc import Callable, Mapping
+import contextlib
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Generic, TypeVar
 
 import equinox as eqx
@@ -13,6 +14,7 @@ from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from fathomx import checks
 from fathomx.checks import Count, OfTwo, example, gate
+from fathomx.checks.shown import shown
 from fathomx.graph.vector_space import Entries
 from fathomx.inference.relaxation import Progress, Relaxation, relaxation
 from fathomx.problem.energies import evaluated_energies
@@ -204,6 +206,42 @@ def _checked_start(problem: Any, at: Mapping[str, Any] | None) -> Entries | None
     return None if at is None else check_start(problem, at)
 
 
+def _check_solver(problem: Problem, solver: Solver, state: Any) -> None:
+    """Raises `TypeError` or `ValueError` for a solver whose parts do not keep what they promise."""
+    name = type(solver).__name__
+    checks.count(f"max_steps of {name}", solver.max_steps, least=0)
+    if not isinstance(state, SolverState):
+        raise TypeError(
+            f"{name}.init must return its first state, a SolverState, not {shown(state)}."
+        )
+    done = eqx.filter_eval_shape(solver.finished, problem, state)
+    if getattr(done, "dtype", None) != jnp.bool_ or done.shape != (problem.batch,):
+        raise ValueError(
+            f"{name}.finished must return one truth value for each of {problem.batch} examples, "
+            f"not {shown(done)}."
+        )
+
+
+@contextlib.contextmanager
+def _telling(problem: Problem, solver: Solver, state: SolverState) -> Iterator[None]:
+    """Says it where steps cannot be repeated because they change the form of the state."""
+    try:
+        yield
+    except TypeError:
+        after = eqx.filter_eval_shape(solver.step, problem, state)
+        if _form(after) == _form(state):
+            raise
+        raise ValueError(
+            f"{type(solver).__name__}.step must return a state of the same arrays as the one "
+            f"before, in shapes and types; it returns {shown(after)} of others."
+        ) from None
+
+
+def _form(state: Any) -> Any:
+    leaves = jax.tree.leaves(eqx.filter(state, lambda x: hasattr(x, "dtype")))
+    return type(state), [(leaf.shape, leaf.dtype) for leaf in leaves]
+
+
 def _drive(
     problem: Problem,
     solver: Solver,
@@ -220,6 +258,7 @@ def _drive(
         start = Linearization(problem, problem.errors_from_start(at), origin)
         here = start.evaluation(problem)
     state = solver.init(problem, start, here)
+    _check_solver(problem, solver, state)
     remaining = solver.max_steps - solver.steps_in_init
     observations = None
     if record is not None:
@@ -236,7 +275,8 @@ def _drive(
 
         rows = [_observation(observe(problem, here))] + [observed(state)] * solver.steps_in_init
         first = jax.tree.map(lambda *a: jnp.stack(a), *rows)
-        state, later = jax.lax.scan(watched, state, None, length=max(remaining, 0))
+        with _telling(problem, solver, state):
+            state, later = jax.lax.scan(watched, state, None, length=max(remaining, 0))
         observations = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, later)
     elif remaining > 0:
 
@@ -248,7 +288,8 @@ def _drive(
             state, count = carry
             return solver.step(problem, state), count + 1
 
-        state, _ = jax.lax.while_loop(going, advance, (state, jnp.asarray(0)))
+        with _telling(problem, solver, state):
+            state, _ = jax.lax.while_loop(going, advance, (state, jnp.asarray(0)))
     there = solver.evaluation(problem, state)
     gained, last = here.energy - there.energy, state.previous_energy - there.energy
     fell = (gained > 0) & (last >= 0)

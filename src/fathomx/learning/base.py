@@ -76,13 +76,33 @@ class LearningRule(eqx.Module):
         Running statistics of batch normalization move once.
         """
         self.check_state(optimizer, optimizer_state, problem.network)
-        gradient, report = self.gradient(problem, key)
+        gradient, report = self._checked(self.gradient(problem, key), problem.network)
         updates, optimizer_state = optimizer.update(
             gradient, optimizer_state, weights(problem.network)
         )
         network: Network = eqx.apply_updates(problem.network, updates)
         batch = problem.with_batch_statistics().network
         return network.moved_statistics(batch), optimizer_state, report
+
+    def _checked(self, found: Any, network: Network) -> tuple[Network, StepReport]:
+        """What `gradient` returned; `TypeError` or `ValueError` if it is not what it must be."""
+        name = f"{type(self).__name__}.gradient"
+        pair = isinstance(found, tuple) and len(found) == 2
+        if not pair or not isinstance(found[1], StepReport):
+            raise TypeError(
+                f"{name} must return a gradient and a StepReport, not {shown(found)}; see "
+                "docs/add-a-rule.md."
+            )
+        given, wanted = weights(found[0]), weights(network)
+        pairs = zip(jax.tree.leaves(given), jax.tree.leaves(wanted), strict=False)
+        typed = all(jnp.result_type(one) == jnp.result_type(other) for one, other in pairs)
+        if not typed or _form(given) != _form(wanted):
+            raise ValueError(
+                f"{name} must return a gradient with an array for every weight, of its shape and "
+                "type, as fx.weights(problem.network) has them; return such as "
+                "fx.weight_gradient(problem, activities, errors)."
+            )
+        return found
 
     def check_state(
         self, optimizer: optax.GradientTransformation, state: Any, network: Network

@@ -43,11 +43,15 @@ def check_clamps(network: Network, given: Mapping[str, Any]) -> dict[str, Clamp]
 def check_names(network: Network, given: Iterable[str]) -> None:
     """Raises `ValueError` for the name of something clamped that is no entry's."""
     known = [entry.name for entry in network.entries]
+    usual = {"target": network.output.name, "input": network.roots[0].name}
     for name in given:
         if name not in known:
+            hint = near(name, known)
+            if name in usual:
+                hint = f" Give {name}= by itself, or call it {usual[name]!r}."
             raise ValueError(
                 f"{name!r} is clamped, but the network has no entry of that name."
-                f"{near(name, known)} Its entries are {', '.join(map(repr, known))}."
+                f"{hint} Its entries are {', '.join(map(repr, known))}."
             )
 
 
@@ -215,6 +219,10 @@ def check_target(
     array = array.astype(network.dtype)
     if not masked:
         _check_values(f"the target of node {entry.name!r}", array)
+        traced = isinstance(array, jax.core.Tracer)
+        unfit = None if traced else entry.energy.unfit(np.asarray(array, np.float64))
+        if unfit:
+            raise ValueError(f"the target of node {entry.name!r} must be {unfit}.")
     return array
 
 
@@ -294,7 +302,13 @@ def check_tokens(tokens: Array | np.ndarray, vocabulary: int) -> None:
 
 def check_precision(precision: Any, network: Network) -> Array:
     """The output precision as an array; `ValueError` unless it is one positive, finite number."""
-    return jnp.asarray(checks.number("output_precision", precision, above=0), network.dtype)
+    with np.errstate(over="ignore"):
+        found = jnp.asarray(checks.number("output_precision", precision, above=0), network.dtype)
+    if not isinstance(found, jax.core.Tracer) and not 0 < found < jnp.inf:
+        raise ValueError(
+            f"output_precision must be a number that {network.dtype} can hold, not {precision!r}."
+        )
+    return found
 
 
 def _check_batch(count: int, batch: int | None, what: str) -> None:

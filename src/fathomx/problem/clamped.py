@@ -114,7 +114,8 @@ class Clamped(eqx.Module):
     def examples(self: Posed, index: slice | np.ndarray | list[int]) -> Posed:
         """The same problem with some of its examples; `ValueError` where there are none."""
         try:
-            count = len(np.arange(self.batch)[index])
+            chosen = np.arange(self.batch)[index]
+            count = len(chosen) if chosen.ndim == 1 else 0
         except IndexError:
             count = 0
         if not count:

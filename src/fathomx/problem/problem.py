@@ -92,6 +92,11 @@ class Problem(Coordinates):
             raise ValueError(f"batch must be an integer of at least 1, not {batch!r}.")
         self._batch = int(batch)
         self._check()
+        if batch not in (1, self.batch):
+            raise ValueError(
+                f"batch is {batch}, but what is clamped holds {self.batch} examples; leave out "
+                "batch, which is for problems where nothing clamped tells it."
+            )
 
     def __str__(self) -> str:
         part = tuple(name for name in self.clamps if name not in self.given)

@@ -11,7 +11,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 from jax.flatten_util import ravel_pytree
-from jaxtyping import Array, Float, PRNGKeyArray
+from jaxtyping import Array, Float, Num, PRNGKeyArray
 
 from fathomx.checks import Bytes, Count, CountOrZero, OfOne, Positive, example, gate
 from fathomx.graph.network import Network
@@ -422,7 +422,7 @@ def _quadrature(
 
 @gate
 def lanczos(
-    product: OfOne, start: Float[Array, "..."], steps: Count
+    product: OfOne, start: Num[Array, "..."], steps: Count
 ) -> tuple[np.ndarray, np.ndarray]:
     """The tridiagonal matrix of a symmetric operator on the Krylov space of a vector.
 
@@ -432,6 +432,7 @@ def lanczos(
 
     Source: Golub and Van Loan (2013), section 10.3.
     """
+    start = start.astype(jnp.result_type(start, float))
     basis = [np.asarray(start) / np.linalg.norm(np.asarray(start))]
     diagonal, beside = [], []
     while True:

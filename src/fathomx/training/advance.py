@@ -10,6 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
+from fathomx.checks.shown import shown
 from fathomx.learning import Learner, StepReport
 from fathomx.training.devices import Division
 from fathomx.training.likeness import with_rates
@@ -52,7 +53,7 @@ class Advance(eqx.Module):
             key = jax.random.fold_in(jax.random.fold_in(now.key, 1), whole)
             batch = self.division.parts({name: array[chosen] for name, array in data.items()})
             if self.augmentation is not None:
-                batch["input"] = self.augmentation(batch["input"], jax.random.fold_in(key, 1))
+                batch["input"] = self._varied(batch["input"], jax.random.fold_in(key, 1))
             network, moments, report = learner.update(now.network, now.optimizer, batch, key)
             after = TrainingState(network, moments, now.key, now.epoch, step + 1)
             return self.division.whole((eqx.filter(after, eqx.is_array), report))
@@ -69,6 +70,16 @@ class Advance(eqx.Module):
             jnp.zeros((), jnp.int32), count.astype(jnp.int32), body, (arrays, reports)
         )
         return eqx.combine(arrays, rest), reports
+
+    def _varied(self, input: Array, key: PRNGKeyArray) -> Array:
+        assert self.augmentation is not None
+        found = self.augmentation(input, key)
+        if getattr(found, "dtype", None) != input.dtype or found.shape != input.shape:
+            raise ValueError(
+                f"augmentation must return an array of shape {input.shape} and type "
+                f"{input.dtype}, as it was given, not {shown(found)}."
+            )
+        return found
 
 
 def step_memory(compiled: Any, data: tuple[Array, ...]) -> int | None:
