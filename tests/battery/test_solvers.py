@@ -377,8 +377,9 @@ def test_nothing_to_relax_gives_no_nan(name, network, request):
     problem = make(network, batch=1)
     solver = SOLVERS[name].brief
     prediction = fx.predict(problem.network, problem.input)
-    still = fx.Problem(problem.network, problem.input, prediction, 0.8)
-    zero = fx.Problem(problem.network, 0 * problem.input, 0 * prediction, 0.8)
+    expected = problem.network.output.energy.expected
+    still = fx.Problem(problem.network, problem.input, expected(prediction), 0.8)
+    zero = fx.Problem(problem.network, 0 * problem.input, expected(0 * prediction), 0.8)
     for p in (still, zero):
         relaxed = infer(p, solver)
         for leaf in jax.tree.leaves(relaxed):

@@ -159,7 +159,8 @@ def rescaling(
     x = y = None
     if isinstance(network, Network):
         x = jnp.zeros((1, *network.input_shape), network.input_dtype)
-        y = jnp.zeros((1, *network.output_shape))
+        # The feedforward expectation of nothing: zeros, or even odds of an energy of distributions.
+        y = network.output.energy.expected(jnp.zeros((1, *network.output_shape)))
     problem = _problem(network, x, y, output_precision)
     check_linear(problem, "The rescaling matrix", "use equilibrated_energy, which relaxes it")
     matrix: Array = eqx.filter_jit(rescaling_matrix)(problem, chunk)
