@@ -290,6 +290,15 @@ def test_stopped_while_a_checkpoint_is_written(
     assert_as_if_uninterrupted(folder, result, uninterrupted["backprop"])
 
 
+@pytest.fixture
+def heeding():
+    """Ctrl-C is heeded, also where the tests were started in the background, which ignores it."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("heeding")
 def test_a_checkpoint_that_is_being_written_is_finished_before_the_run_stops(
     blobs, network, uninterrupted, tmp_path, monkeypatch
 ):
