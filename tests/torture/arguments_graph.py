@@ -193,6 +193,7 @@ def inner_entries(table: Table, world: World) -> None:
         for name in ("unit", "terms", "error"):
             table.inner(energy, name, jnp.ones(5), jnp.ones(5))
         table.inner(energy, "expected", jnp.ones(5))
+        table.inner(energy, "unfit", np.ones(5))
     for clamp in (fx.Clamp(three), fx.Clamp(three, jnp.ones((2, 3), bool))):
         table.inner(clamp, "known", three)
         table.inner(clamp, "meet", three)
