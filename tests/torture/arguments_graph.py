@@ -295,6 +295,7 @@ def networks(table: Table, world: World) -> None:
     )
     activities = {"input": world.x, **errors}
     table.inner(network, "batch_of", activities)
+    table.inner(network, "check_fit", activities, len(world.x))
     table.inner(network, "bound")
     table.inner(network, "clamped", world.x)
     table.inner(network, "predictors")

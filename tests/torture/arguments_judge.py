@@ -5,17 +5,16 @@ from __future__ import annotations
 import dataclasses
 import dis
 import math
-import signal
 import traceback
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
 import jax
 import numpy as np
 from arguments_kinds import tolerance
+from time_limit import TooLong, limited
 
 import fathomx as fx
 
@@ -39,10 +38,6 @@ _REMEDIES = (
 _USUAL = (TypeError, ValueError, FileNotFoundError)
 
 
-class TooLong(BaseException):
-    """A call that has not ended in time. No `Exception`, so that nothing but us catches it."""
-
-
 @dataclasses.dataclass(frozen=True)
 class Ending:
     """What a call returned, as plain arrays and texts, or what it raised."""
@@ -54,25 +49,11 @@ class Ending:
 def ended(call: Callable[[], Any]) -> Ending:
     """Runs a call to its end, or for so long."""
     try:
-        with _within(SECONDS), warnings.catch_warnings():
+        with limited(SECONDS), warnings.catch_warnings():
             warnings.simplefilter("ignore")
             return Ending(plain(call()))
     except (Exception, TooLong) as error:
         return Ending(error=error)
-
-
-@contextmanager
-def _within(seconds: int) -> Iterator[None]:
-    def stop(number: int, frame: Any) -> None:
-        raise TooLong
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(seconds)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def plain(result: Any) -> list[Any]:

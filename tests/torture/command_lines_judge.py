@@ -6,17 +6,17 @@ import contextlib
 import dataclasses
 import io
 import re
-import signal
 import subprocess
 import sys
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from unittest import mock
 
 from command_lines_generated import END, FAIL, SUCCEED, Line
 from command_lines_place import Place
+from time_limit import TooLong, limited
 
 from fathomx.command_line.commands import main
 
@@ -42,10 +42,6 @@ class Ending:
     raised: str = ""
 
 
-class _TooLong(BaseException):
-    """A command that has not ended in time."""
-
-
 def within(words: Sequence[str]) -> Ending:
     """Runs a command line in this process, as a console that takes UTF-8 would."""
     out, err = (io.TextIOWrapper(io.BytesIO(), encoding="utf-8") for _ in range(2))
@@ -58,11 +54,11 @@ def within(words: Sequence[str]) -> Ending:
         warnings.catch_warnings(),
     ):
         try:
-            with _limited():
+            with limited(SECONDS):
                 main()
         except SystemExit as end:
             code = 0 if end.code is None else end.code
-        except _TooLong:
+        except TooLong:
             raised = f"took more than {SECONDS} s"
         except BaseException as error:
             raised = f"Traceback: {type(error).__name__}: {error}"
@@ -79,20 +75,6 @@ def outside(program: Path, words: Sequence[str]) -> Ending:
         return Ending(None, "", "", f"cannot be started: {error}")
     out, err = (stream.decode("utf-8", "replace") for stream in (done.stdout, done.stderr))
     return Ending(done.returncode, out, err)
-
-
-@contextlib.contextmanager
-def _limited() -> Iterator[None]:
-    def stop(number: int, frame: Any) -> None:
-        raise _TooLong
-
-    before = signal.signal(signal.SIGALRM, stop)
-    signal.alarm(SECONDS)
-    try:
-        yield
-    finally:
-        signal.alarm(0)
-        signal.signal(signal.SIGALRM, before)
 
 
 def _read(stream: io.TextIOWrapper) -> str:

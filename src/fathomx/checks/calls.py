@@ -20,6 +20,9 @@ def fits(function: Callable[..., Any], given: Collection[Any], options: Mapping[
         inspect.signature(function).bind(*given, **options)
     except TypeError:
         return False
+    except ValueError:
+        # Functions of other languages do not tell.
+        return True
     return True
 
 
@@ -51,11 +54,11 @@ def misfit(
         parameters, count = parameters[1:], count - 1
     by_name = [p.name for p in parameters if p.kind in _BY_NAME]
     by_position = [p.name for p in parameters if p.kind in _BY_POSITION]
-    takes = f"it takes {listed(by_name)}" if by_name else "it takes none"
+    takes = f"takes {listed(by_name)}" if by_name else "takes none"
     for option in options:
         if option not in by_name:
             return TypeError(
-                f"{name} has no argument {option!r}.{near(option, by_name)} I{takes[1:]}."
+                f"{name} has no argument {option!r}.{near(option, by_name)} It {takes}."
             )
     if count > len(by_position):
         first = f" ({listed(by_position)})" if by_position else ""
@@ -70,4 +73,4 @@ def misfit(
     missing = [
         p for p in by_name if p in required and p not in by_position[:count] and p not in options
     ]
-    return TypeError(f"{name} needs {' and '.join(map(repr, missing))}; {takes}.")
+    return TypeError(f"{name} needs {' and '.join(map(repr, missing))}; it {takes}.")

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import functools
-import inspect
 import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
 import numpy as np
 
+from fathomx.checks.calls import fits
 from fathomx.checks.shown import shown
 
 Kind = TypeVar("Kind")
@@ -43,20 +43,9 @@ def function(name: str, value: Any, example: str = "", *, takes: int | None = No
         such = f" such as {example}" if example else ""
         call = "; call it" if isinstance(value, type) else ""
         raise TypeError(f"{name} must be a function{such}, not {shown(value)}{call}.")
-    if takes is not None and not _takes(value, takes):
+    if takes is not None and not fits(value, range(takes), {}):
         raise TypeError(f"{name} must be a function of {takes} arguments, not {shown(value)}.")
     return value
-
-
-def _takes(value: Callable[..., Any], count: int) -> bool:
-    try:
-        inspect.signature(value).bind(*range(count))
-    except TypeError:
-        return False
-    except ValueError:
-        # Functions of other languages do not tell.
-        return True
-    return True
 
 
 Function = Annotated[Callable[..., Any], function]

@@ -21,6 +21,7 @@ from fathomx.records.errors import RunFolderError
 from fathomx.records.forms import named, position, text
 from fathomx.records.lock import FolderLock
 from fathomx.records.reading import read_json
+from fathomx.records.run_files import check_place
 from fathomx.records.writing import appearing, write_json, write_text
 
 Say = Callable[[str], None]
@@ -104,12 +105,7 @@ class Rows:
                     f"{folder} holds a comparison of another configuration "
                     f"({', '.join(differing)} differ); choose another --out."
                 )
-            rows = folder / "rows"
-            if rows.exists() and not rows.is_dir():
-                raise RunFolderError(
-                    f"{rows} is a file, where a folder belongs; move it away, and the rows are "
-                    "made again."
-                )
+            check_place(folder / "rows", "folder")
             return
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise RunFolderError(f"{folder} holds something else; choose another --out.")

@@ -61,7 +61,7 @@ class Energy(eqx.Module):
         """What `unit` is the sum of, one term per unit or per position; `None` if undivided."""
         return None
 
-    def unfit(self, target: np.ndarray) -> str | None:
+    def unfit(self, target: Array) -> str | None:
         """What targets must be instead of what is given, and what to do; `None` if they fit."""
         return None
 
@@ -140,12 +140,13 @@ class Categorical(Energy):
     def expected(self, prediction: Float[Array, "..."]) -> Array:
         return jax.nn.softmax(prediction, axis=-1)
 
-    def unfit(self, target: np.ndarray) -> str | None:
-        sums = target.sum(axis=-1)
-        if (target >= 0).all() and np.allclose(sums, 1, atol=_SUM_OFF):
+    def unfit(self, target: Array) -> str | None:
+        values = np.asarray(target, np.float64)
+        sums = values.sum(axis=-1)
+        if (values >= 0).all() and np.allclose(sums, 1, atol=_SUM_OFF):
             return None
         return (
-            f"probabilities over the last axis, but holds {target.min():.3g} and sums to "
+            f"probabilities over the last axis, but holds {values.min():.3g} and sums to "
             f"{sums.flat[np.abs(sums - 1).argmax()]:.3g}; give integer labels, or divide by the sum"
         )
 

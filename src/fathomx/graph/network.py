@@ -263,6 +263,7 @@ class Network(eqx.Module):
         """
         known = self._joined(activities, given)
         batch = self.batch_of(known)
+        self.check_fit(known, batch)
         return {
             entry.name: entry.predict(
                 self.sources(entry, known, batch=batch), known.get(entry.name)
@@ -273,8 +274,9 @@ class Network(eqx.Module):
 
     def feedback_predictions(self, activities: Entries) -> Entries:
         """`g_f(z_parents(f))` of every feedback."""
-        known = self._joined(activities, None)
-        return {f.name: f.predict(self.feedback_sources(f, known)) for f in self.feedbacks}
+        if activities:
+            self.check_fit(activities, self.batch_of(activities))
+        return {f.name: f.predict(self.feedback_sources(f, activities)) for f in self.feedbacks}
 
     def discrepancies(self, activities: Entries) -> Entries:
         """`z_of - g_f(z_parents(f))` of every feedback."""
@@ -313,7 +315,7 @@ class Network(eqx.Module):
         explained: Entries = {}
         values = {name: clamp.value for name, clamp in clamps.items()}
         batch = self.batch_of({**values, **(errors or {})}) if batch is None else batch
-        self._check_fit({**values, **(errors or {})}, batch)
+        self.check_fit({**values, **(errors or {})}, batch)
         # A child reads the end of a stack's scan, not a slice of all its activities, whose
         # derivative would be zeros of the size of the stack.
         ends: Entries = {}
@@ -366,14 +368,12 @@ class Network(eqx.Module):
 
     def _joined(self, activities: Entries, given: Given | None) -> Entries:
         if given is None:
-            if activities:
-                self._check_fit(activities, self.batch_of(activities))
             return activities
         values = {name: clamp.value for name, clamp in self.clamped(given).items()}
-        self._check_fit(values, self.batch_of(activities or values))
+        self.check_fit(values, self.batch_of(activities or values))
         return {**activities, **values}
 
-    def _check_fit(self, values: Mapping[str, Any], batch: int) -> None:
+    def check_fit(self, values: Mapping[str, Any], batch: int) -> None:
         """Raises `ValueError` for activities or errors that are not those of a batch."""
         for name, value in values.items():
             part = self.predictor(name)

@@ -13,8 +13,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from fathomx import checks
-from fathomx.checks import Count, OfTwo, example, gate
-from fathomx.checks.shown import shown
+from fathomx.checks import Count, OfTwo, example, gate, shown
 from fathomx.graph.vector_space import Entries
 from fathomx.inference.relaxation import Progress, Relaxation, relaxation
 from fathomx.problem.energies import evaluated_energies
@@ -206,20 +205,24 @@ def _checked_start(problem: Any, at: Mapping[str, Any] | None) -> Entries | None
     return None if at is None else check_start(problem, at)
 
 
-def _check_solver(problem: Problem, solver: Solver, state: Any) -> None:
-    """Raises `TypeError` or `ValueError` for a solver whose parts do not keep what they promise."""
+def _check_begun(solver: Solver, state: Any) -> None:
+    """Raises `TypeError` or `ValueError` for a solver that does not start as it must."""
     name = type(solver).__name__
     checks.count(f"max_steps of {name}", solver.max_steps, least=0)
     if not isinstance(state, SolverState):
         raise TypeError(
             f"{name}.init must return its first state, a SolverState, not {shown(state)}."
         )
-    done = eqx.filter_eval_shape(solver.finished, problem, state)
+
+
+def _all_finished(problem: Problem, solver: Solver, state: SolverState) -> Array:
+    done = solver.finished(problem, state)
     if getattr(done, "dtype", None) != jnp.bool_ or done.shape != (problem.batch,):
         raise ValueError(
-            f"{name}.finished must return one truth value for each of {problem.batch} examples, "
-            f"not {shown(done)}."
+            f"{type(solver).__name__}.finished must return one truth value for each of "
+            f"{problem.batch} examples, not {shown(done)}."
         )
+    return jnp.all(done)
 
 
 @contextlib.contextmanager
@@ -258,7 +261,7 @@ def _drive(
         start = Linearization(problem, problem.errors_from_start(at), origin)
         here = start.evaluation(problem)
     state = solver.init(problem, start, here)
-    _check_solver(problem, solver, state)
+    _check_begun(solver, state)
     remaining = solver.max_steps - solver.steps_in_init
     observations = None
     if record is not None:
@@ -269,7 +272,7 @@ def _drive(
             return _observation(observe(problem, solver.evaluation(problem, state)))
 
         def watched(state: Any, _: None) -> tuple[Any, Any]:
-            idle = jnp.all(solver.finished(problem, state))
+            idle = _all_finished(problem, solver, state)
             state = jax.lax.cond(idle, lambda s: s, lambda s: solver.step(problem, s), state)
             return state, observed(state)
 
@@ -282,7 +285,7 @@ def _drive(
 
         def going(carry: tuple[Any, Array]) -> Array:
             state, count = carry
-            return (count < remaining) & ~jnp.all(solver.finished(problem, state))
+            return (count < remaining) & ~_all_finished(problem, solver, state)
 
         def advance(carry: tuple[Any, Array]) -> tuple[Any, Array]:
             state, count = carry

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import inspect
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any, TypeVar
 
@@ -105,27 +104,15 @@ def fitting(method: Method) -> Method:
 
     Raises `ValueError` for entries that the network does not have, or of another shape.
     """
-    names = list(inspect.signature(method).parameters)[1:]
 
     @functools.wraps(method)
     def checked(problem: Any, *given: Any, **options: Any) -> Any:
-        for what, value in (*zip(names, given, strict=False), *options.items()):
+        for value in (*given, *options.values()):
             if isinstance(value, dict):
-                _check_fits(problem, what, value)
+                problem.network.check_fit(value, problem.batch)
         return method(problem, *given, **options)
 
     return checked  # type: ignore[return-value]
-
-
-def _check_fits(problem: Any, what: str, entries: Mapping[str, Array]) -> None:
-    network = problem.network
-    for name, value in entries.items():
-        wanted = network.predictor(name).whole_shape(network.shapes[name], problem.batch)
-        if jnp.shape(value) != wanted:
-            raise ValueError(
-                f"{what} hold {jnp.shape(value)} for {name!r}, but here it has {wanted}; give "
-                "those of a relaxation of this problem."
-            )
 
 
 def check_errors(problem: Any, errors: Mapping[str, Any]) -> dict[str, Any]:
@@ -220,7 +207,7 @@ def check_target(
     if not masked:
         _check_values(f"the target of node {entry.name!r}", array)
         traced = isinstance(array, jax.core.Tracer)
-        unfit = None if traced else entry.energy.unfit(np.asarray(array, np.float64))
+        unfit = None if traced else entry.energy.unfit(array)
         if unfit:
             raise ValueError(f"the target of node {entry.name!r} must be {unfit}.")
     return array

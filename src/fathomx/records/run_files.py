@@ -119,14 +119,18 @@ def configuration(value: Any) -> None:
 
 def check_places(folder: Path) -> None:
     """Raises `DamagedFileError` where a run has a folder in the place of a file, or the reverse."""
-    for names, is_folder in ((_FILES, False), (_FOLDERS, True)):
-        for path in (folder / name for name in names):
-            if path.exists() and path.is_dir() != is_folder:
-                found, wanted = ("file", "folder") if is_folder else ("folder", "file")
-                raise DamagedFileError(
-                    f"{path} is a {found}, where a {wanted} belongs; move it away, and what it "
-                    "held is made again as far as it can be."
-                )
+    for name in (*_FILES, *_FOLDERS):
+        check_place(folder / name, "folder" if name in _FOLDERS else "file")
+
+
+def check_place(path: Path, wanted: str) -> None:
+    """Raises `DamagedFileError` where there is a folder and no `"file"`, or the reverse."""
+    found = "folder" if path.is_dir() else "file"
+    if path.exists() and found != wanted:
+        raise DamagedFileError(
+            f"{path} is a {found}, where a {wanted} belongs; move it away, and what it held is "
+            "made again as far as it can be."
+        )
 
 
 def read_config(folder: Path) -> dict[str, Any]:

@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.checks.shown import shown
+from fathomx.checks import shown
 from fathomx.learning import Learner, StepReport
 from fathomx.training.devices import Division
 from fathomx.training.likeness import with_rates

@@ -72,11 +72,9 @@ class Division:
         `devices`: all of JAX's default backend unless given. On a processor every device keeps at
         least 16 examples.
         """
-        devices = jax.devices() if devices is None else devices
-        if not devices:
-            return cls(devices)
-        least = _LEAST_EXAMPLES if devices[0].platform == "cpu" else 1
-        return cls(devices[: equal_parts(batch_size, len(devices), least)])
+        known = cls(jax.devices() if devices is None else devices).devices
+        least = _LEAST_EXAMPLES if known[0].platform == "cpu" else 1
+        return cls(known[: equal_parts(batch_size, len(known), least)])
 
     @property
     def compiler_options(self) -> dict[str, Any]:
