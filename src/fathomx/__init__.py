@@ -24,6 +24,7 @@ from fathomx.graph.energy import Gaussian as Gaussian
 from fathomx.graph.entries import Node as Node
 from fathomx.graph.entries import Root as Root
 from fathomx.graph.entries import Stack as Stack
+from fathomx.graph.feedback import Amortized as Amortized
 from fathomx.graph.feedback import Feedback as Feedback
 from fathomx.graph.freezing import freeze as freeze
 from fathomx.graph.network import Network as Network
@@ -37,10 +38,13 @@ from fathomx.inference import ErrorDescent as ErrorDescent
 from fathomx.inference import Exact as Exact
 from fathomx.inference import GaussNewton as GaussNewton
 from fathomx.inference import GradientFlow as GradientFlow
+from fathomx.inference import Langevin as Langevin
 from fathomx.inference import Newton as Newton
+from fathomx.inference import Predify as Predify
 from fathomx.inference import Solver as Solver
 from fathomx.inference import SolverState as SolverState
 from fathomx.inference import StateDescent as StateDescent
+from fathomx.inference import average as average
 from fathomx.inference import follow as follow
 from fathomx.inference import infer as infer
 from fathomx.inference import trace as trace
@@ -72,6 +76,7 @@ from fathomx.problem.energies import energy as energy
 from fathomx.problem.energies import predict as predict
 from fathomx.problem.energies import weight_gradient as weight_gradient
 from fathomx.problem.problem import Problem as Problem
+from fathomx.problem.starts import top_down as top_down
 from fathomx.problem.strength import HoldStrength as HoldStrength
 from fathomx.problem.strength import strength as strength
 from fathomx.sampling.ancestral import sample as sample

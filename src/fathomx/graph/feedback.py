@@ -7,6 +7,7 @@ from typing import Any
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 from jaxtyping import Array
 
 from fathomx.checks import Name, gate
@@ -126,6 +127,61 @@ class Feedback(Predictor):
         return predicted.shape, predicted
 
 
+@gate
+class Amortized(Feedback):
+    """A prediction of an entry that inference starts from, and that learns what inference found.
+
+        start:  z_of = g(z_parents),        learning:  1/2 ||z_of - g(z_parents)||^2 at the end
+
+    It adds no energy: what is inferred is as without it, only sooner. `fx.infer` begins at what the
+    amortized predictions say, one after another, where all that they read is clamped or predicted
+    by another; `at=` goes before them. Entries that none predicts start at their own prediction.
+
+    **Fields**: `name`, `of`, `function` and `parents`, as for `Feedback`. `of` is a root or a node.
+
+    Raises `ValueError` for a stack, and as `Feedback` does.
+
+    ```python
+    fx.Network(
+        [fx.Root("cause", (2,)), fx.Node("image", decoder)],
+        feedbacks=[fx.Amortized("encoder", "cause", encoder, "image")],
+    )
+    ```
+
+    Source: hybrid predictive coding, Tscshantz et al. (2023), doi 10.1371/journal.pcbi.1011280.
+    """
+
+    def __init__(
+        self,
+        name: Name,
+        of: str,
+        function: Callable[..., Array],
+        parents: str | Sequence[str],
+    ) -> None:
+        super().__init__(name, of, function, parents)
+
+    @property
+    def depth(self) -> int:
+        """0: it has no energy to report."""
+        return 0
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        return ()
+
+    def rows(self, values: Array) -> Array:
+        return jnp.zeros((0, *values.shape), values.dtype)
+
+    def bound(self, entries: Mapping[str, Entry]) -> Feedback:
+        for name in (self.of, *self.parents):
+            if entries[name].batch_axis:
+                raise ValueError(
+                    f"amortized {self.name!r} is about the stack {name!r}; it predicts roots and "
+                    "nodes, from roots and nodes."
+                )
+        return self
+
+
 class ChainFeedback(Chained, Feedback):
     """The feedback of a stack, block by block."""
 
@@ -154,6 +210,16 @@ class ChainFeedback(Chained, Feedback):
 
     def predict(self, sources: list[Any], own: Any = None) -> Array:
         return apply_blocks(self.function, sources[0])
+
+    def backwards(self, end: Array) -> tuple[Array, Array]:
+        """What the first block reads and all activities, from the last one: block after block."""
+        arrays, rest = eqx.partition(self.function, eqx.is_array)
+
+        def one(activity: Array, block: Any) -> tuple[Array, Array]:
+            read: Array = jax.vmap(eqx.combine(block, rest))(activity)
+            return read, activity
+
+        return jax.lax.scan(one, end, arrays, reverse=True)
 
     def infer_shape(self, sources: list[Any]) -> tuple[tuple[int, ...], Any]:
         predicted = traced_shape(self.name, first_block(self.function), sources)

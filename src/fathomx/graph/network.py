@@ -15,7 +15,7 @@ from fathomx.checks import Count, DType, example, gate, unknown
 from fathomx.graph.clamp import Clamp, clamps_of
 from fathomx.graph.description import described
 from fathomx.graph.entries import Entry, Root
-from fathomx.graph.feedback import Feedback
+from fathomx.graph.feedback import Amortized, Feedback
 from fathomx.graph.noise import Noise
 from fathomx.graph.predictor import Predictor
 from fathomx.graph.sharing import check_separate, with_shared
@@ -53,7 +53,8 @@ class Network(eqx.Module):
       `fx.Root("input", input_shape, input_dtype, energy=None, vocabulary=vocabulary)`.
     * `input_dtype`: type of the input; by default that of the weights. Integers (tokens) stay.
     * `vocabulary`: number of different tokens, if the input is tokens; others are refused.
-    * `feedbacks`: any number of `Feedback`s, further predictions of entries.
+    * `feedbacks`: any number of `Feedback`s, further predictions of entries, and of `Amortized`
+      ones, which inference starts from.
     * `share`: names of nodes whose function is that of another, `{"second": "first"}`: their
       weights are one, and learn from both. One module in two nodes without it is refused.
 
@@ -144,10 +145,17 @@ class Network(eqx.Module):
 
     @property
     def feedbacks(self) -> tuple[Feedback, ...]:
-        """Further predictions of entries."""
-        count = len(self._predictors) - self._feedback_count
-        feedbacks: Any = self._predictors[count:]
-        return feedbacks
+        """Further predictions of entries, without those that are only a start of inference."""
+        return tuple(f for f in self._further if not isinstance(f, Amortized))
+
+    @property
+    def amortized(self) -> tuple[Amortized, ...]:
+        """The predictions that inference starts from."""
+        return tuple(f for f in self._further if isinstance(f, Amortized))
+
+    @property
+    def _further(self) -> tuple[Any, ...]:
+        return self._predictors[len(self._predictors) - self._feedback_count :]
 
     def predictors(self) -> Iterator[Predictor]:
         """Entries and feedbacks, in the order in which nodes are reported."""
@@ -468,6 +476,13 @@ class Network(eqx.Module):
             jax.tree.map(move, self.entries, batch.entries, is_leaf=is_statistics)
         )
 
+    def with_feedbacks(self, feedbacks: Sequence[Feedback]) -> Network:
+        """The network with further feedbacks.
+
+        Raises `ValueError` for names that are taken or unknown, and shapes that do not fit.
+        """
+        return Network(self.entries, feedbacks=(*self._further, *feedbacks), share=dict(self.share))
+
     def with_predictors(self, changed: Mapping[str, Any]) -> Network:
         """The network with other entries and feedbacks of the same names and shapes."""
         parts = tuple(changed.get(part.name, part) for part in self._predictors)
@@ -495,7 +510,7 @@ class Network(eqx.Module):
     def _infer_shapes(self) -> dict[str, tuple[int, ...]]:
         shapes: dict[str, tuple[int, ...]] = {}
         outputs: dict[str, Any] = {}
-        for part in (*self.bound(), *self.feedbacks):
+        for part in (*self.bound(), *self._further):
             name = part.name
             parents = self.parents[name]
             given = ", ".join(f"{p}: {outputs[p].shape}" for p in parents)
@@ -511,7 +526,7 @@ class Network(eqx.Module):
                 ) from error
             part.check_precision(shapes[name])
             self._check_without_noise(part, sources)
-        for feedback in self.feedbacks:
+        for feedback in self._further:
             found, wanted = outputs[feedback.name].shape, outputs[feedback.of].shape
             if found != wanted:
                 raise ValueError(

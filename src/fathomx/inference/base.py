@@ -19,7 +19,7 @@ from fathomx.inference.relaxation import Progress, Relaxation, relaxation
 from fathomx.problem.energies import evaluated_energies
 from fathomx.problem.evaluation import Evaluation, Linearization
 from fathomx.problem.problem import Problem
-from fathomx.problem.starts import check_start
+from fathomx.problem.starts import amortized_start, check_start
 
 
 @gate
@@ -68,6 +68,11 @@ class Solver(eqx.Module, Generic[State]):
     def steps_in_init(self) -> int:
         """Steps that `init` already takes (0 or 1), where it can use the start's linearization."""
         return 0
+
+    @property
+    def kept(self) -> int:
+        """How many of the last states stand for the result: 1, the last, unless it samples."""
+        return 1
 
     @abc.abstractmethod
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> State:
@@ -148,10 +153,7 @@ def infer(
     relaxed = fx.infer(problem, fx.Newton(), at={"cause": before.activities["cause"]})
     ```
     """
-    solver, begin = _keyed(solver, key), _checked_start(problem, at)
-    if start is not None:
-        return _drive(problem, solver, start, begin, None)[0]
-    return _compiled(problem, solver, begin, None)[0]
+    return _run(problem, _keyed(solver, key), start, _checked_start(problem, at), _ToTheEnd())[0]
 
 
 @gate
@@ -176,8 +178,36 @@ def trace(
     """
     steps = solver.max_steps if steps is None else min(steps, solver.max_steps)
     begin = _checked_start(problem, at)
-    relaxed, observations = _compiled(problem, _keyed(solver, key), begin, (observe, steps))
-    return relaxed, observations
+    return _run(problem, _keyed(solver, key), None, begin, _Recorded(observe, steps))
+
+
+@gate
+def average(
+    problem: Problem,
+    solver: Solver,
+    observe: OfTwo,
+    *,
+    start: Linearization | None = None,
+    at: Mapping[str, Any] | None = None,
+    key: PRNGKeyArray | None = None,
+) -> tuple[Relaxation, Any]:
+    """`infer`, with the mean of an observation over the states that stand for the result.
+
+        1/n sum_t observe(problem, state_t)        over the last n = solver.kept states
+
+    Of a solver that samples (`fx.Langevin`) these are the samples after its burn-in, and the mean
+    is that over the posterior; of every other it is the last state alone. `observe(problem,
+    evaluation)` is as for `trace` and returns arrays; all other arguments are those of `infer`.
+
+    Returns the relaxation, at the last state, and the mean.
+
+    ```python
+    mean = lambda problem, here: here.activities["cause"]
+    relaxed, cause = fx.average(problem, fx.Langevin(1e-2, 1000, 200), mean, key=key)
+    ```
+    """
+    solver, begin = _keyed(solver, key), _checked_start(problem, at)
+    return _run(problem, solver, start, begin, _Averaged(observe))
 
 
 def _keyed(solver: Any, key: PRNGKeyArray | None) -> Solver:
@@ -197,12 +227,15 @@ def _keyed(solver: Any, key: PRNGKeyArray | None) -> Solver:
 
 
 def _checked_start(problem: Any, at: Mapping[str, Any] | None) -> Entries | None:
+    """The activities to start from, those of amortized predictions unless given."""
     if not isinstance(problem, Problem):
         raise TypeError(
             f"what is relaxed must be an fx.Problem, not {type(problem).__name__}; pose one, as in "
             "fx.Problem(network, {name: value})."
         )
-    return None if at is None else check_start(problem, at)
+    if at is not None:
+        return check_start(problem, at)
+    return amortized_start(problem) if problem.network.amortized else None
 
 
 def _check_begun(solver: Solver, state: Any) -> None:
@@ -245,12 +278,99 @@ def _form(state: Any) -> Any:
     return type(state), [(leaf.shape, leaf.dtype) for leaf in leaves]
 
 
+class _ToTheEnd(eqx.Module):
+    """Steps until all examples are finished or no steps are left."""
+
+    def __call__(
+        self, problem: Problem, solver: Solver, state: Any, here: Evaluation
+    ) -> tuple[Any, Any]:
+        remaining = solver.max_steps - solver.steps_in_init
+        return _advanced(problem, solver, state, remaining), None
+
+
+class _Recorded(eqx.Module):
+    """So many steps, with an observation before the first and after every one."""
+
+    observe: Callable[[Problem, Evaluation], Any]
+    steps: int = eqx.field(static=True)
+
+    def __call__(
+        self, problem: Problem, solver: Solver, state: Any, here: Evaluation
+    ) -> tuple[Any, Any]:
+        def observed(state: Any) -> Any:
+            return _observation(self.observe(problem, solver.evaluation(problem, state)))
+
+        def watched(state: Any, _: None) -> tuple[Any, Any]:
+            idle = _all_finished(problem, solver, state)
+            state = jax.lax.cond(idle, lambda s: s, lambda s: solver.step(problem, s), state)
+            return state, observed(state)
+
+        rows = [_observation(self.observe(problem, here))]
+        rows += [observed(state)] * solver.steps_in_init
+        first = jax.tree.map(lambda *a: jnp.stack(a), *rows)
+        remaining = self.steps - solver.steps_in_init
+        with _telling(problem, solver, state):
+            state, later = jax.lax.scan(watched, state, None, length=max(remaining, 0))
+        return state, jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, later)
+
+
+class _Averaged(eqx.Module):
+    """Steps to the end, with the mean of an observation over the states that are kept."""
+
+    observe: Callable[[Problem, Evaluation], Any]
+
+    def __call__(
+        self, problem: Problem, solver: Solver, state: Any, here: Evaluation
+    ) -> tuple[Any, Any]:
+        def observed(state: Any) -> Any:
+            return _observation(self.observe(problem, solver.evaluation(problem, state)))
+
+        more = min(solver.kept, solver.max_steps - solver.steps_in_init + 1) - 1
+        state = _advanced(problem, solver, state, solver.max_steps - solver.steps_in_init - more)
+
+        def add(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
+            state, total = carry
+            state = solver.step(problem, state)
+            return (state, jax.tree.map(jnp.add, total, observed(state))), None
+
+        with _telling(problem, solver, state):
+            begun = (state, observed(state))
+            (state, total), _ = jax.lax.scan(add, begun, None, length=max(more, 0))
+        return state, jax.tree.map(lambda a: a / (max(more, 0) + 1), total)
+
+
+def _advanced(problem: Problem, solver: Solver, state: Any, remaining: int) -> Any:
+    """The state after so many steps, or fewer if all examples are finished."""
+    if remaining <= 0:
+        return state
+
+    def going(carry: tuple[Any, Array]) -> Array:
+        state, count = carry
+        return (count < remaining) & ~_all_finished(problem, solver, state)
+
+    def advance(carry: tuple[Any, Array]) -> tuple[Any, Array]:
+        state, count = carry
+        return solver.step(problem, state), count + 1
+
+    with _telling(problem, solver, state):
+        state, _ = jax.lax.while_loop(going, advance, (state, jnp.asarray(0)))
+    return state
+
+
+Run = Callable[[Problem, Solver, Any, Evaluation], tuple[Any, Any]]
+
+
+def _run(
+    problem: Problem, solver: Solver, start: Linearization | None, at: Entries | None, run: Run
+) -> tuple[Relaxation, Any]:
+    if start is not None:
+        return _drive(problem, solver, start, at, run)
+    found: tuple[Relaxation, Any] = _compiled(problem, solver, at, run)
+    return found
+
+
 def _drive(
-    problem: Problem,
-    solver: Solver,
-    start: Linearization | None,
-    at: Entries | None,
-    record: tuple[Callable[[Problem, Evaluation], Any], int] | None,
+    problem: Problem, solver: Solver, start: Linearization | None, at: Entries | None, run: Run
 ) -> tuple[Relaxation, Any]:
     arrays, rest = eqx.partition(problem, eqx.is_array)
     problem = eqx.combine(jax.lax.stop_gradient(arrays), rest)
@@ -262,37 +382,7 @@ def _drive(
         here = start.evaluation(problem)
     state = solver.init(problem, start, here)
     _check_begun(solver, state)
-    remaining = solver.max_steps - solver.steps_in_init
-    observations = None
-    if record is not None:
-        observe, steps = record
-        remaining = steps - solver.steps_in_init
-
-        def observed(state: Any) -> Any:
-            return _observation(observe(problem, solver.evaluation(problem, state)))
-
-        def watched(state: Any, _: None) -> tuple[Any, Any]:
-            idle = _all_finished(problem, solver, state)
-            state = jax.lax.cond(idle, lambda s: s, lambda s: solver.step(problem, s), state)
-            return state, observed(state)
-
-        rows = [_observation(observe(problem, here))] + [observed(state)] * solver.steps_in_init
-        first = jax.tree.map(lambda *a: jnp.stack(a), *rows)
-        with _telling(problem, solver, state):
-            state, later = jax.lax.scan(watched, state, None, length=max(remaining, 0))
-        observations = jax.tree.map(lambda a, b: jnp.concatenate([a, b]), first, later)
-    elif remaining > 0:
-
-        def going(carry: tuple[Any, Array]) -> Array:
-            state, count = carry
-            return (count < remaining) & ~_all_finished(problem, solver, state)
-
-        def advance(carry: tuple[Any, Array]) -> tuple[Any, Array]:
-            state, count = carry
-            return solver.step(problem, state), count + 1
-
-        with _telling(problem, solver, state):
-            state, _ = jax.lax.while_loop(going, advance, (state, jnp.asarray(0)))
+    state, observations = run(problem, solver, state, here)
     there = solver.evaluation(problem, state)
     gained, last = here.energy - there.energy, state.previous_energy - there.energy
     fell = (gained > 0) & (last >= 0)
@@ -306,9 +396,9 @@ def _drive(
 
 @eqx.filter_jit
 def _compiled(
-    problem: Problem, solver: Solver, at: Entries | None, record: Any
+    problem: Problem, solver: Solver, at: Entries | None, run: Run
 ) -> tuple[Relaxation, Any]:
-    return _drive(problem, solver, None, at, record)
+    return _drive(problem, solver, None, at, run)
 
 
 def beginning(here: Evaluation, evaluations: int = 1) -> dict[str, Any]:

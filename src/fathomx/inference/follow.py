@@ -14,6 +14,7 @@ from fathomx import checks
 from fathomx.checks import gate
 from fathomx.graph.clamp import Clamp, clamps_of
 from fathomx.graph.network import Network
+from fathomx.graph.vector_space import Entries
 from fathomx.inference.base import Solver, infer
 from fathomx.inference.relaxation import Relaxation
 from fathomx.problem.checks import check_clamp, check_names
@@ -64,75 +65,119 @@ def follow(
 
     Source: Millidge et al. (2024), doi 10.1371/journal.pcbi.1011183.
     """
-    if not isinstance(clamps, Mapping):
-        raise TypeError(f"clamps must hold values by name, not {type(clamps).__name__}.")
-    known = {entry.name: entry for entry in network.entries}
-    initial = {} if initial is None else dict(initial)
-    for name in initial:
-        if name not in carry:
-            raise ValueError(
-                f"initial names {name!r}, which is not carried over; carried are "
-                f"{', '.join(map(repr, carry))}."
-            )
-    check_names(network, clamps)
-    for before, after in carry.items():
-        if {before, after} <= {*known} and network.shapes[before] != network.shapes[after]:
-            raise ValueError(
-                f"{before!r} has the shape {network.shapes[before]}, but {after!r}, which is "
-                f"carried over to it, {network.shapes[after]}."
-            )
-    for name in (*carry, *carry.values()):
-        if name not in known:
-            raise ValueError(
-                f"carry={dict(carry)!r} names {name!r}, which is no entry of the network; its "
-                f"entries are {', '.join(map(repr, known))}."
-            )
-    for name in carry:
-        if name in clamps:
-            raise ValueError(f"{name!r} is clamped by hand and carried over; choose one of them.")
-    given = {n: _as_arrays(c, network, n) for n, c in clamps_of(clamps).items()}
-    for name, clamp in given.items():
+    frames = Frames(network, clamps, carry, initial, output_precision)
+    keys = None if key is None else jax.random.split(key, frames.count)
+
+    def step(before: Any, now: Any) -> tuple[Any, Relaxation]:
+        frame, key = now
+        relaxed = infer(frames.problem(network, frame, before), solver, key=key)
+        return frames.carried(relaxed), relaxed
+
+    return _scanned(step, frames.start, (frames.clamps, keys))
+
+
+class Frames:
+    """A sequence of problems, in each of which something relaxed in the one before is clamped.
+
+    **Attributes**: `count`, how many; `clamps`, with an axis of frames in front; `start`, what is
+    carried over to the first frame.
+
+    Raises `TypeError` and `ValueError` as `follow` does.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        clamps: Mapping[str, Any],
+        carry: Mapping[str, str],
+        initial: Mapping[str, Any] | None,
+        output_precision: Any,
+    ) -> None:
+        if not isinstance(clamps, Mapping):
+            raise TypeError(f"clamps must hold values by name, not {type(clamps).__name__}.")
+        self.carry, self.output_precision = dict(carry), output_precision
+        initial = {} if initial is None else dict(initial)
+        check_names(network, clamps)
+        self._check_carry(network, clamps, initial)
+        self.clamps = {n: _as_arrays(c, network, n) for n, c in clamps_of(clamps).items()}
+        self.count = _length(self.clamps)
+        first = next(iter(self.clamps))
+        batch = self.clamps[first].value.shape[1 + network.entry(first).batch_axis]
+        self.start = self._begun(network, initial, batch)
+        # What does not fit is said here, where values can be looked at.
+        for name, clamp in self.clamps.items():
+            entry, mask = network.entry(name), clamp.mask
+            same = mask is not None and mask.shape[:2] == clamp.value.shape[:2]
+            if not entry.batch_axis and (mask is None or same):
+                joined = _joined(clamp.value), _joined(mask) if same else None
+                check_clamp(network, entry, Clamp(*joined), None)
+        self.problem(network, {n: _frame(c, 0) for n, c in self.clamps.items()}, self.start)
+
+    def problem(self, network: Network, frame: Mapping[str, Any], before: Entries) -> Problem:
+        """The problem of a frame, from what is clamped in it and what is carried over to it."""
+        return Problem(network, {**frame, **before}, None, self.output_precision)
+
+    def carried(self, relaxed: Relaxation) -> Entries:
+        """What is carried over from a frame to the next."""
+        return {before: relaxed.activities[after] for before, after in self.carry.items()}
+
+    def _check_carry(
+        self, network: Network, clamps: Mapping[str, Any], initial: Mapping[str, Any]
+    ) -> None:
+        known = {entry.name for entry in network.entries}
+        for name in initial:
+            if name not in self.carry:
+                raise ValueError(
+                    f"initial names {name!r}, which is not carried over; carried are "
+                    f"{', '.join(map(repr, self.carry))}."
+                )
+        for before, after in self.carry.items():
+            if {before, after} <= known and network.shapes[before] != network.shapes[after]:
+                raise ValueError(
+                    f"{before!r} has the shape {network.shapes[before]}, but {after!r}, which is "
+                    f"carried over to it, {network.shapes[after]}."
+                )
+        for name in (*self.carry, *self.carry.values()):
+            if name not in known:
+                raise ValueError(
+                    f"carry={self.carry!r} names {name!r}, which is no entry of the network; its "
+                    f"entries are {', '.join(repr(e.name) for e in network.entries)}."
+                )
+        for name in self.carry:
+            if name in clamps:
+                raise ValueError(
+                    f"{name!r} is clamped by hand and carried over; choose one of them."
+                )
+
+    def _begun(self, network: Network, initial: Mapping[str, Any], batch: int) -> Entries:
+        """What the carried entries are clamped to in the first frame."""
+        begun = network.unroll(None, {}, batch) if network.roots else {}
+        start: Entries = {}
+        for before in self.carry:
+            if before not in initial and before not in begun:
+                raise ValueError(
+                    f"{before!r} has no prior to begin with; give initial={{{before!r}: values}}."
+                )
+            given = initial.get(before, begun.get(before))
+            start[before] = checks.array(f"{before!r} of initial", given).astype(network.dtype)
+        return start
+
+
+def _length(clamps: Mapping[str, Clamp]) -> int:
+    """The number of frames; `ValueError` unless all have one."""
+    for name, clamp in clamps.items():
         if clamp.value.ndim < 2:
             raise ValueError(
                 f"the value of {name!r} has shape {clamp.value.shape}, but needs axes of frames "
                 "and of the batch in front."
             )
-    lengths = {name: int(clamp.value.shape[0]) for name, clamp in given.items()}
+    lengths = {name: int(clamp.value.shape[0]) for name, clamp in clamps.items()}
     if len(set(lengths.values())) != 1:
         raise ValueError(
             f"the clamps have unlike numbers of frames, {lengths}; give every value an axis of "
             "frames in front, all of one length."
         )
-    frames = next(iter(lengths.values()))
-    first = next(iter(given))
-    batch = given[first].value.shape[1 + known[first].batch_axis]
-    begun = network.unroll(None, {}, batch) if network.roots else {}
-    start: dict[str, Any] = {}
-    for before in carry:
-        if before not in initial and before not in begun:
-            raise ValueError(
-                f"{before!r} has no prior to begin with; give initial={{{before!r}: values}}."
-            )
-        given_first = initial.get(before, begun.get(before))
-        start[before] = checks.array(f"{before!r} of initial", given_first).astype(network.dtype)
-    keys = None if key is None else jax.random.split(key, frames)
-    # What does not fit is said here, where values can be looked at.
-    for name, clamp in given.items():
-        if not known[name].batch_axis:
-            mask = clamp.mask
-            same = mask is not None and mask.shape[:2] == clamp.value.shape[:2]
-            joined = _joined(clamp.value), _joined(mask) if same else None
-            if mask is None or same:
-                check_clamp(network, known[name], Clamp(*joined), None)
-    Problem(network, {n: _frame(c, 0) for n, c in given.items()} | start, None, output_precision)
-
-    def step(before: Any, now: Any) -> tuple[Any, Relaxation]:
-        frame, key = now
-        problem = Problem(network, frame | before, None, output_precision)
-        relaxed = infer(problem, solver, key=key)
-        return {name: relaxed.activities[carry[name]] for name in carry}, relaxed
-
-    return _scanned(step, start, (given, keys))
+    return next(iter(lengths.values()))
 
 
 @eqx.filter_jit

@@ -5,6 +5,7 @@ from fathomx.layers.activations import Activation as Activation
 from fathomx.layers.activations import activation_function as activation_function
 from fathomx.layers.activations import linear as linear
 from fathomx.layers.convolution import Convolution as Convolution
+from fathomx.layers.convolution import TransposedConvolution as TransposedConvolution
 from fathomx.layers.convolution import average_pool as average_pool
 from fathomx.layers.convolution import max_pool as max_pool
 from fathomx.layers.joins import add as add

@@ -36,6 +36,25 @@ def convolve(images: Array, kernels: Array, stride: int = 1) -> Array:
     return _bind(images, kernels, stride, padding)
 
 
+def convolve_transposed(images: Array, kernels: Array, stride: int = 1) -> Array:
+    """The adjoint of `convolve` in its images, from `size` to `stride * size` pixels.
+
+        <convolve_transposed(u, K), v> = <u, convolve(v, K^T)>
+
+    with `K^T` the kernels with inputs and outputs exchanged. `images` has the shape
+    `(batch, height, width, channels)`, `kernels` `(k, k, channels, out_channels)`. Zeros are put
+    between the pixels, which are then convolved with the reversed kernels, so that its derivatives
+    are as fast as those of `convolve`.
+    """
+    spread = _spread(images, stride)
+    around = []
+    for axis, taps in enumerate(kernels.shape[:2]):
+        before = taps - 1 - (taps - 1) // 2
+        missing = stride * images.shape[axis + 1] + taps - 1 - spread.shape[axis + 1] - before
+        around.append((before, missing))
+    return _bind(spread, jnp.flip(kernels, (0, 1)), 1, tuple(around))
+
+
 _convolution = jax_core.Primitive("channels_last_convolution")
 
 

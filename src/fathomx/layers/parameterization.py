@@ -21,7 +21,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.checks import Count, Optimizer, Positive, Sizes, example, gate
 from fathomx.checks.names import choice
-from fathomx.layers.convolution import Convolution
+from fathomx.layers.convolution import Convolution, TransposedConvolution
 from fathomx.layers.normalization import Normalization
 from fathomx.layers.scaled import Affine, Bias, Embedding, Linear, ScaledWeight
 
@@ -136,6 +136,27 @@ class Parameterization(eqx.Module):
         scaling = self._known_scaling(role, channels * kernel**2, width, depth)
         weight = scaling.draw((kernel, kernel, *sizes), key)
         return Convolution(weight, scaling.multiplier, scaling.learning_rate, stride)
+
+    def transposed_convolution(
+        self,
+        role: Role,
+        sizes: Sizes,
+        kernel: Count,
+        width: Count,
+        depth: Count,
+        key: PRNGKeyArray,
+        *,
+        stride: Count = 2,
+    ) -> TransposedConvolution:
+        """A `TransposedConvolution` for `sizes = (in_channels, out_channels)` with this scaling.
+
+        Every output sees `fan_in = in_channels * kernel^2 / stride^2` inputs.
+        """
+        channels, _ = sizes
+        fan_in = max(1, channels * kernel**2 // stride**2)
+        scaling = self._known_scaling(role, fan_in, width, depth)
+        weight = scaling.draw((kernel, kernel, *sizes), key)
+        return TransposedConvolution(weight, scaling.multiplier, scaling.learning_rate, stride)
 
     def embedding(
         self, count: Count, added: Count, width: Count, depth: Count, key: PRNGKeyArray

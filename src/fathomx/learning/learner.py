@@ -14,7 +14,11 @@ from jaxtyping import Array, PRNGKeyArray
 from fathomx import checks
 from fathomx.checks import OfTwo, Optimizer, Positive, gate, shown
 from fathomx.graph.network import Network
+from fathomx.graph.vector_space import Entries
+from fathomx.inference import infer
+from fathomx.inference.follow import Frames
 from fathomx.learning.base import LearningRule, StepReport
+from fathomx.learning.predictive_coding import PredictiveCoding
 from fathomx.problem.problem import Problem
 
 # Keeps the keys of random nodes apart from those of the rule.
@@ -116,6 +120,64 @@ class Learner(eqx.Module):
             return eqx.filter((after, state), eqx.is_array), observe(after, report)
 
         arrays, seen = jax.lax.scan(one, arrays, (batches, keys))
+        network, state = eqx.combine(arrays, rest)
+        return network, state, seen
+
+    def follow(
+        self,
+        network: Network,
+        state: Any,
+        clamps: Mapping[str, Any],
+        carry: Mapping[str, str],
+        key: PRNGKeyArray,
+        *,
+        initial: Mapping[str, Any] | None = None,
+    ) -> tuple[Network, Any, tuple[StepReport, Entries]]:
+        """One update for every frame of a sequence, while it is followed: learning online.
+
+            z_t = argmin_z F(z; observed_t, before = z_{t-1}),    then weights learn from frame t
+
+        The next frame is expected with the weights that this one left behind.
+
+        **Arguments**: `network`; `state`, from `begin`; `clamps`, `carry` and `initial`, as for
+        `fx.follow`; `key`. The rule must infer, as `fx.Equilibrium` does; the learner's pose is not
+        used.
+
+        Returns the network, the optimizer's state, and the reports and inferred activities of all
+        frames, stacked. The losses in the reports are those of what was predicted before the frame
+        was seen.
+
+        ```python
+        network, state, (reports, activities) = learner.follow(
+            network, state, {"output": frames}, {"before": "state"}, key
+        )
+        ```
+
+        Source: Millidge et al. (2024), doi 10.1371/journal.pcbi.1011183.
+        """
+        rule = self.rule
+        if not isinstance(rule, PredictiveCoding):
+            raise TypeError(
+                f"{type(rule).__name__} infers no state that the next frame could read; use a rule "
+                "such as fx.Equilibrium()."
+            )
+        sequence = Frames(network, clamps, carry, initial, None)
+        keys = jax.random.split(key, sequence.count)
+        arrays, rest = eqx.partition((network, state), eqx.is_array)
+
+        def one(now: Any, given: tuple[Any, PRNGKeyArray]) -> tuple[Any, Any]:
+            arrays, before = now
+            network, state = eqx.combine(arrays, rest)
+            frame, key = given
+            problem = sequence.problem(network, frame, before)
+            problem = problem.with_noise(jax.random.fold_in(key, _NOISE))
+            prepared, start, _ = rule.prepare(problem, key)
+            relaxed = infer(prepared, rule.solver, start=start, key=key)
+            after, state, report = rule.update(problem, self.optimizer, state, key)
+            arrays = eqx.filter((after, state), eqx.is_array)
+            return (arrays, sequence.carried(relaxed)), (report, relaxed.activities)
+
+        (arrays, _), seen = jax.lax.scan(one, (arrays, sequence.start), (sequence.clamps, keys))
         network, state = eqx.combine(arrays, rest)
         return network, state, seen
 

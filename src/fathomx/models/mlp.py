@@ -24,7 +24,7 @@ class Dense(eqx.Module):
     With biases the map is `a W phi(z) + b`.
     """
 
-    linear: Linear | Affine
+    linear: Callable[[Array], Array]
     activation: Callable[[Array], Array]
 
     def __call__(self, activity: Array) -> Array:
@@ -32,9 +32,9 @@ class Dense(eqx.Module):
 
 
 class Residual(eqx.Module):
-    """`z + a W phi(z)`: a dense branch beside an identity skip."""
+    """`z + a W phi(z)`: a branch that keeps the shape beside an identity skip."""
 
-    branch: Dense
+    branch: Callable[[Array], Array]
 
     def __call__(self, activity: Array) -> Array:
         return activity + self.branch(activity)
@@ -79,10 +79,8 @@ def mlp(
                             key=jax.random.key(0))
     ```
     """
-    make = _Maker((in_size, out_size), width, depth, activation, bias, parameterization)
-    if make.uniform:
-        return make.network(Role.HIDDEN, lambda dense: dense, output, key)
-    return make.chain(output, key)
+    make = Maker((in_size, out_size), width, depth, activation, bias, parameterization)
+    return Network(make.plain(output, key), input_shape=(in_size,))
 
 
 @gate
@@ -112,16 +110,11 @@ def residual_mlp(
 
     Source: Innocenti et al. (2025), arXiv 2505.13124.
     """
-    make = _Maker((in_size, out_size), width, depth, activation, bias, parameterization)
-    if not make.uniform:
-        raise ValueError(
-            "identity skips need hidden layers of one width and one activation; give numbers, or "
-            "use fx.models.mlp, which has no skips."
-        )
-    return make.network(Role.RESIDUAL, Residual, output, key)
+    make = Maker((in_size, out_size), width, depth, activation, bias, parameterization)
+    return Network(make.residual(output, key), input_shape=(in_size,))
 
 
-class _Maker:
+class Maker:
     """The sizes and choices that all layers of a perceptron share."""
 
     def __init__(
@@ -191,13 +184,28 @@ class _Maker:
         last = self.dense(Role.OUTPUT, sizes, key, self.activations[-1])
         return Node("output", last, energy=energy)
 
-    def network(
+    def plain(self, output: Energy | None, key: PRNGKeyArray) -> list[Entry]:
+        """The entries without skips: the hidden layers as one stack if they are alike."""
+        if self.uniform:
+            return self._stacked(Role.HIDDEN, lambda dense: dense, output, key)
+        return self._chain(output, key)
+
+    def residual(self, output: Energy | None, key: PRNGKeyArray) -> list[Entry]:
+        """The entries with identity skips; `ValueError` for layers that are not alike."""
+        if not self.uniform:
+            raise ValueError(
+                "identity skips need hidden layers of one width and one activation; give numbers, "
+                "or use a model without skips."
+            )
+        return self._stacked(Role.RESIDUAL, Residual, output, key)
+
+    def _stacked(
         self,
         role: Role,
         block: Callable[[Dense], Callable[[Array], Array]],
         output: Energy | None,
         key: PRNGKeyArray,
-    ) -> Network:
+    ) -> list[Entry]:
         """The hidden layers as one stack."""
         first_key, hidden_key, output_key = jax.random.split(key, 3)
         entries: list[Entry] = [self.first(first_key)]
@@ -209,10 +217,9 @@ class _Maker:
                 return block(self.dense(role, sizes, key, self.activations[0]))
 
             entries.append(Stack("hidden", hidden(jax.random.split(hidden_key, self.depth - 2))))
-        entries.append(self.last(output, output_key))
-        return Network(entries, input_shape=(self.in_size,))
+        return [*entries, self.last(output, output_key)]
 
-    def chain(self, output: Energy | None, key: PRNGKeyArray) -> Network:
+    def _chain(self, output: Energy | None, key: PRNGKeyArray) -> list[Entry]:
         """The hidden layers as nodes, each of its own width and activation."""
         first_key, hidden_key, output_key = jax.random.split(key, 3)
         entries: list[Entry] = [self.first(first_key)]
@@ -222,8 +229,7 @@ class _Maker:
             activation = self.activations[index - 1]
             dense = self.dense(Role.HIDDEN, sizes, keys[index - 1], activation)
             entries.append(Node(f"hidden{index}", dense))
-        entries.append(self.last(output, output_key))
-        return Network(entries, input_shape=(self.in_size,))
+        return [*entries, self.last(output, output_key)]
 
 
 def _each(name: str, given: Any) -> list[Any]:

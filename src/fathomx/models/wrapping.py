@@ -14,6 +14,7 @@ from jaxtyping import Array
 from fathomx.checks import DType, gate
 from fathomx.graph.energy import Energy
 from fathomx.graph.entries import Entry, Node, Stack
+from fathomx.graph.feedback import Feedback
 from fathomx.graph.network import Network
 
 _TOLERANCE = 1e-4
@@ -41,6 +42,7 @@ def wrap(
     *,
     input_dtype: DType | None = None,
     output: Energy | None = None,
+    feedbacks: Sequence[Feedback] = (),
 ) -> Network:
     """A network from layers that exist already, trained or not: a node for each that has weights.
 
@@ -56,6 +58,7 @@ def wrap(
       `output` for the last, unless given.
     * `input_dtype`: as for `fx.Network`.
     * `output`: energy of the last node; `Gaussian()` unless given.
+    * `feedbacks`: as for `fx.Network`; `fx.models.with_feedbacks` makes one for every node.
 
     Raises `TypeError` for what holds no layers and for layers that need a key or a state, and
     `ValueError` for fewer than two layers with weights, unlike numbers of names, and where the
@@ -84,7 +87,7 @@ def wrap(
     entries = _entries(groups, names, seen, output)
     network = Network(entries, input_shape, input_dtype)
     _check_same(network, whole)
-    return network
+    return network.with_feedbacks(feedbacks) if feedbacks else network
 
 
 def _layers(given: Any) -> tuple[Callable[[Array], Array], list[Any]]:

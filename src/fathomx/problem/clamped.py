@@ -163,7 +163,8 @@ class Clamped(eqx.Module):
     def is_read(self, name: str) -> bool:
         """Whether an entry has children, or is read or predicted by a feedback."""
         network = self.network
-        read = {parent for parents in network.parents.values() for parent in parents}
+        counted = (*network.entries, *network.feedbacks)
+        read = {parent for part in counted for parent in network.parents[part.name]}
         return name in read | {feedback.of for feedback in network.feedbacks}
 
     def _value(self, entry: Entry) -> Array:

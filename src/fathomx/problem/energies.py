@@ -80,7 +80,8 @@ def weight_gradient(
 
     def predictions(learned: Network) -> tuple[Entries, Array]:
         there = problem.with_network(eqx.combine(learned, rest))
-        return _learning_predictions(there, known), _precision_energy(there, errors)
+        own = _precision_energy(there, errors) + _amortized_energy(there, known)
+        return _learning_predictions(there, known), own
 
     (predicted, _), pull = jax.vjp(predictions, learned)
     part = problem.network.predictor
@@ -110,6 +111,17 @@ def _precision_energy(problem: Problem, errors: Entries) -> Array:
             fixed = jax.lax.stop_gradient(errors[part.name])
             rows = problem.energy_of(part)(fixed, jnp.zeros_like(fixed))
             total = total + rows.sum() / problem.batch
+    return total
+
+
+def _amortized_energy(problem: Problem, activities: Entries) -> Array:
+    """`1/2 ||z_of - g||^2` of all amortized predictions at fixed activities, a batch's mean."""
+    network = problem.network
+    total = jnp.zeros((), network.dtype)
+    for part in network.amortized:
+        predicted = part.predict(network.sources(part, activities))
+        missed = jax.lax.stop_gradient(activities[part.of]) - predicted
+        total = total + 0.5 * jnp.sum(missed**2) / problem.batch
     return total
 
 
