@@ -85,7 +85,9 @@ def test_what_predify_refuses():
     key = jax.random.key(0)
     plain = fx.models.mlp(4, 2, width=3, depth=2, key=key)
     with pytest.raises(ValueError, match="Predify needs a network with feedbacks"):
-        fx.infer(fx.Problem(plain, jnp.ones((1, 4)), jnp.ones((1, 2))), fx.Predify(0.8, 0.1, 0.1, 3))
+        fx.infer(
+            fx.Problem(plain, jnp.ones((1, 4)), jnp.ones((1, 2))), fx.Predify(0.8, 0.1, 0.1, 3)
+        )
     stacked = fx.models.bidirectional(4, 2, width=3, depth=4, key=key)
     with pytest.raises(ValueError, match="'hidden' is a stack"):
         fx.infer(fx.Problem(stacked, {"input": jnp.ones((1, 4))}), fx.Predify(0.8, 0.1, 0.1, 3))

@@ -13,6 +13,7 @@ from fathomx.inference import (
     Exact,
     GaussNewton,
     GradientFlow,
+    Langevin,
     Newton,
     Solver,
     StateDescent,
@@ -54,6 +55,7 @@ SOLVERS: dict[str, Callable[..., Solver]] = {
     **DESCENTS,
     "gradient-flow": GradientFlow,
     "exact": Exact,
+    "langevin": Langevin,
 }
 SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "uniform": Uniform,

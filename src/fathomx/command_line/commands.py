@@ -11,6 +11,7 @@ import fathomx
 from fathomx.command_line.compare import compare
 from fathomx.command_line.diagnose import diagnose
 from fathomx.command_line.messages import say_mistake
+from fathomx.command_line.pictures import complete, generate
 from fathomx.command_line.reproduce import reproduce
 from fathomx.command_line.runtime import prepare
 from fathomx.command_line.stopping import Stopped, never_ended_by_printing, stopped_by_signals
@@ -69,7 +70,9 @@ def _fail(message: str, code: int = 1) -> int:
     return code
 
 
-@click.group(invoke_without_command=True, commands=[train, compare, diagnose, reproduce])
+@click.group(
+    invoke_without_command=True, commands=[train, compare, diagnose, generate, complete, reproduce]
+)
 @click.version_option(fathomx.__version__, prog_name="fathomx")
 @click.pass_context
 def commands(context: click.Context) -> None:

@@ -34,7 +34,10 @@ def filled_in(settings: Settings) -> dict[str, Any]:
             incremental = settings.learning == "incremental"
             filled["steps"] = _INCREMENTAL_STEPS if incremental else chosen.steps
         if settings.strength is None and settings.output_precision is None:
-            filled["strength"] = DEFAULT_STRENGTH
+            if chosen.generative is None:
+                filled["strength"] = DEFAULT_STRENGTH
+            else:
+                filled["output_precision"] = chosen.generative.output_precision
         auxiliary = filled.get("auxiliary", settings.auxiliary)
         descends = settings.inference == "state-descent"
         if auxiliary and descends and settings.activity_rate is None:

@@ -34,7 +34,6 @@ from fathomx.graph.arrival import arrivals
 from fathomx.graph.network import Network
 from fathomx.inference.relaxation import Relaxation
 from fathomx.learning import PredictiveCoding
-from fathomx.problem.problem import Problem
 from fathomx.records.writing import appearing, write_json
 from fathomx.report import (
     MissingMatplotlibError,
@@ -95,8 +94,7 @@ def _diagnosis(job: Job, data: Dataset, network: Network) -> dict[str, Any]:
     """The numbers of a diagnosis on the first batch of the training data."""
     rule = job.rule()
     assert isinstance(rule, PredictiveCoding)
-    input, labels = data.train.inputs[: job.batch_size], data.train.labels[: job.batch_size]
-    problem = Problem(network, input, labels).with_batch_statistics()
+    problem = job.problem(network, data).with_batch_statistics()
     problem, strength = eqx.filter_jit(rule.choose)(problem, jax.random.key(job.seed))
     found = diagnostics.diagnose(problem, rule.solver)
 

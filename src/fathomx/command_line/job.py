@@ -18,18 +18,22 @@ from fathomx.command_line.choices import (
     SOLVERS,
 )
 from fathomx.command_line.defaults import filled_in
-from fathomx.command_line.models import MODELS
+from fathomx.command_line.models import MODELS, Generative
 from fathomx.command_line.settings import Settings
 from fathomx.command_line.stored import stored_settings
 from fathomx.command_line.validation import validate
 from fathomx.data import Dataset
 from fathomx.graph.network import Network
 from fathomx.graph.numbers import rematerialized
-from fathomx.inference import Descent, GaussNewton, Solver
+from fathomx.inference import Descent, GaussNewton, Langevin, Solver
 from fathomx.layers.parameterization import scale_learning_rates
-from fathomx.learning import Backprop, LearningRule
+from fathomx.learning import Backprop, LearningRule, Pose
+from fathomx.problem.problem import Problem
 from fathomx.problem.strength import HoldStrength
 from fathomx.training.fit import check_statistics
+from fathomx.training.scores import Scores
+
+_CHAIN, _CHAIN_RATE = 20, 0.01
 
 
 @dataclasses.dataclass(frozen=True)
@@ -73,8 +77,9 @@ class Job(Settings):
             options["auxiliary"] = self.auxiliary
         if self.auxiliary and self.inference == "state-descent" and self.activity_rate is not None:
             options["activity_rate"] = self.activity_rate
-        if self.heads is not None:
-            options["heads"] = self.heads
+        for name in ("heads", "latents"):
+            if getattr(self, name) is not None:
+                options[name] = getattr(self, name)
         assert self.parameterization is not None
         network = chosen.make(
             **chosen.reading.sizes(data),
@@ -99,8 +104,36 @@ class Job(Settings):
             precision = HoldStrength(self.strength)
         return RULES[self.learning](self.solver(), precision)
 
+    @property
+    def generative(self) -> Generative | None:
+        """What is different about a model that generates; `None` of others."""
+        return MODELS[self.model].generative
+
+    @property
+    def pose(self) -> Pose | None:
+        """How a batch becomes a problem, where it is not input and target."""
+        return None if self.generative is None else self.generative.pose
+
+    @property
+    def scores(self) -> Scores | None:
+        """What the network is scored by, where it is not loss and accuracy."""
+        return None if self.generative is None else self.generative.scores
+
+    def problem(self, network: Network, data: Dataset) -> Problem:
+        """The problem of the first batch of the training data."""
+        size = min(self.batch_size, len(data.train.labels))
+        batch = {"input": data.train.inputs[:size], "target": data.train.labels[:size]}
+        if self.pose is None:
+            return Problem(network, batch["input"], batch["target"])
+        problem: Problem = self.pose(network, batch)
+        return problem
+
     def solver(self) -> Solver:
         """The inference algorithm, with its defaults where nothing else is given."""
+        if self.inference == "langevin":
+            steps = self.steps or _CHAIN
+            rate = self.activity_rate or _CHAIN_RATE
+            return Langevin(rate, steps, burn_in=steps // 4)
         if self.inference == "gauss-newton":
             return GaussNewton(iterations=self.steps or MODELS[self.model].steps)
         if self.inference not in DESCENTS:

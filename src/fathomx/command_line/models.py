@@ -6,9 +6,29 @@ import dataclasses
 from collections.abc import Callable, Mapping
 from typing import Any
 
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array
+
+from fathomx.command_line.imagery import SOLVER, Imagery, OfLabels, OfLatents, latents
 from fathomx.data import Dataset
-from fathomx.graph.network import Network
-from fathomx.models import mlp, residual_cnn, residual_mlp, resnet, transformer, vgg
+from fathomx.graph.network import INPUT, Network
+from fathomx.inference import infer
+from fathomx.learning import Pose
+from fathomx.models import (
+    bidirectional,
+    decoder,
+    mlp,
+    residual_cnn,
+    residual_mlp,
+    resnet,
+    transformer,
+    vgg,
+    with_encoder,
+)
+from fathomx.problem.energies import predict
+from fathomx.problem.problem import Problem
+from fathomx.training.scores import Scores
 
 
 @dataclasses.dataclass(frozen=True)
@@ -25,6 +45,14 @@ VECTORS = Reading(
 )
 IMAGES = Reading(
     Dataset.images, lambda data: {"classes": data.classes, "image_shape": data.input_shape}
+)
+VECTORS_ALONE = Reading(Dataset.flat, lambda data: {"shape": data.input_shape[0]})
+IMAGES_ALONE = Reading(Dataset.images, lambda data: {"shape": data.input_shape})
+VECTORS_BOTH = Reading(
+    Dataset.flat, lambda data: {"in_shape": data.input_shape[0], "classes": data.classes}
+)
+IMAGES_BOTH = Reading(
+    Dataset.images, lambda data: {"in_shape": data.input_shape, "classes": data.classes}
 )
 TOKENS = Reading(
     lambda data: data,
@@ -43,6 +71,70 @@ def _residual_cnn(depth: int, **choices: Any) -> Network:
     return residual_cnn(blocks, **choices)
 
 
+# How exactly a decoder must be explained by its latent, relative to a prior of 1.
+_HIDDEN_PRECISION = 1000.0
+# Of the top-down predictions, where those bottom-up have 1.
+_TOP_DOWN_PRECISION = 1e-3
+
+
+def _decoder(shape: Any, key: jax.Array, latents: int, bias: bool, **choices: Any) -> Network:
+    """A decoder with an encoder to start from; it always has biases."""
+    own, other = jax.random.split(key)
+    network = decoder(latents, shape, precision=_HIDDEN_PRECISION, key=own, **choices)
+    same = {name: choices[name] for name in ("width", "activation", "parameterization")}
+    return with_encoder(network, depth=choices["depth"], key=other, **same)
+
+
+def _bidirectional(in_shape: Any, classes: int, bias: bool, **choices: Any) -> Network:
+    """It always has biases."""
+    return bidirectional(in_shape, classes, precisions=(1.0, _TOP_DOWN_PRECISION), **choices)
+
+
+def _observing(network: Network, batch: Any) -> Problem:
+    """Images alone: what explains them is inferred."""
+    return Problem(network, {network.output.name: batch["input"]})
+
+
+def _both_ends(network: Network, batch: Any) -> Problem:
+    return Problem(network, {INPUT: batch["input"], network.output.name: batch["target"]})
+
+
+def _reconstruction(network: Network, batch: Any) -> dict[str, Array]:
+    """The mean squared error of what the decoder predicts from the latent that it inferred."""
+    missed = predict(network, latents(network, batch["input"])) - batch["input"]
+    return {"reconstruction_error": jnp.mean(missed.reshape(len(missed), -1) ** 2, axis=1)}
+
+
+def _classification(network: Network, batch: Any) -> dict[str, Array]:
+    """How often the label that is inferred from the image is its label, and by how much it errs."""
+    relaxed = infer(Problem(network, {INPUT: batch["input"]}), SOLVER)
+    found = relaxed.activities[network.output.name]
+    target = jax.nn.one_hot(batch["target"], found.shape[-1])
+    return {
+        "loss": 0.5 * jnp.sum((found - target) ** 2, axis=-1),
+        "accuracy": (found.argmax(axis=-1) == batch["target"]).astype(found.dtype),
+    }
+
+
+@dataclasses.dataclass(frozen=True)
+class Generative:
+    """What is different about models that generate.
+
+    * `pose`: how a batch of images and labels becomes a problem; `scores`: what they are judged by.
+    * `imagery`: how they show what they learned.
+    * `output_precision`: of training, unless told otherwise.
+    """
+
+    pose: Pose
+    scores: Scores
+    imagery: Imagery
+    output_precision: float
+
+
+_DECODING = Generative(_observing, _reconstruction, OfLatents(), 3.0)
+_BOTH_WAYS = Generative(_both_ends, _classification, OfLabels(), 0.1)
+
+
 @dataclasses.dataclass(frozen=True)
 class Model:
     """A network that a job can build.
@@ -51,7 +143,7 @@ class Model:
     * `depth`, `width`, `parameterization`: what a job takes unless told otherwise. An integer
       `width` counts units, one with a fraction multiplies channels.
     * `options`: the fields of `Job` that only some models have, with their defaults.
-    * `steps`: iterations of Gauss-Newton.
+    * `steps`: iterations of Gauss-Newton. `generative`: of models that make images.
     """
 
     make: Callable[..., Network]
@@ -61,6 +153,7 @@ class Model:
     parameterization: str
     options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     steps: int = 1
+    generative: Generative | None = None
 
 
 MODELS: dict[str, Model] = {
@@ -79,4 +172,8 @@ MODELS: dict[str, Model] = {
         # Attention bends what one linearization takes for straight.
         steps=2,
     ),
+    "decoder": Model(_decoder, VECTORS_ALONE, 3, 256, "standard", {"latents": 32}, 2, _DECODING),
+    "decoder-cnn": Model(_decoder, IMAGES_ALONE, 3, 32, "standard", {"latents": 32}, 2, _DECODING),
+    "bidirectional": Model(_bidirectional, VECTORS_BOTH, 3, 256, "standard", {}, 1, _BOTH_WAYS),
+    "bidirectional-cnn": Model(_bidirectional, IMAGES_BOTH, 4, 32, "standard", {}, 1, _BOTH_WAYS),
 }

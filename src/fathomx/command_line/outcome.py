@@ -17,6 +17,8 @@ from fathomx.inference import trace
 from fathomx.learning import PredictiveCoding
 from fathomx.problem.problem import Problem
 from fathomx.records.errors import DamagedFileError
+from fathomx.records.pictures import FILE as PICTURES
+from fathomx.records.pictures import write_pictures
 from fathomx.records.run_files import RunFiles
 from fathomx.records.writing import write_json, write_text
 from fathomx.report import wanted_figures, write_page
@@ -47,6 +49,8 @@ class Outcome:
             wanted.insert(0, _INFERENCE)
         if isinstance(self.data, Text):
             wanted.insert(0, _SAMPLE)
+        if self.job.generative is not None:
+            wanted.insert(0, PICTURES)
         lacking = [name for name in wanted if not self._is_whole(name)]
         if not lacking and importlib.util.find_spec("matplotlib"):
             figures = (f"figures/{name}" for name in wanted_figures(self.folder))
@@ -61,6 +65,9 @@ class Outcome:
             self._record_inference(rule, before, after)
         if _SAMPLE in lacking and isinstance(self.data, Text):
             self._record_sample(self.data, after)
+        if PICTURES in lacking and self.job.generative is not None:
+            imagery, key = self.job.generative.imagery, jax.random.key(self.job.seed)
+            write_pictures(self.folder, imagery.panels(after, self.data, key))
         if lacking:
             write_page(self.folder)
 
@@ -68,9 +75,10 @@ class Outcome:
         path = self.folder / name
         if not path.is_file():
             return False
-        if name == _INFERENCE:
+        if name in (_INFERENCE, PICTURES):
+            run = RunFiles(self.folder)
             try:
-                return RunFiles(self.folder).inference is not None
+                return bool(run.inference if name == _INFERENCE else run.pictures)
             except DamagedFileError:
                 return False
         begin, end = _ENDS.get(path.suffix, (b"", b"\n"))
@@ -79,11 +87,9 @@ class Outcome:
 
     def _record_inference(self, rule: PredictiveCoding, before: Network, after: Network) -> None:
         """Energies per node over inference steps on one batch, before and after training."""
-        train = self.data.train
-        size = min(self.job.batch_size, len(train.labels))
 
         def energies(network: Network) -> Array:
-            problem = Problem(network, train.inputs[:size], train.labels[:size])
+            problem = self.job.problem(network, self.data)
             return _energies_over_inference(problem, rule, jax.random.key(self.job.seed))
 
         write_json(
@@ -107,5 +113,5 @@ class Outcome:
 @eqx.filter_jit
 def _energies_over_inference(problem: Problem, rule: PredictiveCoding, key: PRNGKeyArray) -> Array:
     prepared, _, _ = rule.prepare(problem, key)
-    energies: Array = trace(prepared, rule.solver)[1]
+    energies: Array = trace(prepared, rule.solver, key=key)[1]
     return energies.mean(axis=-1)

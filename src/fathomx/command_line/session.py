@@ -134,6 +134,8 @@ class Session:
                     batch_size=job.batch_size,
                     seed=job.seed,
                     observers=(bar, run),
+                    pose=job.pose,
+                    scores=job.scores,
                 )
                 outcome.complete(network, result.network)
             finally:

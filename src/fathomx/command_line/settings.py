@@ -117,6 +117,9 @@ class Settings:
     context: int | None = _option(
         None, "Tokens in a window of text; transformer only. [default: 64]", network=True
     )
+    latents: int | None = _option(
+        None, "Units of the latent root; decoders only. [default: 32]", network=True
+    )
     inference: str = _option("gauss-newton", "How activities relax.", SOLVERS)
     schedule: str = _option(
         "uniform", "How errors are weighed from step to step of a descent.", SCHEDULES

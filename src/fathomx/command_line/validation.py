@@ -12,13 +12,22 @@ from fathomx.command_line.choices import DESCENTS
 from fathomx.command_line.models import MODELS, TOKENS
 from fathomx.command_line.settings import Settings
 
-_LEAST = {"depth": 1, "epochs": 1, "batch_size": 1, "steps": 1, "take": 1, "context": 1}
+_LEAST = {
+    "depth": 1,
+    "latents": 1,
+    "epochs": 1,
+    "batch_size": 1,
+    "steps": 1,
+    "take": 1,
+    "context": 1,
+}
 _POSITIVE = ("learning_rate", "output_precision", "strength", "activity_rate")
 # Fields that only some models have.
 _OPTIONAL = tuple(dict.fromkeys(name for model in MODELS.values() for name in model.options))
 # Which options of inference each algorithm has.
 _OPTIONS_OF: dict[str, tuple[str, ...]] = {
     "gauss-newton": ("steps",),
+    "langevin": ("steps", "activity_rate"),
     **dict.fromkeys(DESCENTS, ("schedule", "steps", "activity_rate")),
 }
 
@@ -114,6 +123,11 @@ def _check_inference(settings: Settings) -> None:
 
 
 def _check_learning(settings: Settings) -> None:
+    if MODELS[settings.model].generative and settings.learning != "equilibrium":
+        raise ValueError(
+            f"model {settings.model!r} infers what it generates from, which learning "
+            f"{settings.learning!r} does not; use learning 'equilibrium'."
+        )
     backprop = settings.learning == "backprop"
     if backprop and (settings.strength or settings.output_precision):
         raise ValueError(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from fathomx.graph.feedback import Amortized
 from fathomx.graph.predictor import Predictor
 from fathomx.graph.statistics import parameter_count
 
@@ -30,4 +31,6 @@ def described(
 
 
 def _energy(part: Predictor) -> str:
-    return str(part.energy) if part.depth else "none: given"
+    if part.depth:
+        return str(part.energy)
+    return "none: a start" if isinstance(part, Amortized) else "none: given"

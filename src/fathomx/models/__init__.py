@@ -3,6 +3,7 @@
 from fathomx.models.bidirectional import bidirectional as bidirectional
 from fathomx.models.decoder import decoder as decoder
 from fathomx.models.decoder import residual_decoder as residual_decoder
+from fathomx.models.decoder import with_encoder as with_encoder
 from fathomx.models.feedbacks import with_feedbacks as with_feedbacks
 from fathomx.models.mlp import mlp as mlp
 from fathomx.models.mlp import residual_mlp as residual_mlp

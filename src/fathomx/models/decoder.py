@@ -7,14 +7,16 @@ from typing import Any
 
 from jaxtyping import PRNGKeyArray
 
-from fathomx.checks import Count, gate
-from fathomx.graph.energy import Energy
+from fathomx.checks import Count, Positive, gate
+from fathomx.graph.energy import Energy, Gaussian
 from fathomx.graph.entries import Entry, Root
+from fathomx.graph.feedback import Amortized
 from fathomx.graph.network import Network
 from fathomx.layers.activations import Activation
 from fathomx.layers.parameterization import Parameterization
 from fathomx.models._images import ImageMaker, is_image
 from fathomx.models.mlp import Maker
+from fathomx.models.wrapping import Chain
 
 _WIDTHS = {False: 256, True: 32}
 
@@ -28,6 +30,7 @@ def decoder(
     depth: Count = 3,
     activation: Activation = "gelu",
     bias: bool = True,
+    precision: Positive = 1.0,
     parameterization: Parameterization | None = None,
     key: PRNGKeyArray,
     output: Energy | None = None,
@@ -51,6 +54,8 @@ def decoder(
       sides are multiples of 4.
     * `width`: units of a hidden layer, 256 unless given; channels at half size, 32, for images.
     * `depth`: weight layers, at least 2, for images 3; 3 unless given.
+    * `precision`: of the hidden nodes. The larger it is, the more must be explained by the latent,
+      and not by errors of hidden nodes; 100 and more make the latent a code of what is observed.
     * `activation`, `bias` (zero at first; on unless told otherwise), `parameterization`
       (`Standard()` unless given), `key`: as for `fx.models.mlp`.
     * `output`: energy of what is observed, `Gaussian()` unless given. Its precision is how exactly
@@ -67,7 +72,7 @@ def decoder(
     Source: Rao and Ballard (1999); Whittington and Bogacz (2017).
     """
     make = _maker(latents, shape, width, depth, activation, bias, parameterization)
-    return Network([Root("latent", (latents,)), *make.plain(output, key)])
+    return _network(latents, make.plain(output, key), precision)
 
 
 @gate
@@ -79,6 +84,7 @@ def residual_decoder(
     depth: Count = 3,
     activation: Activation = "gelu",
     bias: bool = True,
+    precision: Positive = 1.0,
     parameterization: Parameterization | None = None,
     key: PRNGKeyArray,
     output: Energy | None = None,
@@ -97,7 +103,66 @@ def residual_decoder(
     Source: as for `decoder`; the skips are those of Innocenti et al. (2025), arXiv 2505.13124.
     """
     make = _maker(latents, shape, width, depth, activation, bias, parameterization)
-    return Network([Root("latent", (latents,)), *make.residual(output, key)])
+    return _network(latents, make.residual(output, key), precision)
+
+
+@gate
+def with_encoder(
+    network: Network,
+    *,
+    width: Count | None = None,
+    depth: Count = 3,
+    activation: Activation = "gelu",
+    parameterization: Parameterization | None = None,
+    key: PRNGKeyArray,
+) -> Network:
+    """A decoder with an encoder, from which inference starts: hybrid predictive coding.
+
+    The encoder, an `fx.Amortized` named `encoder`, predicts the first root from the output. It
+    learns what inference finds, and adds nothing to the energy: the decoder is what it was, and its
+    inference needs fewer steps.
+
+    **Arguments**
+
+    * `network`: such as `fx.models.decoder` returns.
+    * `width`, `depth`, `activation`, `parameterization`, `key`: of the encoder, as for `decoder`;
+      of images it is convolutional, and its depth is 3.
+
+    Raises `ValueError` for a first root that is no vector, and for outputs that are neither vectors
+    nor images.
+
+    ```python
+    key, other = jax.random.split(jax.random.key(0))
+    network = fx.models.with_encoder(fx.models.decoder(32, 784, key=key), key=other)
+    ```
+
+    Source: Tscshantz et al. (2023), doi 10.1371/journal.pcbi.1011280.
+    """
+    root, output = network.roots[0], network.output.name
+    shape = network.output_shape
+    image = is_image("the shape of the output", shape)
+    if len(root.shape) != 1:
+        raise ValueError(
+            f"an encoder predicts a vector, but {root.name!r} has the shape {root.shape}; give "
+            "fx.Amortized a function of your own."
+        )
+    latents = root.shape[0]
+    width = _WIDTHS[image] if width is None else width
+    if image:
+        choices = (activation, True, parameterization)
+        entries = ImageMaker(latents, shape, width, 3, *choices).down(None, key)
+    else:
+        widths = [width] * max(1, depth - 1)
+        make = Maker((shape[0], latents), widths, None, activation, True, parameterization)
+        entries = make.plain(None, key)
+    functions = Chain(tuple(entry.learned_function() for entry in entries))
+    return network.with_feedbacks([Amortized("encoder", root.name, functions, output)])
+
+
+def _network(latents: int, entries: list[Entry], precision: float) -> Network:
+    """The root and what it predicts; all but the output with a precision."""
+    inner = [entry.with_energy(Gaussian(precision)) for entry in entries[:-1]]
+    return Network([Root("latent", (latents,)), *inner, entries[-1]])
 
 
 class _ImageDecoder(ImageMaker):

@@ -21,10 +21,19 @@ from fathomx.records.forms import (
     table,
     text,
 )
+from fathomx.records.pictures import FILE as PICTURES
+from fathomx.records.pictures import Panel, read_pictures
 from fathomx.records.reading import read_json, read_lines
 from fathomx.records.values import PathLike, finite, numbers
 
-_FILES = ("metrics.jsonl", "summary.json", "inference.json", "sample.txt", "index.html")
+_FILES = (
+    "metrics.jsonl",
+    "summary.json",
+    "inference.json",
+    "sample.txt",
+    PICTURES,
+    "index.html",
+)
 _FOLDERS = ("checkpoints", "figures")
 # Counts up when a later version could not be read by an earlier one.
 FORMAT = 1
@@ -158,8 +167,8 @@ class RunFiles:
 
     **Attributes**: `folder`, `config`, `summary` (empty for an unfinished run), `records` (all of
     `metrics.jsonl`, in order), `damaged_lines` of it (their numbers), `epochs` (the records of
-    epochs, one per epoch), `notes` (what was said while the run went on) and `inference` (`None`
-    for a run without inference).
+    epochs, one per epoch), `notes` (what was said while the run went on), `inference` (`None`
+    for a run without inference) and `pictures` (empty for a network that generates none).
 
     Raises `FileNotFoundError` for a folder with neither `config.json` nor `metrics.jsonl`, and
     `DamagedFileError`, a `ValueError`, for a file that does not hold what it must. A line of
@@ -198,6 +207,13 @@ class RunFiles:
         path = self.folder / "inference.json"
         remedy = "delete it and continue the run with --resume, which makes it again"
         return read_json(path, _INFERENCE, remedy) if path.is_file() else None
+
+    @functools.cached_property
+    def pictures(self) -> list[Panel]:
+        """What the network generates at the end, panel by panel; nothing if it generates none."""
+        path = self.folder / PICTURES
+        remedy = "delete it and continue the run with --resume, which makes it again"
+        return read_pictures(path, remedy) if path.is_file() else []
 
     @functools.cached_property
     def sample(self) -> str | None:

@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import functools
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from fathomx.checks import gate
+from fathomx.drawing.gallery import draw_gallery
+from fathomx.records.pictures import Panel
 from fathomx.records.run_files import RunFiles
 from fathomx.records.values import PathLike
 from fathomx.report.document import escaped, table, write_document
@@ -42,6 +45,7 @@ def write_page(folder: PathLike) -> Path:
         "</section>",
         "<h2>Figures</h2>",
         *illustrated(run.folder, _wanted_figures(run)),
+        *_pictures(run),
         *([] if run.sample is None else ["<h2>A sample</h2>", f"<pre>{escaped(run.sample)}</pre>"]),
         "<h2>Results</h2>",
         table(("", "value"), _summary_rows(run.summary)),
@@ -56,7 +60,25 @@ def write_page(folder: PathLike) -> Path:
 @gate
 def wanted_figures(folder: PathLike) -> list[str]:
     """The names of the figures that the page of a run folder shows."""
-    return [figure.name for figure in _wanted_figures(RunFiles(folder))]
+    run = RunFiles(folder)
+    return [figure.name for figure in (*_wanted_figures(run), *picture_figures(run.pictures))]
+
+
+def _pictures(run: RunFiles) -> list[str]:
+    """What the network generates, as figures."""
+    if not run.pictures:
+        return []
+    return ["<h2>Pictures</h2>", *illustrated(run.folder, picture_figures(run.pictures))]
+
+
+def picture_figures(panels: Sequence[Panel]) -> list[Illustration]:
+    """The figures of panels of pictures."""
+    return [
+        Illustration(
+            f"{panel.name}.png", functools.partial(draw_gallery, panel.rows), panel.caption
+        )
+        for panel in panels
+    ]
 
 
 def _wanted_figures(run: RunFiles) -> list[Illustration]:

@@ -195,8 +195,9 @@ def _named(state: TrainingState) -> tuple[list[tuple[str, Any]], Any, TrainingSt
 
 
 def _places(network: Network) -> dict[int, int]:
-    """Positions among the parts of a network that are counted: pure inputs hold no arrays."""
-    counted = [i for i, part in enumerate(network.predictors()) if part.depth]
+    """Positions among the parts of a network that are nodes or hold arrays, as inputs do not."""
+    parts = enumerate(network.predictors())
+    counted = [i for i, p in parts if p.depth or jax.tree.leaves(eqx.filter(p, eqx.is_array))]
     return {index: place for place, index in enumerate(counted)}
 
 
