@@ -10,6 +10,7 @@ from fathomx.experiments import (
     coordinate_check,
     deeper_pcns,
     equilibrated_energy,
+    generative,
     limits,
     matrix_completion,
     mupc,
@@ -36,6 +37,7 @@ EXPERIMENTS: dict[str, Reproduction] = {
     "coordinate-check": coordinate_check.reproduce,
     "limits": limits.reproduce,
     "strength": strength.reproduce,
+    "generative": generative.reproduce,
 }
 
 

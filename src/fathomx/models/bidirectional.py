@@ -19,7 +19,8 @@ from fathomx.models._images import ImageMaker, is_image
 from fathomx.models.mlp import Dense, Maker
 
 _WIDTHS = {False: 256, True: 32}
-# A prior so flat that it only makes a free image determined.
+# The precision of the prior relative to those of predictions: it only makes a free image
+# determined.
 _FLAT = 1e-3
 
 
@@ -57,8 +58,8 @@ def bidirectional(
     * `activation`, `bias` (on unless told otherwise), `parameterization` (`Standard()` unless
       given), `key`: as for `fx.models.mlp`.
 
-    The input is a root with a prior of precision 1e-3, so that it may be left free. The output's
-    energy is squared error, since feedbacks read it.
+    The input is a root with a prior of a thousandth of the smaller precision, so that it may be
+    left free. The output's energy is squared error, since feedbacks read it.
 
     Raises `ValueError` for shapes and depths that do not fit.
 
@@ -83,7 +84,7 @@ def bidirectional(
     else:
         entries = Maker((sizes[0], out_size), *choices).plain(None, upward)
         feedbacks = _of_vectors(Maker((sizes[0], out_size), *choices), above, downward)
-    root = Root(INPUT, sizes, energy=Gaussian(_FLAT))
+    root = Root(INPUT, sizes, energy=Gaussian(_FLAT * min(precisions)))
     return Network([root, *(e.with_energy(below) for e in entries)], feedbacks=feedbacks)
 
 
