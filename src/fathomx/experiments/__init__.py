@@ -7,6 +7,7 @@ from pathlib import Path
 
 from fathomx.checks.names import unknown
 from fathomx.experiments import (
+    bidirectional,
     coordinate_check,
     deeper_pcns,
     equilibrated_energy,
@@ -38,6 +39,7 @@ EXPERIMENTS: dict[str, Reproduction] = {
     "limits": limits.reproduce,
     "strength": strength.reproduce,
     "generative": generative.reproduce,
+    "bidirectional": bidirectional.reproduce,
 }
 
 

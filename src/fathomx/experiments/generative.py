@@ -78,7 +78,7 @@ class Scale:
     chain_rate: float = 1e-3
     step: float = 0.01
     steps: int = 20
-    encoder_rate: float = 3e-3
+    encoder_rate: float = 5e-3
     judged: int = 2000
     drawn: int = 5000
     long: int = 1000
