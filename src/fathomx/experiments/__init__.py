@@ -14,6 +14,7 @@ from fathomx.experiments import (
     generative,
     limits,
     matrix_completion,
+    memory,
     mupc,
     saddle_escape,
     strength,
@@ -40,6 +41,7 @@ EXPERIMENTS: dict[str, Reproduction] = {
     "strength": strength.reproduce,
     "generative": generative.reproduce,
     "bidirectional": bidirectional.reproduce,
+    "memory": memory.reproduce,
 }
 
 

@@ -80,14 +80,14 @@ class Scale:
 SCALES = {"laptop": Scale("laptop", {"mnist": (0, 1, 2)})}
 
 COLUMNS = (
-    Column("accuracy", "test accuracy, %", ".2f", 100),
-    Column("short_accuracy", "after 300 updates, %", ".2f", 100),
-    Column("half_accuracy", "lower half hidden, %", ".2f", 100),
-    Column("half_later", "the same, precisions (1e-2, 1), %", ".2f", 100),
-    Column("recognized", "images recognized, top-down, %", ".0f", 100),
-    Column("recognized_relaxed", "relaxed, %", ".0f", 100),
-    Column("recognized_later", "relaxed, precisions (1e-2, 1), %", ".0f", 100),
-    Column("short_recognized", "top-down after 300 updates, %", ".0f", 100),
+    Column("accuracy", "test accuracy, %", ".2f", 100.0),
+    Column("short_accuracy", "after 300 updates, %", ".2f", 100.0),
+    Column("half_accuracy", "lower half hidden, %", ".2f", 100.0),
+    Column("half_later", "the same, precisions (1e-2, 1), %", ".2f", 100.0),
+    Column("recognized", "images recognized, top-down, %", ".0f", 100.0),
+    Column("recognized_relaxed", "relaxed, %", ".0f", 100.0),
+    Column("recognized_later", "relaxed, precisions (1e-2, 1), %", ".0f", 100.0),
+    Column("short_recognized", "top-down after 300 updates, %", ".0f", 100.0),
     Column("seconds", "training, s", ".0f"),
 )
 

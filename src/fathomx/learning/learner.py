@@ -15,7 +15,7 @@ from fathomx import checks
 from fathomx.checks import OfTwo, Optimizer, Positive, gate, shown
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
-from fathomx.inference import infer
+from fathomx.inference import Solver, infer
 from fathomx.inference.follow import Frames
 from fathomx.learning.base import LearningRule, StepReport
 from fathomx.learning.predictive_coding import PredictiveCoding
@@ -132,6 +132,7 @@ class Learner(eqx.Module):
         key: PRNGKeyArray,
         *,
         initial: Mapping[str, Any] | None = None,
+        solver: Solver | None = None,
     ) -> tuple[Network, Any, tuple[StepReport, Entries]]:
         """One update for every frame of a sequence, while it is followed: learning online.
 
@@ -141,7 +142,8 @@ class Learner(eqx.Module):
 
         **Arguments**: `network`; `state`, from `begin`; `clamps`, `carry` and `initial`, as for
         `fx.follow`; `key`. The rule must infer, as `fx.Equilibrium` does; the learner's pose is not
-        used.
+        used. `solver` infers what is carried over, that of the rule unless given: with a rule that
+        learns from samples (`fx.Langevin`), one that finds their mode carries no noise over.
 
         Returns the network, the optimizer's state, and the reports and inferred activities of all
         frames, stacked. The losses in the reports are those of what was predicted before the frame
@@ -161,6 +163,7 @@ class Learner(eqx.Module):
                 f"{type(rule).__name__} infers no state that the next frame could read; use a rule "
                 "such as fx.Equilibrium()."
             )
+        carrying = rule.solver if solver is None else solver
         sequence = Frames(network, clamps, carry, initial, None)
         keys = jax.random.split(key, sequence.count)
         arrays, rest = eqx.partition((network, state), eqx.is_array)
@@ -172,7 +175,7 @@ class Learner(eqx.Module):
             problem = sequence.problem(network, frame, before)
             problem = problem.with_noise(jax.random.fold_in(key, _NOISE))
             prepared, start, _ = rule.prepare(problem, key)
-            relaxed = infer(prepared, rule.solver, start=start, key=key)
+            relaxed = infer(prepared, carrying, start=start, key=key)
             after, state, report = rule.update(problem, self.optimizer, state, key)
             arrays = eqx.filter((after, state), eqx.is_array)
             return (arrays, sequence.carried(relaxed)), (report, relaxed.activities)
