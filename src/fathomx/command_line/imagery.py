@@ -16,6 +16,7 @@ from fathomx.data import Dataset
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.network import INPUT, Network
 from fathomx.inference import GaussNewton, infer
+from fathomx.models import with_precisions
 from fathomx.problem.energies import predict
 from fathomx.problem.problem import Problem
 from fathomx.problem.starts import top_down
@@ -24,6 +25,8 @@ from fathomx.records.pictures import Panel, PictureRow
 # Near equilibrium, as far as pictures show it.
 SOLVER = GaussNewton(iterations=15, cg_iterations=10)
 _IN_A_ROW = 10
+# Of bidirectional networks, when they imagine.
+_IMAGINING = (1e-2, 1.0)
 _WALK = 9
 _LATENTS_FROM = 500
 
@@ -172,7 +175,7 @@ class OfLabels(Imagery):
     ) -> list[Panel]:
         classes = network.output_shape[0]
         labels = jnp.eye(classes, dtype=network.dtype)[jnp.arange(min(count, classes))]
-        start, relaxed = imagined_images(network, labels)
+        start, relaxed = imagined_images(with_precisions(network, _IMAGINING), labels)
         names = tuple(map(str, range(len(labels))))
         return [
             Panel(
@@ -187,8 +190,8 @@ class OfLabels(Imagery):
         ]
 
     def completed(self, network: Network, input: Array, seen: Array) -> tuple[Array, list[str]]:
-        problem = Problem(network, {INPUT: Clamp(input, seen)})
-        relaxed = _relaxed(problem)
+        imagining = with_precisions(network, _IMAGINING)
+        relaxed = _relaxed(Problem(imagining, {INPUT: Clamp(input, seen)}))
         labels = np.asarray(relaxed[network.output.name]).argmax(axis=-1)
         return relaxed[INPUT], [str(label) for label in labels]
 

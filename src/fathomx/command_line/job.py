@@ -33,7 +33,13 @@ from fathomx.problem.strength import HoldStrength
 from fathomx.training.fit import check_statistics
 from fathomx.training.scores import Scores
 
+# Of Langevin: steps and rate.
 _CHAIN, _CHAIN_RATE = 20, 0.01
+
+
+def _matrices(weights: Any) -> Any:
+    """Which weights decay: all but biases."""
+    return jax.tree.map(lambda weight: weight.ndim >= 2, weights)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -155,7 +161,11 @@ class Job(Settings):
         if self.learning == "incremental":
             steps *= self.solver().max_steps
         schedule = optax.cosine_decay_schedule(self.learning_rate, steps)
-        return scale_learning_rates(optax.adam(schedule, eps=1e-12))
+        decay = 0.0 if self.generative is None else self.generative.decay
+        if not decay or self.inference == "langevin":
+            return scale_learning_rates(optax.adam(schedule, eps=1e-12))
+        adam = optax.adamw(schedule, eps=1e-12, weight_decay=decay, mask=_matrices)
+        return scale_learning_rates(adam)
 
     def check(self, data: Dataset, network: Network) -> None:
         """Raises `ValueError` for what only the data and the network show to be impossible."""

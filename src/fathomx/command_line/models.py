@@ -74,7 +74,7 @@ def _residual_cnn(depth: int, **choices: Any) -> Network:
 # How exactly a decoder must be explained by its latent, relative to a prior of 1.
 _HIDDEN_PRECISION = 1000.0
 # Of the top-down predictions, where those bottom-up have 1.
-_TOP_DOWN_PRECISION = 1e-3
+_TOP_DOWN_PRECISION = 1e-5
 
 
 def _decoder(shape: Any, key: jax.Array, latents: int, bias: bool, **choices: Any) -> Network:
@@ -122,16 +122,19 @@ class Generative:
 
     * `pose`: how a batch of images and labels becomes a problem; `scores`: what they are judged by.
     * `imagery`: how they show what they learned.
-    * `output_precision`: of training, unless told otherwise.
+    * `output_precision`: of training, unless told otherwise; of standardized pixels.
+    * `decay`: of weights, relative to the learning rate. At the mode of the latents nothing else
+      keeps a decoder's weights from growing while its latents shrink.
     """
 
     pose: Pose
     scores: Scores
     imagery: Imagery
     output_precision: float
+    decay: float = 0.0
 
 
-_DECODING = Generative(_observing, _reconstruction, OfLatents(), 3.0)
+_DECODING = Generative(_observing, _reconstruction, OfLatents(), 1.0, 2.0)
 _BOTH_WAYS = Generative(_both_ends, _classification, OfLabels(), 0.1)
 
 

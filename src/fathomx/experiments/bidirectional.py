@@ -36,11 +36,11 @@ from fathomx.experiments.imaging import (
     trained,
 )
 from fathomx.graph.clamp import Clamp
-from fathomx.graph.energy import Categorical, Gaussian
+from fathomx.graph.energy import Categorical
 from fathomx.graph.network import INPUT, Network
 from fathomx.inference import GaussNewton, infer
 from fathomx.learning import Backprop, Equilibrium, Learner
-from fathomx.models import bidirectional, decoder, mlp
+from fathomx.models import bidirectional, decoder, mlp, with_precisions
 from fathomx.problem.energies import predict
 from fathomx.problem.problem import Problem
 from fathomx.problem.starts import top_down
@@ -146,16 +146,6 @@ def _learned(
         return dict(zip(names, (jnp.asarray(train.images[rows]), labels), strict=True))
 
     return trained(learner, network, batches, chosen, seed)[0]
-
-
-def with_precisions(network: Network, precisions: tuple[float, float]) -> Network:
-    """A bidirectional network with other precisions of its two directions."""
-    below, above = (Gaussian(precision) for precision in precisions)
-    flat = Gaussian(1e-3 * min(precisions))
-    parts: dict[str, Any] = {e.name: e.with_energy(below) for e in network.entries}
-    parts |= {f.name: f.with_energy(above) for f in network.feedbacks}
-    parts[INPUT] = network.entry(INPUT).with_energy(flat)
-    return network.with_predictors(parts)
 
 
 @eqx.filter_jit

@@ -1,6 +1,7 @@
 """Networks ready to train."""
 
 from fathomx.models.bidirectional import bidirectional as bidirectional
+from fathomx.models.bidirectional import with_precisions as with_precisions
 from fathomx.models.decoder import decoder as decoder
 from fathomx.models.decoder import residual_decoder as residual_decoder
 from fathomx.models.decoder import with_encoder as with_encoder

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -84,8 +85,32 @@ def bidirectional(
     else:
         entries = Maker((sizes[0], out_size), *choices).plain(None, upward)
         feedbacks = _of_vectors(Maker((sizes[0], out_size), *choices), above, downward)
-    root = Root(INPUT, sizes, energy=Gaussian(_FLAT * min(precisions)))
+    root = Root(INPUT, sizes, energy=_flat(precisions))
     return Network([root, *(e.with_energy(below) for e in entries)], feedbacks=feedbacks)
+
+
+@gate
+def with_precisions(network: Network, precisions: tuple[Positive, Positive]) -> Network:
+    """A bidirectional network with other precisions `(a, b)` of its two directions.
+
+    What classifies best is not what imagines best: trained with hardly any top-down precision, a
+    network classifies like one that is trained by backprop; with more of it than bottom-up, its
+    images are smooth and its inference is well conditioned.
+
+    ```python
+    imagining = fx.models.with_precisions(network, (1e-2, 1.0))
+    ```
+    """
+    below, above = (Gaussian(precision) for precision in precisions)
+    parts: dict[str, Any] = {e.name: e.with_energy(below) for e in network.entries}
+    parts |= {f.name: f.with_energy(above) for f in network.feedbacks}
+    parts[network.roots[0].name] = network.roots[0].with_energy(_flat(precisions))
+    return network.with_predictors(parts)
+
+
+def _flat(precisions: tuple[float, float]) -> Gaussian:
+    """The prior of the input."""
+    return Gaussian(_FLAT * min(precisions))
 
 
 def _of_vectors(make: Maker, energy: Gaussian, key: PRNGKeyArray) -> list[Feedback]:

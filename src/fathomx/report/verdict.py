@@ -12,6 +12,8 @@ from fathomx.report.thresholds import DISGUISE, FAR, SETTLED
 from fathomx.report.wording import percent, short
 
 _STIFFENED = 5.0
+# Models that infer what they generate from.
+_GENERATIVE = ("decoder", "decoder-cnn", "bidirectional", "bidirectional-cnn")
 # Both the precision of a batch and the strength reported are Monte Carlo estimates. One of a batch
 # of n examples was measured to scatter by 0.4 / sqrt(n); the one at the end is a mean of eight.
 _HELD_WITHIN = 0.25
@@ -46,7 +48,7 @@ def verdict(
         said.append("There was no inference: this run learned by backprop.")
         return [*said, *_notes(history), *_lost(summary, history)]
     said += _settled_sentences(config, summary)
-    said += _cosine_sentences(summary, history)
+    said += _cosine_sentences(config, summary, history)
     said.append(_strength_sentence(config, summary, history))
     said += [*_notes(history), *_lost(summary, history)]
     nudge = finite(summary.get("nudge_stability"))
@@ -85,6 +87,8 @@ def _accuracy_sentence(summary: Mapping[str, Any]) -> str:
 
 
 def _settled_sentences(config: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
+    if config.get("inference") == "langevin":
+        return ["Weights learned from samples of the activities, which are not meant to settle."]
     unsettled = summary.get("unsettled") or {}
     median, worst = finite(unsettled.get("median")), finite(unsettled.get("max"))
     if median is None:
@@ -113,9 +117,11 @@ def _settled_sentences(config: Mapping[str, Any], summary: Mapping[str, Any]) ->
 
 
 def _cosine_sentences(
-    summary: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
+    config: Mapping[str, Any], summary: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
 ) -> list[str]:
     cosine = finite(summary.get("cosine_to_backprop"))
+    if cosine is None and config.get("model") in _GENERATIVE:
+        return ["There is no backprop to compare with: what is learned from is inferred."]
     if cosine is None:
         return ["How close the weight update was to backprop's is unknown."]
     if cosine > DISGUISE:
@@ -148,6 +154,8 @@ def _strength_sentence(
     precision = finite(config.get("output_precision"))
     if precision is None:
         return _held_sentence(config, final, history)
+    if config.get("model") in _GENERATIVE:
+        return f"The output precision was fixed at {short(precision)}."
     start, whence = _first_strength(history)
     fixed = f"The output precision was fixed at {short(precision)}"
     if start is None:

@@ -24,7 +24,7 @@ from fathomx.training.observer import Observer, Plan, TrainingState
 from fathomx.training.probe import probe
 from fathomx.training.programs import Program, program, run
 from fathomx.training.task import Task
-from fathomx.training.watch import Watch, squared_lengths
+from fathomx.training.watch import Watch, expected, squared_lengths
 
 # Keeps the run's random numbers apart from those of weights that were drawn from the same seed.
 _RUN = 1_000_003
@@ -69,7 +69,7 @@ class Run:
                 self.history, self.records = restored.history, restored.records
                 self.earlier_seconds = restored.seconds
                 self.lost, known = restored.notes, restored.known
-        self.watch = Watch(self.posed, known)
+        self.watch = Watch(self.posed, (*known, *expected(self.posed, learner.rule)))
         self.state = self.division.whole(self.state)
         augmentation = task.data.augmentation
         self._advance = Advance(learner, plan.steps_per_epoch, augmentation, self.division)

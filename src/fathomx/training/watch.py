@@ -11,6 +11,8 @@ from jaxtyping import Array
 from fathomx.diagnostics.alignment import node_dot
 from fathomx.graph.arrival import NEVER
 from fathomx.graph.network import Network
+from fathomx.learning import LearningRule, PredictiveCoding
+from fathomx.learning.backprop import is_feedforward
 from fathomx.problem.problem import Problem
 from fathomx.records.values import numbers
 from fathomx.training.programs import run
@@ -104,6 +106,17 @@ class Watch:
     def _largest(self, energies: Sequence[float | None]) -> str:
         known = numbers(list(energies))
         return self._labels[int(np.nanargmax(known))] if np.isfinite(known).any() else "unknown"
+
+
+def expected(problem: Problem, rule: LearningRule) -> tuple[str, ...]:
+    """Kinds of things that are no surprise, so that nobody needs to be told.
+
+    Samples of the activities are not settled, and where causes are inferred or predicted from
+    above, a strength that grows is learning itself.
+    """
+    samples = isinstance(rule, PredictiveCoding) and rule.solver.kept > 1
+    inferring = not is_feedforward(problem)
+    return ("inference",) * samples + ("strength",) * inferring
 
 
 def squared_lengths(network: Network) -> np.ndarray:
