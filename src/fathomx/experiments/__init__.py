@@ -19,6 +19,7 @@ from fathomx.experiments import (
     saddle_escape,
     strength,
     strict_saddles,
+    temporal,
     transfer,
     trust_region,
 )
@@ -42,6 +43,7 @@ EXPERIMENTS: dict[str, Reproduction] = {
     "generative": generative.reproduce,
     "bidirectional": bidirectional.reproduce,
     "memory": memory.reproduce,
+    "temporal": temporal.reproduce,
 }
 
 
