@@ -61,7 +61,7 @@ class Scale:
     seeds: tuple[int, ...] = (0, 1, 2)
     moments: int = 4000
     objects: int = 20
-    passes: int = 5
+    passes: int = 15
     rate: float = 1e-2
     sampled_rate: float = 3e-3
     side: int = 24
