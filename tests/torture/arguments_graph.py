@@ -96,6 +96,25 @@ def entries(table: Table, world: World) -> None:
         },
         finish=lambda feedback: fx.Network(world.network.entries, feedbacks=[feedback]),
     )
+    table.call(
+        "fx.Amortized",
+        {
+            "name": "guess",
+            "of": "first",
+            "function": eqx.nn.Linear(4, 3, key=key),
+            "parents": ("input",),
+        },
+        {
+            "name": kinds.word().also("'first'", "'input'"),
+            "of": kinds.choice("first").also("'input'"),
+            "function": kinds.node_function(),
+            "parents": kinds.words(known=True),
+        },
+        finish=lambda feedback: fx.Network(world.network.entries, feedbacks=[feedback]),
+    )
+    guess = fx.Amortized("guess", "first", eqx.nn.Linear(4, 3, key=key), "input")
+    table.inner(guess, "bound", {entry.name: entry for entry in world.network.entries})
+    table.inner(guess, "rows", jnp.ones((2, 3)))
 
 
 def energies(table: Table, world: World) -> None:

@@ -137,6 +137,20 @@ def learners(table: Table, world: World) -> None:
             "observe": kinds.function().also("lambda: 3"),
         },
     )
+    latent = world.latent
+    online = fx.Learner(fx.Equilibrium(output_precision=1.0), 1e-3)
+    table.method(
+        online,
+        "follow",
+        {
+            "network": latent,
+            "state": online.begin(latent),
+            "clamps": {"image": np.stack([world.x] * 3)},
+            "carry": {"cause": "cause"},
+            "key": key,
+        },
+        dict.fromkeys(("network", "state", "clamps", "carry", "initial", "solver")),
+    )
     table.call(
         "fx.scale_learning_rates",
         {"optimizer": world.optimizer},
@@ -236,6 +250,12 @@ def parameterizations(table: Table, world: World) -> None:
         {**layer, "sizes": (1, 2), "kernel": 3, "stride": 1},
         {**pair, "stride": kinds.count(most=2)},
     )
+    table.method(
+        standard,
+        "transposed_convolution",
+        {**layer, "sizes": (1, 2), "kernel": 4, "stride": 2},
+        {**pair, "stride": kinds.count(most=2)},
+    )
     table.method(standard, "embedding", {"count": 6, "added": 2, **sizes, "key": world.key})
     table.method(
         standard,
@@ -263,11 +283,12 @@ def layers(table: Table, world: World) -> None:
         ("Bias", np.ones(3, np.float32), (), jnp.ones(3)),
         ("Embedding", np.ones((6, 4), np.float32), (0, 1), jnp.array([1, 2])),
         ("Convolution", square, (0, 1, 3), jnp.ones((4, 4, 1))),
+        ("TransposedConvolution", square, (0, 1, 3), jnp.ones((4, 4, 1))),
     ):
         of_weight = kinds.array(weight.ndim, free=free).refused().but("0.5")
         if name == "Bias":
             of_weight = of_weight.but("@[..., None]", "@[0]")
-        more = {"stride": kinds.count(most=2)} if name == "Convolution" else {}
+        more = {"stride": kinds.count(most=2)} if "Convolution" in name else {}
         table.call(
             f"fathomx.layers.{name}",
             {"weight": jnp.asarray(weight), **given},

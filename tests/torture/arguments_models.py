@@ -63,6 +63,82 @@ def models(table: Table, world: World) -> None:
     )
 
 
+def generating(table: Table, world: World) -> None:
+    """The models of `fx.models` that generate, remember, or live in time."""
+    few = {"key": world.key}
+    small = {"width": 3, "depth": 3, "activation": "tanh", **few}
+    common = {"width": kinds.count(), "activation": kinds.activation(), "bias": kinds.flag()}
+    for name in ("decoder", "residual_decoder"):
+        table.call(
+            f"fx.models.{name}",
+            {"latents": 2, "shape": 4, "precision": 2.0, **small},
+            {**common, "depth": kinds.count(2), "shape": None, "precision": kinds.number(above=0)},
+        )
+    table.call(
+        "fx.models.decoder(latents, shape, ...)",
+        {"latents": 2, "shape": (4, 4, 1), **small},
+        {"shape": kinds.shape(3).but(OTHER_SIZES).also("(3, 4, 1)", "(4, 4)"),
+         **dict.fromkeys((*small, "latents"))},
+    )  # fmt: skip
+    decoder = fx.models.decoder(2, 4, width=3, depth=2, key=world.key)
+    table.call(
+        "fx.models.with_encoder",
+        {"network": decoder, **small},
+        {"network": kinds.network(), "activation": kinds.activation()},
+    )
+    table.call(
+        "fx.models.bidirectional",
+        {"in_shape": 4, "out_size": 3, "precisions": (1.0, 0.5), **small},
+        {
+            **common,
+            "in_shape": None,
+            "depth": kinds.count(2),
+            "precisions": Kind(
+                "precisions",
+                (NOTHING, OBJECT, "5", "'both'", "(1.0,)", "(1.0, -1.0)", "(0, 1.0)", "@ * 2"),
+            ),
+        },
+    )
+    both = fx.models.bidirectional(4, 3, width=3, key=world.key)
+    table.call(
+        "fx.models.with_precisions",
+        {"network": both, "precisions": (1.0, 0.5)},
+        {"network": kinds.network(), "precisions": None},
+    )
+    problem = fx.Problem(both, {"output": np.eye(3, dtype=np.float32)})
+    table.call("fx.top_down", {"problem": problem}, {"problem": kinds.problem()})
+    table.call(
+        "fx.models.state_space",
+        {"states": 2, "out_size": 3, "controls": 1, "precision": 2.0, **small},
+        {**common, "controls": kinds.count(0), "precision": kinds.number(above=0)},
+    )
+    table.call(
+        "fx.models.recurrent",
+        {"in_size": 2, "out_size": 3, "states": 2, "precision": 2.0, **few},
+        {
+            "activation": kinds.activation(),
+            "bias": kinds.flag(),
+            "precision": kinds.number(above=0),
+        },
+    )
+    single = fx.wrap(
+        [eqx.nn.Linear(a, b, key=world.key) for a, b in ((4, 3), (3, 3), (3, 5))],
+        (4,),
+        ["one", "two", "three"],
+    )
+    table.call(
+        "fx.models.with_feedbacks",
+        {"network": single, "names": ["two"], **few},
+        {
+            "network": kinds.network(),
+            "names": kinds.words(known=True),
+            "activation": kinds.activation(),
+        },
+    )
+    feedback = fx.Feedback("back", "one", eqx.nn.Linear(5, 3, key=world.key), "three")
+    table.method(single, "with_feedbacks", {"feedbacks": [feedback]}, {"feedbacks": None})
+
+
 def wrapping(table: Table, world: World) -> None:
     """`fx.wrap`."""
     first, last = (eqx.nn.Linear(a, b, key=world.key) for a, b in ((4, 3), (3, 5)))
@@ -83,6 +159,7 @@ def wrapping(table: Table, world: World) -> None:
             "input_shape": kinds.shape(1),
             "names": kinds.words().also(*names),
             "input_dtype": kinds.number_type(),
+            "feedbacks": None,
         },
         finish=lambda network: fx.predict(network, world.x),
     )
@@ -206,4 +283,4 @@ def texts(table: Table, world: World) -> None:
     table.refusing(book, "flat")
 
 
-SECTIONS = (models, wrapping, data, texts)
+SECTIONS = (models, generating, wrapping, data, texts)

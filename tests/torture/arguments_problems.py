@@ -7,6 +7,7 @@ from typing import Any
 
 import arguments_kinds as kinds
 import diffrax
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
@@ -205,6 +206,28 @@ def solvers(table: Table, world: World) -> None:
         },
         finish=relaxed,
     )
+
+    def drawn(solver: Any) -> Any:
+        return fx.infer(world.linear_problem, solver, key=world.key).energy
+
+    table.call(
+        "fx.Langevin",
+        {"rate": 0.25, "steps": 3, "burn_in": 1, "temperature": 0.5},
+        {
+            "rate": kinds.number(above=0),
+            "burn_in": kinds.count(0).also("3"),
+            "temperature": kinds.number(least=0),
+            "preconditioner": kinds.mapping("first", kinds.number(above=0)).but("{}"),
+        },
+        finish=drawn,
+    )
+    rates = kinds.number(least=0).also("1.5", "{'one': -1.0}", "{5: 0.1}")
+    table.call(
+        "fx.Predify",
+        {"forward": 0.5, "feedback": 0.25, "correction": 0.125, "steps": 2},
+        {"forward": rates, "feedback": rates, "correction": None, "steps": kinds.count(0)},
+        finish=lambda solver: solver.max_steps,
+    )
     table.call("fx.Exact", finish=lambda solver: fx.infer(world.linear_problem, solver).energy)
 
     def weights(schedule: Any) -> Any:
@@ -236,6 +259,11 @@ def inference(table: Table, world: World) -> None:
     table.call(
         "fx.trace",
         {"problem": problem, "solver": world.descent, "steps": 2, "at": activities},
+        {"observe": observe, "at": at},
+    )
+    table.call(
+        "fx.average",
+        {"problem": problem, "solver": world.solver, "observe": lambda p, e: e.energy},
         {"observe": observe, "at": at},
     )
     frames = kinds.mapping("image", kinds.array(3, free=(0, 1)).but("@[..., None]"))
@@ -275,7 +303,7 @@ def inner_solvers(table: Table, world: World) -> None:
         table.inner(schedule, "check", (0, 1), 3)
     descents = (fx.ErrorDescent(world.optimizer), fx.StateDescent(world.optimizer))
     local = (fx.GaussNewton(2), *descents)
-    others = (fx.Newton(), fx.GradientFlow(segments=2), fx.Exact())
+    others = (fx.Newton(), fx.GradientFlow(segments=2), fx.Exact(), fx.Langevin(0.1, 2))
     for solver in (*local, *others):
         problem = world.linear_problem
         start = Linearization.at_start(problem)
@@ -294,6 +322,16 @@ def inner_solvers(table: Table, world: World) -> None:
         table.inner(solver, "check", problem)
         table.inner(solver, "check_arrivals", (1, 0))
         table.inner(solver, "usual_arrivals", problem.network)
+    key = world.key
+    chain = [fx.Node(n, eqx.nn.Linear(4, 4, key=key)) for n in ("one", "two", "three")]
+    back = fx.Feedback("back", "one", eqx.nn.Linear(4, 4, key=key), "two")
+    problem = fx.Problem(fx.Network(chain, (4,), feedbacks=[back]), {"input": world.x})
+    start = Linearization.at_start(problem)
+    here, dynamics = start.evaluation(problem), fx.Predify(0.5, 0.25, 0.125, 2)
+    state = dynamics.init(problem, start, here)
+    table.inner(dynamics, "init", problem, start, here)
+    for name in ("step", "evaluation", "activities"):
+        table.inner(dynamics, name, problem, state)
     for solver in local:
         begun = _begun(solver, world.problem)
         table.inner(solver, "with_weights_changed", world.problem, begun)

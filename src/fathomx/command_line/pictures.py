@@ -16,10 +16,11 @@ from fathomx.command_line.options import Decorator, check_text
 from fathomx.command_line.session import stored_data, stored_job
 from fathomx.command_line.trained import trained_network
 from fathomx.data import Dataset
+from fathomx.drawing.gallery import draw_gallery
 from fathomx.graph.network import Network
 from fathomx.records.errors import RunFolderError
 from fathomx.records.pictures import Panel
-from fathomx.report import MissingMatplotlibError, draw_gallery
+from fathomx.report import MissingMatplotlibError
 
 _MASKS = ("upper", "left", "random")
 _run = click.argument("run", type=click.Path(path_type=Path))

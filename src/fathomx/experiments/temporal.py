@@ -453,5 +453,7 @@ def _draw_tracking(groups: list[Group], path: Path) -> None:
     below.set_yticks(range(len(groups)), [g.method for g in groups], fontsize=7)
     below.invert_yaxis()
     below.set_xscale("log")
+    below.set_xticks([1, 1.2, 1.5, 2, 3, 4, 6], ["1", "1.2", "1.5", "2", "3", "4", "6"])
+    below.minorticks_off()
     below.set_xlabel("mean squared error, of the Kalman filter's")
     save(figure, path)

@@ -4,7 +4,6 @@ Everything here is read from the JSON files of a run folder, or from `diagnosis.
 computed anew. Figures need matplotlib, the optional extra `figures`.
 """
 
-from fathomx.drawing.gallery import draw_gallery as draw_gallery
 from fathomx.drawing.style import MissingMatplotlibError as MissingMatplotlibError
 from fathomx.records.run_files import RunFiles as RunFiles
 from fathomx.report.comparison import write_comparison as write_comparison
