@@ -28,7 +28,8 @@ jax.config.update("jax_enable_x64", True)
 
 TOLERANCE = 1e-3
 BATCH, MOST = 16, 100_000
-_CHUNK = 500
+# Steps between looks at the certificate, at first and later.
+_FEW, _MANY, _LATER = 20, 500, 2000
 
 Poses = Callable[[fx.Network, Any], fx.Problem]
 
@@ -103,12 +104,17 @@ def _trained(
 
 def second_order(problem: fx.Problem) -> tuple[str, int]:
     """The fewest evaluations of Gauss-Newton, or of Newton where it does not get there."""
-    for cg_iterations in (10, 20, 40):
-        for iterations in (1, 2, 3, 5, 8, 12, 20):
+    found = []
+    for cg_iterations in (3, 5, 10, 20):
+        for iterations in (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 20):
             relaxed = fx.infer(problem, fx.GaussNewton(iterations, cg_iterations))
             if float(jnp.median(relaxed.unsettled)) <= TOLERANCE:
                 name = f"Gauss-Newton {iterations} x {cg_iterations}"
-                return name, int(jnp.median(relaxed.evaluations))
+                found.append((int(jnp.median(relaxed.evaluations)), name))
+                break
+    if found:
+        evaluations, name = min(found)
+        return name, evaluations
     relaxed = fx.infer(problem, fx.Newton(tolerance=TOLERANCE))
     return "Newton", int(jnp.median(relaxed.evaluations))
 
@@ -117,24 +123,25 @@ def descent(problem: fx.Problem) -> tuple[float, int | None]:
     """The rate of state descent, and its steps until there; `None` if they do not suffice."""
 
     @eqx.filter_jit
-    def more(rate: jax.Array, at: Any) -> tuple[Any, jax.Array]:
+    def more(rate: jax.Array, at: Any, count: int) -> tuple[Any, jax.Array]:
         def step(now: Any, _: None) -> tuple[Any, None]:
             slope = jax.grad(lambda z: fx.energy(problem, z).sum() * problem.batch)(now)
             return jax.tree.map(lambda z, g: z - rate * g, now, slope), None
 
-        now = jax.lax.scan(step, at, None, length=_CHUNK)[0]
+        now = jax.lax.scan(step, at, None, length=count)[0]
         relaxed = fx.infer(problem, fx.GaussNewton(0), at=now)
         return now, jnp.median(relaxed.unsettled)
 
     start = problem.select(fx.infer(problem, fx.GaussNewton(0)).activities)
     rate = 1.0
     # Diverges within a chunk if it is not stable.
-    while not float(more(jnp.asarray(rate), start)[1]) < 1.5:
+    while not float(more(jnp.asarray(rate), start, _MANY)[1]) < 1.5:
         rate /= 2
     now, steps = start, 0
     while steps < MOST:
-        now, left = more(jnp.asarray(rate), now)
-        steps += _CHUNK
+        count = _FEW if steps < _LATER else _MANY
+        now, left = more(jnp.asarray(rate), now, count)
+        steps += count
         if float(left) <= TOLERANCE:
             return rate, steps
     return rate, None

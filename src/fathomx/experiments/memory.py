@@ -389,7 +389,7 @@ def _draw_capacity(groups: list[Group], path: Path) -> None:
         axes.set_xlabel("stored images")
         if not place % 2:
             axes.set_ylabel("recalled, %")
-    panels[0].legend(fontsize=7, frameon=False, loc="lower left")
+    panels[0].legend(fontsize=7, frameon=False, loc="center left")
     save(figure, path)
 
 
