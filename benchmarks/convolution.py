@@ -23,7 +23,7 @@ from _report import publish, random_problem, seconds
 
 import fathomx as fx
 from fathomx.experiments.deeper_pcns import METHODS, NETWORKS, SCALES
-from fathomx.layers.convolve import convolve
+from fathomx.layers.convolve import convolve, convolve_transposed
 
 ROUNDS = 7
 
@@ -50,22 +50,35 @@ def convolutions() -> list[dict[str, Any]]:
 
         return jax.jit(lambda *given: jax.lax.fori_loop(0, 5, body, given))
 
+    def doubled(images: jax.Array, kernels: jax.Array) -> jax.Array:
+        return convolve_transposed(images, kernels, 2)
+
+    def plainly_doubled(images: jax.Array, kernels: jax.Array) -> jax.Array:
+        return jax.lax.conv_transpose(
+            images, kernels, (2, 2), "SAME", dimension_numbers=("NHWC", "HWIO", "NHWC")
+        )
+
     rows = []
-    for channels, size in ((16, 32), (64, 8)):
+    for what, ours, theirs, kernel, (channels, size) in (
+        ("3x3", convolve, plain, 3, (16, 32)),
+        ("3x3", convolve, plain, 3, (64, 8)),
+        ("4x4, transposed, stride 2", doubled, plainly_doubled, 4, (16, 16)),
+        ("4x4, transposed, stride 2", doubled, plainly_doubled, 4, (64, 7)),
+    ):
         images = jax.random.normal(jax.random.key(0), (64, size, size, channels))
-        kernels = jax.random.normal(jax.random.key(1), (3, 3, channels, channels)) / 10
+        kernels = jax.random.normal(jax.random.key(1), (kernel, kernel, channels, channels)) / 10
 
         def gradient(convolution: Any) -> Any:
             return jax.grad(lambda i, k: jnp.sum(convolution(i, k) ** 2), (0, 1))
 
-        ours, theirs, ratio = interleaved(
-            repeated(gradient(convolve)), repeated(gradient(plain)), images, kernels
+        one, other, ratio = interleaved(
+            repeated(gradient(ours)), repeated(gradient(theirs)), images, kernels
         )
         rows.append(
             {
-                "batch 64, 3x3": f"{channels} channels, {size}x{size}",
-                "ours, ms": 1000 * ours / 5,
-                "lax, ms": 1000 * theirs / 5,
+                "batch 64": f"{what}, {channels} channels, {size}x{size}",
+                "ours, ms": 1000 * one / 5,
+                "lax, ms": 1000 * other / 5,
                 "lax / ours": ratio,
             }
         )

@@ -70,6 +70,8 @@ def test_what_cannot_generate_says_so(runs, run_fathomx):
         (["complete", "decoder", "--mask", "middle"], "upper"),
         (["generate", "decoder", "--out", "no/such.png"], "no folder that exists"),
         (["generate", "decoder", "--count", "0"], "range"),
+        (["compare", "--model", "decoder"], "compare trains the same network by backprop"),
+        (["diagnose", "--inference", "langevin"], "no equilibrium"),
     ],
 )
 def test_wrong_requests_get_one_sentence(runs, run_fathomx, options, said):
@@ -85,6 +87,7 @@ def test_wrong_requests_get_one_sentence(runs, run_fathomx, options, said):
         ({"model": "decoder", "learning": "backprop"}, "use learning 'equilibrium'"),
         ({"model": "decoder", "data": "tiny-shakespeare"}, "is text"),
         ({"model": "mlp", "inference": "langevin", "schedule": "spiking"}, "has no schedule"),
+        ({"inference": "langevin", "learning": "incremental"}, "draws samples"),
     ],
 )
 def test_jobs_that_contradict_themselves(given, said):
@@ -122,3 +125,13 @@ def test_langevin_is_an_inference_of_the_command_line(runs, run_fathomx):
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
     assert "samples of the activities" in found.stdout
+    diagnosed = run_fathomx("diagnose", "--run", "sampled", "--out", "diagnosed", folder=runs)
+    assert diagnosed.returncode == 0, diagnosed.stderr
+
+
+def test_number_formats_reach_the_encoder(runs, run_fathomx):
+    found = run_fathomx(
+        "train", "--model", "decoder", "--width", "8", "--precision", "bfloat16",
+        "--rematerialize", *SMALL, "--out", "half", folder=runs,
+    )  # fmt: skip
+    assert found.returncode == 0, found.stderr

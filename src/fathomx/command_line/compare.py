@@ -50,6 +50,11 @@ def compare(out: Path | None, resume: Path | None, **options: Any) -> None:
         job = stored_job(resume / _FIRST)
     if job.learning == "backprop":
         raise ValueError("compare runs backprop beside another rule; leave out --learning.")
+    if job.generative is not None:
+        raise ValueError(
+            f"compare trains the same network by backprop, too, which model {job.model!r} cannot "
+            "be, since it infers what it generates from; use `fathomx train`."
+        )
     jobs = {_FIRST: job, "backprop": job.by_backprop()}
     data = job.load() if resume is None else stored_data(job, resume / _FIRST)
     network = job.network(data)

@@ -73,6 +73,11 @@ def diagnose(run: Path | None, out: Path | None, **options: Any) -> None:
         job = trained.for_diagnosis(**given)
         data = stored_data(trained, run)
         network = trained_network(trained, data, run)
+    if job.inference == "langevin":
+        raise ValueError(
+            "inference 'langevin' draws samples, which are on their way to no equilibrium; "
+            "diagnose with another --inference."
+        )
     job.check(data, network)
     content = _diagnosis(job, data, network) | {"run": None if run is None else str(run)}
     folder = new_folder(out, "diagnose")

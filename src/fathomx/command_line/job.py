@@ -198,6 +198,9 @@ class Job(Settings):
         descents, a strength or an output precision the other one.
         """
         config = {**self.config(), "learning": "equilibrium"}
+        if self.inference == "langevin":
+            # Samples are on their way to nowhere; what is looked at is the equilibrium.
+            changes = {"inference": "gauss-newton", **changes}
         if "inference" in changes:
             config |= {"schedule": "uniform", "steps": None, "activity_rate": None}
         if "strength" in changes or "output_precision" in changes:

@@ -15,6 +15,7 @@ _ADDED = (
     "auxiliary",
     "heads",
     "context",
+    "latents",
     "schedule",
     "precision",
     "rematerialize",

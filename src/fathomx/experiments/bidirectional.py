@@ -202,7 +202,7 @@ def by_both(
         "pictures": {
             "top-down": as_bytes(start),
             "relaxed": as_bytes(relaxed),
-            "precisions (1e-2, 1)": as_bytes(relaxed_later),
+            "ratio turned": as_bytes(relaxed_later),
             "completed": as_bytes(completed[:_SHOWN]),
         },
     }
