@@ -8,7 +8,7 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array
 
 from fathomx import checks
 from fathomx.checks import CountOrZero, gate
@@ -22,7 +22,6 @@ class PredifyState(SolverState):
     """The activities of the free entries."""
 
     activities: Entries
-    count: Int[Array, ""]
 
 
 @gate
@@ -101,7 +100,7 @@ class Predify(Solver[PredifyState]):
             for name, _ in rates:
                 if name is not None:
                     network.entry(name)
-        return PredifyState(**beginning(here), activities=here.activities, count=jnp.asarray(0))
+        return PredifyState(**beginning(here), activities=here.activities)
 
     def step(self, problem: Problem, state: PredifyState) -> PredifyState:
         network, known = problem.network, problem.inferred(state.activities)
@@ -127,7 +126,6 @@ class Predify(Solver[PredifyState]):
             steps=state.steps + 1,
             evaluations=state.evaluations + 1,
             activities={name: met[name] for name in problem.free},
-            count=state.count + 1,
         )
 
     def evaluation(self, problem: Problem, state: PredifyState) -> Evaluation:
