@@ -13,6 +13,7 @@ from typing import Any
 
 import jax
 import jax.numpy as jnp
+import numpy as np
 from jax.extend import core as jax_core
 from jax.interpreters import ad, batching, mlir
 from jaxtyping import Array
@@ -42,17 +43,41 @@ def convolve_transposed(images: Array, kernels: Array, stride: int = 1) -> Array
         <convolve_transposed(u, K), v> = <u, convolve(v, K^T)>
 
     with `K^T` the kernels with inputs and outputs exchanged. `images` has the shape
-    `(batch, height, width, channels)`, `kernels` `(k, k, channels, out_channels)`. Zeros are put
-    between the pixels, which are then convolved with the reversed kernels, so that its derivatives
-    are as fast as those of `convolve`.
+    `(batch, height, width, channels)`, `kernels` `(k, k, channels, out_channels)`. With stride 2 it
+    is one convolution of the images as they are, to four times as many channels, one group for each
+    of the four pixels that a pixel becomes: no zeros are put between pixels, and its derivatives
+    are those of `convolve`.
     """
-    spread = _spread(images, stride)
-    around = []
-    for axis, taps in enumerate(kernels.shape[:2]):
-        before = taps - 1 - (taps - 1) // 2
-        missing = stride * images.shape[axis + 1] + taps - 1 - spread.shape[axis + 1] - before
-        around.append((before, missing))
-    return _bind(spread, jnp.flip(kernels, (0, 1)), 1, tuple(around))
+    windows = [_phases(taps, stride) for taps in kernels.shape[:2]]
+    (rows, around_rows), (columns, around_columns) = windows
+    # One tap more, of zeros, for what a phase does not see.
+    padded = jnp.pad(kernels, ((0, 1), (0, 1), (0, 0), (0, 0)))
+    chosen = padded[rows[:, None, :, None], columns[None, :, None, :]]
+    taps = chosen.transpose(0, 1, 4, 2, 3, 5)
+    groups = taps.reshape(*taps.shape[:3], -1)
+    found = _bind(images, groups, 1, (around_rows, around_columns))
+    count, height, width, _ = found.shape
+    apart = found.reshape(count, height, width, stride, stride, kernels.shape[-1])
+    return apart.swapaxes(2, 3).reshape(count, stride * height, stride * width, -1)
+
+
+def _phases(taps: int, stride: int) -> tuple[np.ndarray, tuple[int, int]]:
+    """Along one axis, which tap each pixel of a window adds to each phase of the output.
+
+    The output `s j + p` is the sum over `d` of `kernel[s d + p + h] image[j - d]`. Returns the taps
+    by place in the window and phase, `taps` for none, and how far the window reaches before and
+    after `j`.
+    """
+    half = (taps - 1) // 2
+    steps = range(-taps, taps + 1)
+    used = [d for d in steps if any(0 <= stride * d + p + half < taps for p in range(stride))]
+    found = np.full((len(used), stride), taps)
+    for place, step in enumerate(reversed(used)):
+        for phase in range(stride):
+            tap = stride * step + phase + half
+            if 0 <= tap < taps:
+                found[place, phase] = tap
+    return found, (max(used), -min(used))
 
 
 _convolution = jax_core.Primitive("channels_last_convolution")

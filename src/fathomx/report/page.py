@@ -111,13 +111,17 @@ def _wanted_figures(run: RunFiles) -> list[Illustration]:
             )
         )
     if run.config.get("learning") != "backprop":
+        # Where causes are inferred there is no backprop, and no picture of nothing.
+        if not run.pictures:
+            found.append(
+                Illustration(
+                    "alignment_per_node.png",
+                    lambda path: alignment_per_node(run.folder, path),
+                    "How much each node's weight update agrees with backprop's: 1 is the same "
+                    "direction, 0 is unrelated, -1 is opposite.",
+                )
+            )
         found += [
-            Illustration(
-                "alignment_per_node.png",
-                lambda path: alignment_per_node(run.folder, path),
-                "How much each node's weight update agrees with backprop's: 1 is the same "
-                "direction, 0 is unrelated, -1 is opposite.",
-            ),
             Illustration(
                 "strength_and_settledness.png",
                 lambda path: strength_and_settledness(run.folder, path),
