@@ -44,8 +44,9 @@ def test_images_of_every_class_are_recognized_as_such():
     assert bidirectional.recognized(judge, np.roll(first, 1, axis=0)) <= 0.2
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", ["top-down 1e-2", "backprop", "generative"])
 def test_a_small_run_is_judged(tmp_path, monkeypatch, method):
+    assert method in METHODS
     monkeypatch.setitem(bidirectional.SCALES, "tiny", dataclasses.replace(TINY))
     chosen = Selection(methods=(method,))
     bidirectional.reproduce("tiny", tmp_path / "found", chosen, lambda text: None)
