@@ -20,8 +20,9 @@ import numpy as np
 from _report import publish
 
 import fathomx as fx
-from fathomx.experiments.imaging import cosine, order, pixels, trained
+from fathomx.experiments.imaging import order, pixels, trained
 from fathomx.experiments.memory import memory
+from fathomx.learning.learner import cosine_adam
 from fathomx.models import with_precisions
 
 jax.config.update("jax_enable_x64", True)
@@ -95,7 +96,7 @@ def _trained(
     """The network after some updates."""
     rule = fx.Equilibrium(fx.GaussNewton(2, cg_iterations), output_precision=1.0)
     chosen = order(len(data), 64, -(-updates * 64 // len(data)), 0, updates)
-    learner = fx.Learner(rule, cosine(rate, updates), pose=pose)
+    learner = fx.Learner(rule, cosine_adam(rate, updates), pose=pose)
     network, _ = trained(
         learner, network, lambda rows: jnp.asarray(data[rows], network.dtype), chosen, 0
     )

@@ -7,9 +7,11 @@ import pytest
 
 from fathomx.command_line.imagery import Canvas, seen_part
 from fathomx.command_line.job import Job
+from fathomx.command_line.models import MODELS
 from fathomx.data import load
 from fathomx.records.pictures import Panel, PictureRow, read_pictures, write_pictures
 from fathomx.report import RunFiles
+from fathomx.report.verdict import _GENERATIVE
 
 SMALL = ["--data", "digits", "--take", "64", "--epochs", "1", "--batch-size", "32"]
 
@@ -93,6 +95,11 @@ def test_wrong_requests_get_one_sentence(runs, run_fathomx, options, said):
 def test_jobs_that_contradict_themselves(given, said):
     with pytest.raises(ValueError, match=said):
         Job(**given)
+
+
+def test_the_verdict_knows_which_models_generate():
+    able = {name for name, model in MODELS.items() if model.generative is not None}
+    assert set(_GENERATIVE) == able
 
 
 def test_what_is_seen():

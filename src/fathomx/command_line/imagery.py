@@ -126,18 +126,18 @@ class OfLatents(Imagery):
         return [Panel("samples", caption, rows)]
 
     def completed(self, network: Network, input: Array, seen: Array) -> tuple[Array, list[str]]:
-        return completed_images(network, network.output.name, input, seen), []
+        name = network.output.name
+        return _relaxed(Problem(network, {name: Clamp(input, seen)}))[name], []
 
     def panels(self, network: Network, data: Dataset, key: PRNGKeyArray) -> list[Panel]:
         canvas, few = Canvas.of(data), data.validation.inputs[:_IN_A_ROW]
-        shape = (*canvas.shape[:2], *canvas.shape[2:])
         found = predict(network, latents(network, jnp.asarray(few)))
         reconstructed = Panel(
             "reconstructions",
             "Validation images, and what the decoder predicts from the latent that explains them.",
             [PictureRow("image", canvas(few)), PictureRow("reconstruction", canvas(found))],
         )
-        completion = self.completion(network, canvas, few, seen_part("upper", 0.5, shape, 0))
+        completion = self.completion(network, canvas, few, seen_part("upper", 0.5, canvas.shape, 0))
         samples = self.generated(network, canvas, 3 * _IN_A_ROW, key)
         return [reconstructed, *samples, completion, self._walk(network, data, canvas)]
 
@@ -212,13 +212,6 @@ def latents(network: Network, input: Array) -> dict[str, Array]:
 
 
 @eqx.filter_jit
-def completed_images(network: Network, name: str, input: Array, seen: Array) -> Array:
-    """Images of which a part is clamped, with the rest as it is inferred."""
-    problem = Problem(network, {name: Clamp(input, seen)})
-    return infer(problem, SOLVER).activities[name]
-
-
-@eqx.filter_jit
 def imagined_images(network: Network, labels: Array) -> tuple[Array, Array]:
     """Images from labels: of the top-down pass, and after inference from there."""
     problem = Problem(network, {network.output.name: labels})
@@ -226,6 +219,5 @@ def imagined_images(network: Network, labels: Array) -> tuple[Array, Array]:
     return start[INPUT], infer(problem, SOLVER, at=start).activities[INPUT]
 
 
-@eqx.filter_jit
 def _relaxed(problem: Problem) -> Any:
     return infer(problem, SOLVER).activities

@@ -28,6 +28,7 @@ from fathomx.graph.numbers import rematerialized
 from fathomx.inference import Descent, GaussNewton, Langevin, Solver
 from fathomx.layers.parameterization import scale_learning_rates
 from fathomx.learning import Backprop, LearningRule, Pose
+from fathomx.learning.learner import cosine_adam
 from fathomx.problem.problem import Problem
 from fathomx.problem.strength import HoldStrength
 from fathomx.training.fit import check_statistics
@@ -35,11 +36,6 @@ from fathomx.training.scores import Scores
 
 # Of Langevin: steps and rate.
 _CHAIN, _CHAIN_RATE = 20, 0.01
-
-
-def _matrices(weights: Any) -> Any:
-    """Which weights decay: all but biases."""
-    return jax.tree.map(lambda weight: weight.ndim >= 2, weights)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -160,12 +156,10 @@ class Job(Settings):
         steps = max(1, len(data.train.labels) // self.batch_size) * self.epochs
         if self.learning == "incremental":
             steps *= self.solver().max_steps
-        schedule = optax.cosine_decay_schedule(self.learning_rate, steps)
-        decay = 0.0 if self.generative is None else self.generative.decay
-        if not decay or self.inference == "langevin":
-            return scale_learning_rates(optax.adam(schedule, eps=1e-12))
-        adam = optax.adamw(schedule, eps=1e-12, weight_decay=decay, mask=_matrices)
-        return scale_learning_rates(adam)
+        decay = 0.0
+        if self.generative is not None and self.inference != "langevin":
+            decay = self.generative.decay
+        return scale_learning_rates(cosine_adam(self.learning_rate, steps, decay))
 
     def check(self, data: Dataset, network: Network) -> None:
         """Raises `ValueError` for what only the data and the network show to be impossible."""

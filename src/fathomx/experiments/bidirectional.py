@@ -28,7 +28,6 @@ from fathomx.experiments.imaging import (
     as_bytes,
     classes,
     classifier,
-    cosine,
     from_bytes,
     in_parts,
     order,
@@ -40,6 +39,7 @@ from fathomx.graph.energy import Categorical
 from fathomx.graph.network import INPUT, Network
 from fathomx.inference import GaussNewton, infer
 from fathomx.learning import Backprop, Equilibrium, Learner
+from fathomx.learning.learner import cosine_adam
 from fathomx.models import bidirectional, decoder, mlp, with_precisions
 from fathomx.problem.energies import predict
 from fathomx.problem.problem import Problem
@@ -88,7 +88,7 @@ COLUMNS = (
     Column("recognized_relaxed", "relaxed, %", ".0f", 100.0),
     Column("recognized_later", "relaxed, precisions (1e-2, 1), %", ".0f", 100.0),
     Column("short_recognized", "top-down after 300 updates, %", ".0f", 100.0),
-    Column("seconds", "training, s", ".0f"),
+    Column("seconds", "training and judging, s", ".0f"),
 )
 
 
@@ -180,7 +180,7 @@ def by_both(
         key=jax.random.key(cell.seed),
     )
     rule = Equilibrium(GaussNewton(1, 4), output_precision=scale.output_precision)
-    learner = Learner(rule, cosine(scale.rate, len(chosen)))
+    learner = Learner(rule, cosine_adam(scale.rate, len(chosen)))
     network = _learned(learner, network, (INPUT, "output"), train, chosen, cell.seed)
     later = with_precisions(network, LATER)
     judge, few = classifier(cell.network), test.first(scale.parts)
@@ -230,7 +230,7 @@ def by_backprop(
         key=jax.random.key(cell.seed),
         output=Categorical(),
     )
-    learner = Learner(Backprop(), cosine(scale.rate, len(chosen)))
+    learner = Learner(Backprop(), cosine_adam(scale.rate, len(chosen)))
     network = _learned(learner, network, (INPUT, "output"), train, chosen, cell.seed)
     classify = eqx.filter_jit(lambda x: predict(network, x).argmax(axis=-1))
     few, seen = test.first(scale.parts), upper_half(test)
@@ -261,7 +261,7 @@ def by_labels(
         key=jax.random.key(cell.seed),
     )
     rule = Equilibrium(GaussNewton(1, 4), output_precision=1.0)
-    learner = Learner(rule, cosine(scale.rate, len(chosen)))
+    learner = Learner(rule, cosine_adam(scale.rate, len(chosen)))
     network = _learned(learner, network, ("output", "latent"), train, chosen, cell.seed)
     few, seen = test.first(scale.parts), jnp.asarray(upper_half(test))
 

@@ -28,7 +28,6 @@ from fathomx.experiments.imaging import (
     Pixels,
     as_bytes,
     classifier,
-    cosine,
     frechet,
     from_bytes,
     in_parts,
@@ -43,6 +42,7 @@ from fathomx.graph.energy import Gaussian
 from fathomx.graph.network import Network
 from fathomx.inference import GaussNewton, Langevin, average, infer
 from fathomx.learning import Backprop, Equilibrium, Learner
+from fathomx.learning.learner import cosine_adam
 from fathomx.models import decoder, mlp, with_encoder
 from fathomx.problem.energies import predict
 from fathomx.problem.problem import Problem
@@ -224,9 +224,9 @@ def by_inference(cell: Cell, scale: Scale, train: Pixels, chosen: np.ndarray) ->
     samples = cell.method == "PC, Langevin"
     rule = Equilibrium(sampler if samples else GaussNewton(2, 6), output_precision=1.0)
     optimizer = (
-        cosine(scale.chain_rate, len(chosen))
+        cosine_adam(scale.chain_rate, len(chosen))
         if samples
-        else cosine(scale.rate, len(chosen), scale.decay)
+        else cosine_adam(scale.rate, len(chosen), scale.decay)
     )
     learner = Learner(rule, optimizer, pose=_observing)
     network, _ = trained(
@@ -290,7 +290,7 @@ def by_autoencoder(seed: int, scale: Scale, train: Pixels, chosen: np.ndarray) -
         bias=True,
         key=jax.random.key(seed),
     )
-    learner = Learner(Backprop(), cosine(scale.encoder_rate, len(chosen)))
+    learner = Learner(Backprop(), cosine_adam(scale.encoder_rate, len(chosen)))
 
     def batches(rows: np.ndarray) -> tuple[Array, Array]:
         images = jnp.asarray(train.images[rows])
@@ -361,7 +361,7 @@ def by_variational(seed: int, scale: Scale, train: Pixels, chosen: np.ndarray) -
         mlp(size, 2 * scale.latents, width=[width, width], bias=True, key=own),
         decoder(scale.latents, size, width=width, key=other),
     )
-    optimizer = cosine(scale.chain_rate, len(chosen))
+    optimizer = cosine_adam(scale.chain_rate, len(chosen))
     state = optimizer.init(eqx.filter(model, eqx.is_inexact_array))
 
     @eqx.filter_jit

@@ -12,16 +12,15 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 from jaxtyping import Array, Float
 
 from fathomx import data as data_sets
-from fathomx.data import Dataset
 from fathomx.graph.energy import Categorical
 from fathomx.graph.network import Network
 from fathomx.layers.convolution import Convolution
 from fathomx.layers.scaled import Linear
 from fathomx.learning import Backprop, Learner
+from fathomx.learning.learner import cosine_adam
 from fathomx.models import wrap
 
 AT_ONCE = 500
@@ -70,12 +69,6 @@ def pixels(name: str) -> dict[str, Pixels]:
     return {title: part(title) for title in ("train", "validation", "test")}
 
 
-def plain_data(name: str, count: int | None = None) -> Dataset:
-    """The data set itself, standardized and flat."""
-    data = data_sets.load(name).flat()
-    return data if count is None else data.take(count)
-
-
 def order(size: int, batch: int, epochs: int, seed: int, most: int | None = None) -> np.ndarray:
     """Which examples each update sees, `(updates, batch)`: every epoch in a new order."""
     rng = np.random.default_rng(seed)
@@ -103,18 +96,6 @@ def trained(
         some = keys[begin : begin + _STEPS]
         network, state, reports = updates(network, state, batches(rows), some)
     return network, reports
-
-
-def cosine(rate: float, updates: int, decay: float = 0.0) -> optax.GradientTransformation:
-    """Adam with a rate that falls to 0 by a cosine, a small epsilon, and decay of matrices."""
-    schedule = optax.cosine_decay_schedule(rate, max(1, updates))
-    if not decay:
-        return optax.adam(schedule, eps=1e-12)
-    return optax.adamw(schedule, eps=1e-12, weight_decay=decay, mask=_matrices)
-
-
-def _matrices(weights: Any) -> Any:
-    return jax.tree.map(lambda w: w.ndim >= 2, weights)
 
 
 def in_parts(function: Callable[[Array], Any], images: np.ndarray, at_once: int = AT_ONCE) -> Any:
@@ -161,7 +142,7 @@ def classifier(name: str) -> Network:
         output=Categorical(),
     )
     chosen = order(len(train.images), _CLASSIFIER_BATCH, _CLASSIFIER_EPOCHS, _CLASSIFIER_SEED)
-    learner = Learner(Backprop(), cosine(_CLASSIFIER_RATE, len(chosen)))
+    learner = Learner(Backprop(), cosine_adam(_CLASSIFIER_RATE, len(chosen)))
     return trained(
         learner,
         network,

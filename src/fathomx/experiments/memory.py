@@ -28,7 +28,6 @@ from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selec
 from fathomx.experiments.imaging import (
     Pixels,
     as_bytes,
-    cosine,
     from_bytes,
     in_parts,
     order,
@@ -44,6 +43,7 @@ from fathomx.inference import GaussNewton, infer
 from fathomx.layers.parameterization import Role, Standard
 from fathomx.layers.scaled import Affine, Bias, Linear
 from fathomx.learning import Backprop, Equilibrium, Learner
+from fathomx.learning.learner import cosine_adam
 from fathomx.models import mlp
 from fathomx.problem.energies import predict
 from fathomx.problem.problem import Problem
@@ -111,7 +111,7 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
     return Comparison(
         networks=dict.fromkeys(names, size.seeds),
         methods=METHODS,
-        configuration=json_plain(size),
+        configuration=dataclasses.asdict(size),
         run=lambda cell: run(cell, size),
         outcome=outcome,
         columns=COLUMNS,
@@ -120,11 +120,6 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
             not cell.network.startswith(IN_ORDER) or cell.method in ("PC", "Hopfield")
         ),
     ).reproduce(folder, selection, say)
-
-
-def json_plain(scale: Scale) -> dict[str, Any]:
-    """The fields as a configuration."""
-    return {**dataclasses.asdict(scale), "images": {k: list(v) for k, v in scale.images.items()}}
 
 
 def outcome(row: dict[str, Any]) -> str:
@@ -200,7 +195,7 @@ def by_inference(seed: int, scale: Scale, stored: Pixels) -> Recall:
     chosen = _some(scale.updates, count, batch, seed)
     learner = Learner(
         Equilibrium(GaussNewton(1, 15), output_precision=1.0),
-        cosine(scale.rate, len(chosen)),
+        cosine_adam(scale.rate, len(chosen)),
         pose=lambda network, images: Problem(network, {"output": images}),
     )
     network, reports = trained(
@@ -240,7 +235,7 @@ def by_autoencoder(seed: int, scale: Scale, stored: Pixels) -> Recall:
         images = jnp.asarray(stored.images[rows] - mean)
         return images, images
 
-    learner = Learner(Backprop(), cosine(scale.rate / 10, len(chosen)))
+    learner = Learner(Backprop(), cosine_adam(scale.rate / 10, len(chosen)))
     network, _ = trained(learner, network, batches, chosen, seed)
     apply = eqx.filter_jit(lambda x: predict(network, x))
 
@@ -343,7 +338,9 @@ def _learned_steps(seed: int, scale: Scale, images: np.ndarray) -> Callable[[np.
         key=jax.random.key(seed),
     )  # fmt: skip
     updates = scale.sequence_updates
-    learner = Learner(Equilibrium(GaussNewton(1, 4), output_precision=1.0), cosine(3e-3, updates))
+    learner = Learner(
+        Equilibrium(GaussNewton(1, 4), output_precision=1.0), cosine_adam(3e-3, updates)
+    )
     pairs = np.tile(np.arange(len(images) - 1), (updates, 1))
 
     def batches(rows: np.ndarray) -> tuple[Array, Array]:

@@ -44,6 +44,7 @@ from fathomx.layers.parameterization import (
     scale_learning_rates,
 )
 from fathomx.learning import Backprop, Equilibrium, LearningRule
+from fathomx.learning.learner import cosine_adam
 from fathomx.models import residual_mlp
 from fathomx.problem.strength import HoldStrength
 from fathomx.records.values import plain
@@ -281,7 +282,7 @@ def _optimizer(rate: float, updates: int) -> optax.GradientTransformation:
 
     Its epsilon is small: gradients of many nodes are below the usual 1e-8.
     """
-    return scale_learning_rates(optax.adam(optax.cosine_decay_schedule(rate, updates), eps=1e-12))
+    return scale_learning_rates(cosine_adam(rate, updates))
 
 
 def _draw(found: list[Group], folder: Path) -> None:

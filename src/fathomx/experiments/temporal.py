@@ -8,6 +8,7 @@ matrices can be learned online from local errors.
 from __future__ import annotations
 
 import dataclasses
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -22,12 +23,13 @@ from jaxtyping import Array
 from fathomx.drawing.gallery import draw_gallery
 from fathomx.drawing.style import COLORS, new_figure, save
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
-from fathomx.experiments.imaging import as_bytes, cosine, from_bytes, pixels
+from fathomx.experiments.imaging import as_bytes, from_bytes, pixels
 from fathomx.graph.freezing import freeze
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import parameter_count
 from fathomx.inference import GaussNewton, Langevin, follow
 from fathomx.learning import Equilibrium, Learner
+from fathomx.learning.learner import cosine_adam
 from fathomx.models import state_space
 from fathomx.problem.strength import HoldStrength
 from fathomx.records.pictures import PictureRow
@@ -99,7 +101,7 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
     return Comparison(
         networks=dict.fromkeys(METHODS, size.seeds),
         methods=tuple(method for own in METHODS.values() for method in own),
-        configuration={**dataclasses.asdict(size), "seeds": list(size.seeds)},
+        configuration=dataclasses.asdict(size),
         run=lambda cell: (tracked if cell.network == TRACKING else framed)(cell, size),
         outcome=lambda row: f"error {row['error']:.5f}, relative {row['relative']:.3f}",
         columns=COLUMNS,
@@ -240,7 +242,7 @@ def _tracker(cell: Cell, scale: Scale, plant: Plant) -> Network:
             solver = Langevin(0.05, 60, 20)
     learner = Learner(
         Equilibrium(solver, output_precision=1 / plant.r**2),
-        cosine(rate, scale.passes * scale.moments),
+        cosine_adam(rate, scale.passes * scale.moments),
     )
     state = learner.begin(network)
     learn = eqx.filter_jit(
@@ -341,7 +343,7 @@ def _online(seed: int, scale: Scale, train: np.ndarray) -> Predicting:
     count = train.shape[1] // scale.batch
     rule = Equilibrium(GaussNewton(1, 3), output_precision=HoldStrength(scale.strength))
     updates = count * scale.epochs * (scale.frames - 1)
-    learner = Learner(rule, cosine(scale.frame_rate, updates))
+    learner = Learner(rule, cosine_adam(scale.frame_rate, updates))
     state = learner.begin(network)
     learn = eqx.filter_jit(
         lambda network, state, clamps, key: learner.follow(
@@ -397,7 +399,7 @@ def _recurrent(seed: int, scale: Scale, train: np.ndarray) -> Predicting:
     )
     # An update sees a whole sequence, where online every frame is one: more epochs are as many.
     epochs = 2 * scale.epochs
-    optimizer = cosine(scale.recurrent_rate, train.shape[1] // scale.batch * epochs)
+    optimizer = cosine_adam(scale.recurrent_rate, train.shape[1] // scale.batch * epochs)
     state = optimizer.init(eqx.filter(model, eqx.is_array))
 
     @eqx.filter_jit
@@ -423,8 +425,8 @@ def _draw(groups: list[Group], folder: Path) -> None:
     if tracking:
         _draw_tracking(tracking, folder / "tracking.png")
     if frames:
-        shape = (24, 24)
         first = frames[0].rows[0]["shown"]["frames"]
+        shape = (math.isqrt(len(first[0])),) * 2
         rows = [PictureRow("next frame", from_bytes(first, shape))]
         rows += [
             PictureRow(g.method.replace(", ", "\n"), from_bytes(g.rows[0]["shown"]["found"], shape))

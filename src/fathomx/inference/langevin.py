@@ -21,10 +21,11 @@ from fathomx.problem.problem import Problem
 
 
 class LangevinState(SolverState):
-    """Where the chain of every example stands, and how many steps it took."""
+    """Where the chain of every example stands, how many steps it took, and the roots of `M`."""
 
     here: Evaluation
     count: Int[Array, ""]
+    roots: dict[str, Array]
 
 
 @gate
@@ -120,16 +121,27 @@ class Langevin(Solver[LangevinState]):
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> LangevinState:
         for name, matrix in self.preconditioner.items():
             self._check_entry(problem, name, matrix)
-        return LangevinState(**beginning(here), here=here, count=jnp.asarray(0))
+        shapes = problem.network.shapes
+        # Once, and not in every step.
+        roots = {
+            name: jnp.linalg.cholesky(m) if _is_matrix(m, shapes[name]) else jnp.sqrt(m)
+            for name, m in self.preconditioner.items()
+        }
+        return LangevinState(**beginning(here), here=here, count=jnp.asarray(0), roots=roots)
 
     def step(self, problem: Problem, state: LangevinState) -> LangevinState:
         here = state.here
         moved = {
-            name: here.errors[name] - self.rate * self._times(problem, name, gradient)
+            name: here.errors[name]
+            - self.rate * _times(problem, self.preconditioner, name, gradient)
             for name, gradient in here.gradient.items()
         }
         if self.key is not None and self.temperature > 0:
-            noise = self._noise(problem, jax.random.fold_in(self.key, state.count))
+            key = jax.random.fold_in(self.key, state.count)
+            noise = {
+                name: _times(problem, state.roots, name, drawn)
+                for name, drawn in self._noise(problem, key).items()
+            }
             size = (2 * self.rate * self.temperature) ** 0.5
             moved = {name: moved[name] + size * noise[name] for name in moved}
         there = evaluate(problem, problem.free_errors(moved))
@@ -139,13 +151,14 @@ class Langevin(Solver[LangevinState]):
             evaluations=state.evaluations + 1,
             here=there,
             count=state.count + 1,
+            roots=state.roots,
         )
 
     def evaluation(self, problem: Problem, state: LangevinState) -> Evaluation:
         return state.here
 
     def _noise(self, problem: Problem, key: PRNGKeyArray) -> Entries:
-        """`sqrt(M) xi`, from a key of its own for every entry and example."""
+        """`xi`, from a key of its own for every entry and example."""
         network, noise = problem.network, {}
         for place, name in enumerate(problem.free):
             own, axis = jax.random.fold_in(key, place), network.entry(name).batch_axis
@@ -153,20 +166,8 @@ class Langevin(Solver[LangevinState]):
             def drawn(example: Array, own: Any = own, shape: Any = network.shapes[name]) -> Array:
                 return jax.random.normal(jax.random.fold_in(own, example), shape, network.dtype)
 
-            standard = jax.vmap(drawn, out_axes=axis)(jnp.arange(problem.batch))
-            noise[name] = self._times(problem, name, standard, root=True)
+            noise[name] = jax.vmap(drawn, out_axes=axis)(jnp.arange(problem.batch))
         return noise
-
-    def _times(self, problem: Problem, name: str, vector: Array, root: bool = False) -> Array:
-        """`M v`, or its root times `v`."""
-        if name not in self.preconditioner:
-            return vector
-        found = self.preconditioner[name].astype(vector.dtype)
-        shape = problem.network.shapes[name]
-        if _is_matrix(found, shape):
-            return vector @ (jnp.linalg.cholesky(found).T if root else found)
-        factor = problem.network.entry(name).aligned(jnp.broadcast_to(found, shape), shape)
-        return vector * (jnp.sqrt(factor) if root else factor)
 
     def _check_entry(self, problem: Problem, name: str, matrix: Array) -> None:
         if name not in problem.free:
@@ -187,6 +188,17 @@ class Langevin(Solver[LangevinState]):
                 f"one activity of it, {shape}; give a number, an array of that shape, or a matrix "
                 "where the activity is a vector."
             )
+
+
+def _times(problem: Problem, given: dict[str, Array], name: str, vector: Array) -> Array:
+    """A matrix or a factor for an entry times a vector; the vector where there is none."""
+    if name not in given:
+        return vector
+    found, shape = given[name].astype(vector.dtype), problem.network.shapes[name]
+    if _is_matrix(found, shape):
+        # Of every example: symmetric matrices and their lower roots alike.
+        return vector @ found.T
+    return vector * problem.network.entry(name).aligned(jnp.broadcast_to(found, shape), shape)
 
 
 def _is_matrix(found: Array, shape: tuple[int, ...]) -> bool:

@@ -56,6 +56,21 @@ def usual_optimizer(given: optax.GradientTransformation | float) -> Any:
     return optax.adam(given, eps=1e-12) if isinstance(given, int | float) else given
 
 
+def cosine_adam(rate: float, updates: int, decay: float = 0.0) -> optax.GradientTransformation:
+    """Adam whose rate falls to 0 by a cosine over so many updates, with a small epsilon.
+
+    `decay` of weights is relative to the rate and leaves biases alone.
+    """
+    schedule = optax.cosine_decay_schedule(rate, max(1, updates))
+    if not decay:
+        return optax.adam(schedule, eps=1e-12)
+    return optax.adamw(schedule, eps=1e-12, weight_decay=decay, mask=_matrices)
+
+
+def _matrices(weights: Any) -> Any:
+    return jax.tree.map(lambda weight: weight.ndim >= 2, weights)
+
+
 @gate
 class Learner(eqx.Module):
     """A rule, an optimizer, and how a batch becomes a problem: all that an update needs.

@@ -83,8 +83,9 @@ def bidirectional(
         entries = of_images.down(None, upward)
         feedbacks = _of_images(of_images, above, downward)
     else:
-        entries = Maker((sizes[0], out_size), *choices).plain(None, upward)
-        feedbacks = _of_vectors(Maker((sizes[0], out_size), *choices), above, downward)
+        of_vectors = Maker((sizes[0], out_size), *choices)
+        entries = of_vectors.plain(None, upward)
+        feedbacks = _of_vectors(of_vectors, above, downward)
     root = Root(INPUT, sizes, energy=_flat(precisions))
     return Network([root, *(e.with_energy(below) for e in entries)], feedbacks=feedbacks)
 

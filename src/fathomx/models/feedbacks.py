@@ -18,6 +18,7 @@ from fathomx.graph.feedback import Feedback
 from fathomx.graph.network import Network
 from fathomx.layers.activations import Activation, activation_function
 from fathomx.layers.parameterization import Parameterization, Role, Standard
+from fathomx.layers.scaled import Affine
 
 _KERNEL = 3
 
@@ -89,8 +90,9 @@ def with_feedbacks(
     for name, own in zip(chosen, jax.random.split(key, max(1, len(chosen))), strict=False):
         entry = network.entry(name)
         of = _read(network, entry)
-        make = _Maker(parameterization, network.depth, phi)
-        function = make(network.shapes[name], network.shapes[of], own)
+        small, large = network.shapes[name], network.shapes[of]
+        mapped = _map(parameterization, small, large, network.depth, own)
+        function = TopDown(mapped, phi, _ratio(small, large), large)
         made.append(Feedback(f"from_{name}", of, function, name, energy))
     return network.with_feedbacks(made)
 
@@ -109,26 +111,17 @@ def _read(network: Network, entry: Entry) -> str:
     return of
 
 
-class _Maker:
-    """Makes functions of feedbacks."""
-
-    def __init__(
-        self, parameterization: Parameterization, depth: int, activation: Callable[..., Array]
-    ) -> None:
-        self.parameterization, self.depth, self.activation = parameterization, depth, activation
-
-    def __call__(self, small: tuple[int, ...], large: tuple[int, ...], key: Any) -> TopDown:
-        enlarged = _ratio(small, large)
-        layers, sizes = self.parameterization, (small[-1], large[-1])
-        if enlarged:
-            mapped: Any = layers.convolution(
-                Role.HIDDEN, sizes, _KERNEL, small[-1], self.depth, key
-            )
-        else:
-            sizes = (_size(small), _size(large))
-            mapped = layers.linear(Role.HIDDEN, sizes, sizes[0], self.depth, key)
-        mapped = layers.affine(mapped, sizes[1], sizes[0], self.depth)
-        return TopDown(mapped, self.activation, enlarged, large)
+def _map(
+    layers: Parameterization, small: tuple[int, ...], large: tuple[int, ...], depth: int, key: Any
+) -> Affine:
+    """From an activity, enlarged if both are images, to what it was made from."""
+    if _ratio(small, large):
+        sizes = small[-1], large[-1]
+        mapped: Any = layers.convolution(Role.HIDDEN, sizes, _KERNEL, sizes[0], depth, key)
+    else:
+        sizes = math.prod(small), math.prod(large)
+        mapped = layers.linear(Role.HIDDEN, sizes, sizes[0], depth, key)
+    return layers.affine(mapped, sizes[1], sizes[0], depth)
 
 
 def _ratio(small: tuple[int, ...], large: tuple[int, ...]) -> int:
@@ -137,7 +130,3 @@ def _ratio(small: tuple[int, ...], large: tuple[int, ...]) -> int:
         return 0
     ratio = large[0] // small[0]
     return ratio if ratio and large[:2] == (ratio * small[0], ratio * small[1]) else 0
-
-
-def _size(shape: tuple[int, ...]) -> int:
-    return math.prod(shape)

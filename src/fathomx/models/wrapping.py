@@ -85,9 +85,9 @@ def wrap(
     kind = jnp.result_type(float) if input_dtype is None else input_dtype
     seen = jax.ShapeDtypeStruct(tuple(input_shape), kind)
     entries = _entries(groups, names, seen, output)
-    network = Network(entries, input_shape, input_dtype)
+    network = Network(entries, input_shape, input_dtype, feedbacks=feedbacks)
     _check_same(network, whole)
-    return network.with_feedbacks(feedbacks) if feedbacks else network
+    return network
 
 
 def _layers(given: Any) -> tuple[Callable[[Array], Array], list[Any]]:
