@@ -505,3 +505,10 @@ def test_an_embedding_of_tokens_is_linear_in_the_activities():
     network = fx.Network([embedded, out], (6,), input_dtype=jnp.int32)
     assert is_linear(network)
     assert not has_kinks(network)
+
+
+def test_another_energy_may_learn_or_not():
+    node = fx.Node("output", eqx.nn.Linear(3, 2, key=jax.random.key(0)))
+    learns = node.with_energy(fx.Gaussian(jnp.ones(2)))
+    for given, count in ((node, 2), (learns, 3), (learns.with_energy(fx.Gaussian(2.0)), 2)):
+        assert len(jax.tree.leaves(eqx.filter(given, eqx.is_array))) == count

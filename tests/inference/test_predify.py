@@ -96,3 +96,19 @@ def test_what_predify_refuses():
         fx.infer(
             fx.Problem(made, {"input": jnp.ones((1, 5))}), fx.Predify(0.8, {"tow": 0.1}, 0.1, 3)
         )
+
+
+def test_one_program_serves_all_rates():
+    made = network(np.random.default_rng(0))
+    traced = []
+
+    @eqx.filter_jit
+    def output(solver):
+        traced.append(solver)
+        problem = fx.Problem(made, {"input": jnp.ones((1, 5))})
+        return fx.infer(problem, solver).activities["output"]
+
+    one = output(fx.Predify({"one": 0.6}, {"one": 0.2}, 0.1, 3))
+    other = output(fx.Predify({"one": 0.7}, {"one": 0.3}, 0.2, 3))
+    assert len(traced) == 1
+    assert not np.allclose(one, other)

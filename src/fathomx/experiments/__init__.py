@@ -16,6 +16,7 @@ from fathomx.experiments import (
     matrix_completion,
     memory,
     mupc,
+    predify,
     saddle_escape,
     strength,
     strict_saddles,
@@ -44,6 +45,7 @@ EXPERIMENTS: dict[str, Reproduction] = {
     "bidirectional": bidirectional.reproduce,
     "memory": memory.reproduce,
     "temporal": temporal.reproduce,
+    "predify": predify.reproduce,
 }
 
 

@@ -8,9 +8,9 @@ generative network on its top-down half.
 
 from __future__ import annotations
 
+import abc
 import dataclasses
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -88,7 +88,7 @@ COLUMNS = (
     Column("recognized_relaxed", "relaxed, %", ".0f", 100.0),
     Column("recognized_later", "relaxed, precisions (1e-2, 1), %", ".0f", 100.0),
     Column("short_recognized", "top-down after 300 updates, %", ".0f", 100.0),
-    Column("seconds", "training and judging, s", ".0f"),
+    Column("seconds", "training, s", ".0f"),
 )
 
 
@@ -115,97 +115,107 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
 def run(cell: Cell, scale: Scale) -> dict[str, Any]:
     """One network, and what it makes of test images, of their halves and of labels."""
     parts = pixels(cell.network)
-    train = parts["train"]
-    whole = order(len(train.images), scale.batch, scale.epochs, cell.seed)
-    epochs = -(-scale.short * scale.short_batch // len(train.images))
-    some = order(len(train.images), scale.short_batch, epochs, cell.seed, scale.short)
+    trial = _TRIALS.get(cell.method, Both)(cell, scale, parts, classifier(cell.network))
+    size = len(parts["train"].images)
+    epochs = -(-scale.short * scale.short_batch // size)
     begun = time.perf_counter()
-    found = judged(cell, scale, whole, parts)
+    network = trial.learned(order(size, scale.batch, scale.epochs, cell.seed))
     seconds = time.perf_counter() - begun
-    short = judged(cell, scale, some, parts)
-    keep = ("accuracy", "recognized")
-    return {**found, **{f"short_{name}": short[name] for name in keep}, "seconds": seconds}
+    some = order(size, scale.short_batch, epochs, cell.seed, scale.short)
+    short = trial.judged(trial.learned(some))
+    return {
+        **trial.judged(network),
+        **trial.judged_further(network),
+        **{f"short_{name}": value for name, value in short.items()},
+        "seconds": seconds,
+    }
 
 
-def judged(
-    cell: Cell, scale: Scale, chosen: np.ndarray, parts: dict[str, Pixels]
-) -> dict[str, Any]:
-    """The network of a method after the updates that are chosen, and how it is judged."""
-    learn = {"backprop": by_backprop, "generative": by_labels}.get(cell.method, by_both)
-    return learn(cell, scale, chosen, parts)
+@dataclasses.dataclass(frozen=True, eq=False)
+class Trial(abc.ABC):
+    """How a method builds and trains its network, and how that is judged.
 
+    **Fields**: `cell` and `scale`; `parts` of the data; `judge`, an independent classifier.
+    """
 
-def _learned(
-    learner: Learner, network: Network, names: tuple[str, str], train: Pixels, chosen: np.ndarray,
-    seed: int,
-) -> Network:  # fmt: skip
-    """The network, trained on images and labels under these names."""
+    cell: Cell
+    scale: Scale
+    parts: dict[str, Pixels]
+    judge: Network
 
-    def batches(rows: np.ndarray) -> dict[str, Array]:
-        labels = jax.nn.one_hot(train.labels[rows], 10)
-        return dict(zip(names, (jnp.asarray(train.images[rows]), labels), strict=True))
+    @abc.abstractmethod
+    def learned(self, chosen: np.ndarray) -> Network:
+        """The network after the updates that are chosen."""
 
-    return trained(learner, network, batches, chosen, seed)[0]
+    @abc.abstractmethod
+    def judged(self, network: Network) -> dict[str, Any]:
+        """How many test images it classifies, and how many of its images are recognized."""
+
+    @abc.abstractmethod
+    def judged_further(self, network: Network) -> dict[str, Any]:
+        """What it makes of halves, and its pictures."""
+
+    @property
+    def classes(self) -> int:
+        """How many classes there are."""
+        return int(self.parts["train"].labels.max()) + 1
+
+    @property
+    def sizes(self) -> dict[str, Any]:
+        """Of hidden layers, and the key of the weights."""
+        return {
+            "width": self.scale.width,
+            "depth": self.scale.depth,
+            "key": jax.random.key(self.cell.seed),
+        }
+
+    def trained(
+        self, rule: Any, network: Network, names: tuple[str, str], chosen: np.ndarray
+    ) -> Network:
+        """The network, trained on images and labels under these names."""
+        train = self.parts["train"]
+
+        def batches(rows: np.ndarray) -> dict[str, Array]:
+            labels = jax.nn.one_hot(train.labels[rows], self.classes)
+            return dict(zip(names, (jnp.asarray(train.images[rows]), labels), strict=True))
+
+        learner = Learner(rule, cosine_adam(self.scale.rate, len(chosen)))
+        return trained(learner, network, batches, chosen, self.cell.seed)[0]
+
+    def few(self) -> tuple[Pixels, np.ndarray]:
+        """The test images that are shown in part, and which of their pixels are seen."""
+        few = self.parts["test"].first(self.scale.parts)
+        return few, upper_half(few)
 
 
 @eqx.filter_jit
-def _labels(network: Network, images: Array, seen: Array | None = None) -> tuple[Array, Array]:
+def _inferred(
+    network: Network, names: tuple[str, str], solver: GaussNewton, images: Array, seen: Array | None
+) -> tuple[Array, Array]:
     """The classes that are inferred, and the images as they are completed."""
+    image, label = names
     given = images if seen is None else Clamp(images, seen)
-    relaxed = infer(Problem(network, {INPUT: given}), SOLVER if seen is None else LONG)
-    label = relaxed.activities[network.output.name].argmax(axis=-1)
-    return label, relaxed.activities[INPUT]
+    activities = infer(Problem(network, {image: given}), solver).activities
+    return activities[label].argmax(axis=-1), activities[image]
+
+
+def _accuracy(
+    network: Network, names: tuple[str, str], given: Pixels, seen: np.ndarray | None = None
+) -> tuple[float, np.ndarray]:
+    """Of images, or of a part of their pixels, how many are classified, and the first completed."""
+    mask = None if seen is None else jnp.asarray(seen)
+    solver = SOLVER if seen is None else LONG
+    found, completed = in_parts(lambda x: _inferred(network, names, solver, x, mask), given.images)
+    return float(np.mean(found == given.labels)), completed[:_SHOWN]
 
 
 @eqx.filter_jit
-def _imagined(network: Network) -> tuple[Array, Array, Array]:
+def _imagined(network: Network, classes: int) -> tuple[Array, Array, Array]:
     """An image of every class: of the top-down pass, after inference, and how settled it is."""
-    problem = Problem(network, {network.output.name: jnp.eye(10)})
+    problem = Problem(network, {network.output.name: jnp.eye(classes)})
     start = top_down(problem)
     relaxed = infer(problem, LONG, at=start)
     return start[INPUT], relaxed.activities[INPUT], relaxed.unsettled
-
-
-def by_both(
-    cell: Cell, scale: Scale, chosen: np.ndarray, parts: dict[str, Pixels]
-) -> dict[str, Any]:
-    """A bidirectional network at one ratio of precisions."""
-    train, test = parts["train"], parts["test"]
-    network = bidirectional(
-        train.images.shape[1],
-        10,
-        width=scale.width,
-        depth=scale.depth,
-        precisions=(1.0, RATIOS[cell.method]),
-        key=jax.random.key(cell.seed),
-    )
-    rule = Equilibrium(GaussNewton(1, 4), output_precision=scale.output_precision)
-    learner = Learner(rule, cosine_adam(scale.rate, len(chosen)))
-    network = _learned(learner, network, (INPUT, "output"), train, chosen, cell.seed)
-    later = with_precisions(network, LATER)
-    judge, few = classifier(cell.network), test.first(scale.parts)
-    seen = jnp.asarray(upper_half(test))
-    found, _ = in_parts(lambda x: _labels(network, x), test.images)
-    halves, _ = in_parts(lambda x: _labels(network, x, seen), few.images)
-    halves_later, completed = in_parts(lambda x: _labels(later, x, seen), few.images)
-    start, relaxed, unsettled = map(np.asarray, _imagined(network))
-    _, relaxed_later, unsettled_later = map(np.asarray, _imagined(later))
-    return {
-        "accuracy": np.mean(found == test.labels),
-        "half_accuracy": np.mean(halves == few.labels),
-        "half_later": np.mean(halves_later == few.labels),
-        "recognized": recognized(judge, start),
-        "recognized_relaxed": recognized(judge, relaxed),
-        "recognized_later": recognized(judge, relaxed_later),
-        "unsettled": float(unsettled.max()),
-        "unsettled_later": float(unsettled_later.max()),
-        "pictures": {
-            "top-down": as_bytes(start),
-            "relaxed": as_bytes(relaxed),
-            "ratio turned": as_bytes(relaxed_later),
-            "completed": as_bytes(completed[:_SHOWN]),
-        },
-    }
 
 
 def recognized(judge: Network, images: np.ndarray) -> float:
@@ -213,76 +223,106 @@ def recognized(judge: Network, images: np.ndarray) -> float:
     return float(np.mean(classes(judge, np.clip(images, 0, 1)) == np.arange(len(images))))
 
 
-def by_backprop(
-    cell: Cell, scale: Scale, chosen: np.ndarray, parts: dict[str, Pixels]
-) -> dict[str, Any]:
-    """The bottom-up half alone; what is hidden is filled with the mean training image, or zero.
+class Both(Trial):
+    """A bidirectional network at one ratio of precisions."""
 
-    Of the two the better one is reported.
+    names = (INPUT, "output")
+
+    def learned(self, chosen: np.ndarray) -> Network:
+        size = self.parts["train"].images.shape[1]
+        precisions = (1.0, RATIOS[self.cell.method])
+        network = bidirectional(size, self.classes, precisions=precisions, **self.sizes)
+        rule = Equilibrium(GaussNewton(1, 4), output_precision=self.scale.output_precision)
+        return self.trained(rule, network, self.names, chosen)
+
+    def judged(self, network: Network) -> dict[str, Any]:
+        start = np.asarray(_imagined(network, self.classes)[0])
+        return {
+            "accuracy": _accuracy(network, self.names, self.parts["test"])[0],
+            "recognized": recognized(self.judge, start),
+        }
+
+    def judged_further(self, network: Network) -> dict[str, Any]:
+        later, (few, seen) = with_precisions(network, LATER), self.few()
+        halves, _ = _accuracy(network, self.names, few, seen)
+        halves_later, completed = _accuracy(later, self.names, few, seen)
+        start, relaxed, unsettled = map(np.asarray, _imagined(network, self.classes))
+        _, relaxed_later, unsettled_later = map(np.asarray, _imagined(later, self.classes))
+        return {
+            "half_accuracy": halves,
+            "half_later": halves_later,
+            "recognized_relaxed": recognized(self.judge, relaxed),
+            "recognized_later": recognized(self.judge, relaxed_later),
+            "unsettled": float(unsettled.max()),
+            "unsettled_later": float(unsettled_later.max()),
+            "pictures": {
+                "top-down": as_bytes(start),
+                "relaxed": as_bytes(relaxed),
+                "ratio turned": as_bytes(relaxed_later),
+                "completed": as_bytes(completed),
+            },
+        }
+
+
+class BottomUp(Trial):
+    """The bottom-up half alone, trained by backprop.
+
+    What is hidden is filled with the mean training image, or with zero; the better is reported.
     """
-    train, test = parts["train"], parts["test"]
-    network = mlp(
-        train.images.shape[1],
-        10,
-        width=scale.width,
-        depth=scale.depth,
-        bias=True,
-        key=jax.random.key(cell.seed),
-        output=Categorical(),
-    )
-    learner = Learner(Backprop(), cosine_adam(scale.rate, len(chosen)))
-    network = _learned(learner, network, (INPUT, "output"), train, chosen, cell.seed)
-    classify = eqx.filter_jit(lambda x: predict(network, x).argmax(axis=-1))
-    few, seen = test.first(scale.parts), upper_half(test)
-    fills = {"mean": train.images.mean(axis=0), "zero": np.zeros(len(seen), np.float32)}
-    halves = {
-        name: float(np.mean(in_parts(classify, np.where(seen, few.images, fill)) == few.labels))
-        for name, fill in fills.items()
-    }
-    return {
-        "accuracy": np.mean(in_parts(classify, test.images) == test.labels),
-        "half_accuracy": max(halves.values()),
-        **{f"half_{name}": value for name, value in halves.items()},
-        "recognized": None,
-        "pictures": {},
-    }
+
+    def learned(self, chosen: np.ndarray) -> Network:
+        size = self.parts["train"].images.shape[1]
+        network = mlp(size, self.classes, bias=True, output=Categorical(), **self.sizes)
+        return self.trained(Backprop(), network, (INPUT, "output"), chosen)
+
+    def judged(self, network: Network) -> dict[str, Any]:
+        test = self.parts["test"]
+        return {"accuracy": _classified(network, test.images, test.labels), "recognized": None}
+
+    def judged_further(self, network: Network) -> dict[str, Any]:
+        few, seen = self.few()
+        fills = {"mean": self.parts["train"].images.mean(axis=0), "zero": np.float32(0)}
+        halves = {
+            f"half_{name}": _classified(network, np.where(seen, few.images, fill), few.labels)
+            for name, fill in fills.items()
+        }
+        return {"half_accuracy": max(halves.values()), **halves, "pictures": {}}
 
 
-def by_labels(
-    cell: Cell, scale: Scale, chosen: np.ndarray, parts: dict[str, Pixels]
-) -> dict[str, Any]:
+def _classified(network: Network, images: np.ndarray, labels: np.ndarray) -> float:
+    return float(np.mean(classes(network, images) == labels))
+
+
+class TopDown(Trial):
     """The top-down half alone: a decoder from labels, which classifies by inferring its root."""
-    train, test = parts["train"], parts["test"]
-    network = decoder(
-        10,
-        train.images.shape[1],
-        width=scale.width,
-        depth=scale.depth,
-        key=jax.random.key(cell.seed),
-    )
-    rule = Equilibrium(GaussNewton(1, 4), output_precision=1.0)
-    learner = Learner(rule, cosine_adam(scale.rate, len(chosen)))
-    network = _learned(learner, network, ("output", "latent"), train, chosen, cell.seed)
-    few, seen = test.first(scale.parts), jnp.asarray(upper_half(test))
 
-    def inferred(solver: GaussNewton, seen: Array | None) -> Callable[[Array], tuple[Array, Array]]:
-        @eqx.filter_jit
-        def labels(images: Array) -> tuple[Array, Array]:
-            given = images if seen is None else Clamp(images, seen)
-            relaxed = infer(Problem(network, {"output": given}), solver)
-            return relaxed.activities["latent"].argmax(axis=-1), relaxed.activities["output"]
+    names = ("output", "latent")
 
-        return labels
+    def learned(self, chosen: np.ndarray) -> Network:
+        network = decoder(self.classes, self.parts["train"].images.shape[1], **self.sizes)
+        rule = Equilibrium(GaussNewton(1, 4), output_precision=1.0)
+        return self.trained(rule, network, self.names, chosen)
 
-    found, _ = in_parts(inferred(SOLVER, None), test.images)
-    halves, completed = in_parts(inferred(LONG, seen), few.images)
-    images = np.asarray(predict(network, {"latent": jnp.eye(10)}))
-    return {
-        "accuracy": np.mean(found == test.labels),
-        "half_accuracy": np.mean(halves == few.labels),
-        "recognized": recognized(classifier(cell.network), images),
-        "pictures": {"top-down": as_bytes(images), "completed": as_bytes(completed[:_SHOWN])},
-    }
+    def judged(self, network: Network) -> dict[str, Any]:
+        images = self._images(network)
+        return {
+            "accuracy": _accuracy(network, self.names, self.parts["test"])[0],
+            "recognized": recognized(self.judge, images),
+        }
+
+    def judged_further(self, network: Network) -> dict[str, Any]:
+        halves, completed = _accuracy(network, self.names, *self.few())
+        pictures = {"top-down": self._images(network), "completed": completed}
+        return {
+            "half_accuracy": halves,
+            "pictures": {name: as_bytes(images) for name, images in pictures.items()},
+        }
+
+    def _images(self, network: Network) -> np.ndarray:
+        return np.asarray(predict(network, {"latent": jnp.eye(self.classes)}))
+
+
+_TRIALS: dict[str, type[Trial]] = {"backprop": BottomUp, "generative": TopDown}
 
 
 def _draw(groups: list[Group], folder: Path) -> None:

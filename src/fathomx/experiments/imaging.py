@@ -128,14 +128,14 @@ def classifier(name: str) -> Network:
     network = wrap(
         [
             _Shaped((height, width, channels)),
-            Convolution(_he(keys[0], (3, 3, channels, 16)), stride=2),
+            Convolution(he(keys[0], (3, 3, channels, 16)), stride=2),
             jax.nn.relu,
-            Convolution(_he(keys[1], (3, 3, 16, 32)), stride=2),
+            Convolution(he(keys[1], (3, 3, 16, 32)), stride=2),
             jax.nn.relu,
             jnp.ravel,
-            Linear(_he(keys[2], (64, small), small)),
+            Linear(he(keys[2], (64, small), small)),
             jax.nn.relu,
-            Linear(_he(keys[3], (classes, 64), 64)),
+            Linear(he(keys[3], (classes, 64), 64)),
         ],
         (train.images.shape[1],),
         ["first", "second", _FEATURES, "output"],
@@ -161,7 +161,11 @@ class _Shaped(eqx.Module):
         return values.reshape(self.shape)
 
 
-def _he(key: Any, shape: tuple[int, ...], fan_in: int | None = None) -> Array:
+def he(key: Any, shape: tuple[int, ...], fan_in: int | None = None) -> Array:
+    """Weights of variance `2 / fan_in`, of a convolution unless that is given.
+
+    Source: He et al. (2015), arXiv 1502.01852.
+    """
     fan_in = math.prod(shape[:-1]) if fan_in is None else fan_in
     return math.sqrt(2 / fan_in) * jax.random.normal(key, shape)
 

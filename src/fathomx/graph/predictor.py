@@ -20,6 +20,12 @@ from fathomx.graph.statistics import Freezable, with_fields
 Part = TypeVar("Part", bound="Predictor")
 
 
+def _placed(energy: Energy) -> tuple[Energy | None, Energy | None]:
+    """An energy as the one that is fixed, or as the one that learns."""
+    learns = bool(jax.tree.leaves(eqx.filter(energy, eqx.is_array)))
+    return (None, energy) if learns else (energy, None)
+
+
 @gate
 class Predictor(Freezable):
     """One row, or several rows, of a network: a function that predicts, and an energy.
@@ -50,13 +56,12 @@ class Predictor(Freezable):
                 f"{self.name!r}: its energy must be one such as fx.Gaussian() or "
                 f"fx.Categorical(), not {energy!r}."
             )
-        learns = bool(jax.tree.leaves(eqx.filter(energy, eqx.is_array)))
-        self._fixed_energy = None if learns else energy
-        self._learned_energy = energy if learns else None
+        self._fixed_energy, self._learned_energy = _placed(energy)
 
     def with_energy(self: Part, energy: Energy) -> Part:
-        """The same with another energy that does not learn."""
-        return with_fields(self, _fixed_energy=energy, _learned_energy=None)
+        """The same with another energy."""
+        fixed, learned = _placed(energy)
+        return with_fields(self, _fixed_energy=fixed, _learned_energy=learned)
 
     @abc.abstractmethod
     def learned_function(self) -> Any:

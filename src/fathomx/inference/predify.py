@@ -24,6 +24,21 @@ class PredifyState(SolverState):
     activities: Entries
 
 
+class Rates(eqx.Module):
+    """Numbers by entry, as arrays, so that one compiled program serves all of them.
+
+    **Fields**: `names`, of entries, or `None` for all that are not named; `values`, one for each.
+    """
+
+    values: tuple[Array, ...]
+    names: tuple[str | None, ...] = eqx.field(static=True)
+
+    def of(self, name: str | None, missing: float) -> Array | float:
+        """The number of an entry, `missing` if there is none."""
+        by_name = dict(zip(self.names, self.values, strict=True))
+        return by_name.get(name, by_name.get(None, missing))
+
+
 @gate
 class Predify(Solver[PredifyState]):
     """The published dynamics of a feedforward network with feedbacks, from the input up.
@@ -54,9 +69,9 @@ class Predify(Solver[PredifyState]):
     Source: Choksi et al. (2021), arXiv 2106.02749.
     """
 
-    forward: Any = eqx.field(static=True)
-    feedback: Any = eqx.field(static=True)
-    correction: Any = eqx.field(static=True)
+    forward: Rates
+    feedback: Rates
+    correction: Rates
     steps: int = eqx.field(static=True)
 
     def __init__(
@@ -68,11 +83,11 @@ class Predify(Solver[PredifyState]):
     ) -> None:
         self.forward = _rates("forward", forward, most=1.0)
         self.feedback = _rates("feedback", feedback, most=1.0)
-        self.correction = _rates("correction", correction, most=None)
+        # A correction of 0 everywhere costs no pullback.
+        self.correction = _rates("correction", {} if correction == 0 else correction, most=None)
         self.steps = steps
-        names = {name for rates in (self.forward, self.feedback) for name, _ in rates}
-        for name in sorted(names, key=str):
-            total = _of(self.forward, name, 1.0) + _of(self.feedback, name, 0.0)
+        for name in {*self.forward.names, *self.feedback.names}:
+            total = float(self.forward.of(name, 1.0)) + float(self.feedback.of(name, 0.0))
             if total > 1 + 1e-6:
                 raise ValueError(
                     f"forward and feedback sum to {total:g}, but what is left of 1 is the part of "
@@ -97,7 +112,7 @@ class Predify(Solver[PredifyState]):
                 "single nodes, as fx.wrap does if it is given names."
             )
         for rates in (self.forward, self.feedback, self.correction):
-            for name, _ in rates:
+            for name in rates.names:
                 if name is not None:
                     network.entry(name)
         return PredifyState(**beginning(here), activities=here.activities)
@@ -110,15 +125,14 @@ class Predify(Solver[PredifyState]):
             name = entry.name
             if name not in problem.free:
                 continue
-            forward = _of(self.forward, name, 1.0)
-            feedback = _of(self.feedback, name, 0.0) if name in told else 0.0
+            forward = self.forward.of(name, 1.0)
+            feedback = self.feedback.of(name, 0.0) if name in told else 0.0
             sources = network.sources(entry, now, batch=problem.batch)
             moved = forward * entry.predict(sources, None) + (1 - forward - feedback) * known[name]
-            if feedback:
+            if name in told:
                 moved = moved + feedback * told[name]
-            correction = _of(self.correction, name, 0.0)
-            if correction and name in corrections:
-                moved = moved - correction * corrections[name]
+            if self.correction.names and name in corrections:
+                moved = moved - self.correction.of(name, 0.0) * corrections[name]
             now[name] = moved
         met = problem.inferred({name: now[name] for name in problem.free})
         return PredifyState(
@@ -150,16 +164,10 @@ class Predify(Solver[PredifyState]):
         return means, corrections
 
 
-def _rates(what: str, given: Any, most: float | None) -> tuple[tuple[str | None, float], ...]:
-    """Rates by entry; `None` stands for all entries."""
-    named = given.items() if isinstance(given, Mapping) else [(None, given)]
-    found = []
-    for name, value in named:
+def _rates(what: str, given: Any, most: float | None) -> Rates:
+    named = dict(given) if isinstance(given, Mapping) else {None: given}
+    values = []
+    for name, value in named.items():
         told = what if name is None else f"{what} of {name!r}"
-        found.append((name, float(checks.number(told, value, least=0, most=most))))
-    return tuple(found)
-
-
-def _of(rates: tuple[tuple[str | None, float], ...], name: str | None, missing: float) -> float:
-    by_name = dict(rates)
-    return by_name.get(name, by_name.get(None, missing))
+        values.append(jnp.asarray(float(checks.number(told, value, least=0, most=most))))
+    return Rates(tuple(values), tuple(named))

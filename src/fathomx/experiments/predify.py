@@ -1,0 +1,446 @@
+"""Do feedbacks around a network that was trained without them help it to see through noise?
+
+Choksi et al. (2021), arXiv 2106.02749: with feedbacks that learned to reconstruct, and predictive
+coding dynamics on top, networks trained for nothing but classes see more in noisy images, over the
+first time steps. Here on CIFAR-10, with feedbacks as published and with feedbacks that learned to
+predict the activities of an image from those of its noisy copy, each with the published dynamics
+and with inference of the energy that the same feedbacks define.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array
+
+from fathomx import data as data_sets
+from fathomx.data import CropAndFlip
+from fathomx.drawing.gallery import draw_gallery
+from fathomx.drawing.style import COLORS, DASHES, new_figure, save
+from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.imaging import as_bytes, from_bytes, he, in_parts, order, trained
+from fathomx.graph.energy import Categorical, Gaussian
+from fathomx.graph.entries import Node, Root
+from fathomx.graph.feedback import Feedback
+from fathomx.graph.network import INPUT, Network
+from fathomx.inference import GaussNewton, Predify, Solver, infer, trace
+from fathomx.layers import Bias
+from fathomx.layers.convolution import Convolution, max_pool
+from fathomx.layers.scaled import Affine, Linear
+from fathomx.learning import Backprop, Equilibrium, Learner
+from fathomx.learning.learner import cosine_adam
+from fathomx.models import with_feedbacks, wrap
+from fathomx.problem.energies import predict
+from fathomx.problem.evaluation import Evaluation
+from fathomx.problem.problem import Problem
+from fathomx.records.pictures import PictureRow
+
+CLEAN, DENOISING = "clean", "denoising"
+PUBLISHED, ENERGY = "published", "energy"
+METHODS = tuple(f"{kind}, {how}" for kind in (CLEAN, DENOISING) for how in (PUBLISHED, ENERGY))
+_SHOWN = 8
+
+
+# Hashed as the one that it is: what is trained is kept by it.
+@dataclasses.dataclass(frozen=True, eq=False)
+class Scale:
+    """How large the comparison is.
+
+    **Fields**: `seeds` by data set; `channels` of the convolutions; `epochs`, `feedback_epochs`,
+    `batch` and the rates of Adam, of the network and of its feedbacks; `most_noise`, standard
+    deviation of the noise that denoising feedbacks learn from, in those of a pixel; `lost`, what
+    noise costs the feedforward pass where it is judged, in parts of 1; `spared`, what clean
+    validation images may lose by the rates that are chosen; `steps` of inference; `searched`
+    validation images that rates are chosen on; `judged` test images.
+    """
+
+    name: str
+    seeds: dict[str, tuple[int, ...]]
+    channels: tuple[int, ...] = (24, 48, 96, 192)
+    epochs: int = 4
+    feedback_epochs: int = 2
+    batch: int = 100
+    rate: float = 2e-3
+    feedback_rate: float = 3e-3
+    most_noise: float = 0.6
+    lost: float = 0.2
+    spared: float = 0.003
+    steps: int = 5
+    searched: int = 2000
+    judged: int = 5000
+
+
+SCALES = {"laptop": Scale("laptop", {"cifar10": (0, 1, 2)})}
+
+COLUMNS = (
+    Column("noise", "noise, standard deviations of a pixel", ".3f"),
+    Column("feedforward_clean", "feedforward, clean, %", ".2f", 100.0),
+    Column("clean", "with feedbacks, clean, %", ".2f", 100.0),
+    Column("feedforward_noisy", "feedforward, noisy, %", ".2f", 100.0),
+    Column("noisy", "with feedbacks, noisy, %", ".2f", 100.0),
+    Column("gain", "points gained under noise", ".2f", 100.0),
+    Column("change", "points gained on clean images", ".2f", 100.0),
+    Column("unsettled", "unsettled", ".3f"),
+    Column("seconds", "choosing rates, s", ".0f"),
+)
+
+
+def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
+    """Runs what is missing of the comparison, then writes tables and figures.
+
+    `results.csv`, `results.md`, `accuracy.png`, and for every data set `seen-DATA.png`. Raises
+    `ValueError` for an unknown scale, data set or method.
+    """
+    size = chosen_scale(scale, SCALES)
+    return Comparison(
+        networks=size.seeds,
+        methods=METHODS,
+        configuration=dataclasses.asdict(size),
+        run=lambda cell: run(cell, size),
+        outcome=lambda row: (
+            f"noisy {100 * row['feedforward_noisy']:.2f} to {100 * row['noisy']:.2f}%, "
+            f"clean {100 * row['feedforward_clean']:.2f} to {100 * row['clean']:.2f}%"
+        ),
+        columns=COLUMNS,
+        draw=_draw,
+    ).reproduce(folder, selection, say)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Seen:
+    """Images, the same images with noise, and their labels."""
+
+    images: np.ndarray
+    noisy: np.ndarray
+    labels: np.ndarray
+
+    def accuracies(self, network: Network, solver: Solver) -> tuple[np.ndarray, np.ndarray]:
+        """Of clean and of noisy images, the part that is recognized at every step."""
+
+        def right(images: np.ndarray) -> np.ndarray:
+            found = in_parts(lambda x: _seen_classes(network, solver, x), images)
+            return np.mean(found == self.labels[:, None], axis=0)
+
+        return right(self.images), right(self.noisy)
+
+
+@eqx.filter_jit
+def _seen_classes(network: Network, solver: Solver, images: Array) -> Array:
+    """The class of every image, at the start and after every step."""
+
+    def labels(problem: Problem, here: Evaluation) -> Array:
+        return problem.complete(here.activities)[network.output.name].argmax(axis=-1)
+
+    return trace(Problem(network, {INPUT: images}), solver, labels)[1].T
+
+
+def run(cell: Cell, scale: Scale) -> dict[str, Any]:
+    """What the feedbacks and the dynamics of a method change, at rates chosen before."""
+    kind, how = cell.method.split(", ")
+    network = _with_feedbacks_learned(cell.network, cell.seed, kind, scale)
+    level = _noise_level(cell.network, cell.seed, scale)
+    data = _images(cell.network)
+    validation = _with_noise(data.validation, level, cell.seed, scale.searched)
+    begun = time.perf_counter()
+    rates = chosen_rates(network, DYNAMICS[how], validation, scale)
+    seconds = time.perf_counter() - begun
+    test = _with_noise(data.test, level, cell.seed + 1, scale.judged)
+    posed, solver = DYNAMICS[how].posed(network, rates, scale.steps)
+    clean, noisy = test.accuracies(posed, solver)
+    few = jnp.asarray(test.noisy[:_SHOWN])
+    relaxed = infer(Problem(posed, {INPUT: few}), solver)
+    back = network.feedbacks[0]
+    before = network.unroll(None, few)[back.parents[0]]
+    after = relaxed.activities[back.parents[0]]
+    return {
+        "noise": level,
+        "rates": rates,
+        "feedforward_clean": clean[0],
+        "clean": clean[-1],
+        "feedforward_noisy": noisy[0],
+        "noisy": noisy[-1],
+        "gain": noisy[-1] - noisy[0],
+        "change": clean[-1] - clean[0],
+        "over_time": {"clean": clean.tolist(), "noisy": noisy.tolist()},
+        "unsettled": None if how == PUBLISHED else float(relaxed.unsettled.mean()),
+        "seconds": seconds,
+        "pictures": {
+            name: as_bytes(_as_colors(data.train.inputs, np.asarray(values)))
+            for name, values in {
+                "image": test.images[:_SHOWN],
+                "noisy": few,
+                "from the first node": jax.vmap(back.function)(before),
+                "after inference": jax.vmap(back.function)(after),
+            }.items()
+        },
+    }
+
+
+# What is trained
+
+
+class Stage(eqx.Module):
+    """`pool(W * phi(z) + b)`: a convolution, and the image halved."""
+
+    map: Affine
+    activation: Callable[[Array], Array]
+
+    def __call__(self, activity: Array) -> Array:
+        return max_pool(self.map(self.activation(activity)))
+
+
+def convolutional(shape: tuple[int, ...], classes: int, channels: tuple[int, ...], key: Any) -> Any:
+    """A network of convolutions that halve the image, one linear map at the end."""
+    keys = jax.random.split(key, len(channels) + 1)
+    sizes = (shape[-1], *channels)
+    layers: list[Any] = []
+    for index, (own, made) in enumerate(zip(keys, channels, strict=False)):
+        weight = he(own, (3, 3, sizes[index], made))
+        kept = jax.nn.relu if index else _unchanged
+        layers.append(Stage(Affine(Convolution(weight), Bias(jnp.zeros(made))), kept))
+    size = math.prod(side >> len(channels) for side in shape[:2]) * channels[-1]
+    last = Affine(Linear(he(keys[-1], (classes, size), size)), Bias(jnp.zeros(classes)))
+    names = [f"stage{index + 1}" for index in range(len(channels))]
+    layers += [jax.nn.relu, jnp.ravel, last]
+    return wrap(layers, shape, [*names, "output"], output=Categorical())
+
+
+def _unchanged(activity: Array) -> Array:
+    return activity
+
+
+@functools.lru_cache(maxsize=1)
+def _images(name: str) -> Any:
+    return data_sets.load(name).images()
+
+
+@functools.lru_cache(maxsize=1)
+def _trained(name: str, seed: int, scale: Scale) -> Network:
+    """The network, trained by backprop on images that are shifted and mirrored."""
+    train, classes = _images(name).train, _images(name).classes
+    rng = np.random.default_rng(seed)
+    change = jax.jit(jax.vmap(CropAndFlip(train.inputs.shape[1] // 8)))
+    network = convolutional(train.inputs.shape[1:], classes, scale.channels, jax.random.key(seed))
+    chosen = order(len(train.inputs), scale.batch, scale.epochs, seed)
+
+    def batches(rows: np.ndarray) -> tuple[Array, Array]:
+        keys = jax.random.split(jax.random.key(rng.integers(2**31)), len(rows))
+        return change(jnp.asarray(train.inputs[rows]), keys), jnp.asarray(train.labels[rows])
+
+    learner = Learner(Backprop(), cosine_adam(scale.rate, len(chosen)))
+    return trained(learner, network, batches, chosen, seed)[0]
+
+
+@functools.lru_cache(maxsize=2)
+def _with_feedbacks_learned(name: str, seed: int, kind: str, scale: Scale) -> Network:
+    """The trained network with feedbacks, which alone learn, from images without labels.
+
+    At the feedforward pass no entry has an error, so that without inference on images alone only
+    the feedbacks have something to learn.
+    """
+    images = _images(name).train.inputs
+    network = with_feedbacks(_trained(name, seed, scale), key=jax.random.key(seed + 1000))
+    rng = np.random.default_rng(seed)
+    chosen = order(len(images), scale.batch, scale.feedback_epochs, seed)
+
+    def clean(rows: np.ndarray) -> dict[str, Array]:
+        return {INPUT: jnp.asarray(images[rows])}
+
+    def noisy(rows: np.ndarray) -> dict[str, Array]:
+        # More often little noise than much, and so that images without any stay as they are.
+        level = scale.most_noise * rng.random(rows.shape + (1,) * (images.ndim - 1)) ** 2
+        added = level * rng.normal(size=(*rows.shape, *images.shape[1:]))
+        return {INPUT: jnp.asarray(images[rows] + added, jnp.float32), _CLEAN: images[rows]}
+
+    given, batches = (twins(network), noisy) if kind == DENOISING else (network, clean)
+    rule = Equilibrium(GaussNewton(0), output_precision=1.0)
+    learner = Learner(rule, cosine_adam(scale.feedback_rate, len(chosen)))
+    learned, _ = trained(learner, given, batches, chosen, seed)
+    functions = {feedback.name: feedback.function for feedback in learned.feedbacks}
+    return network.with_predictors(
+        {f.name: f.with_function(functions[f.name]) for f in network.feedbacks}
+    )
+
+
+_CLEAN = "clean"
+
+
+def twins(network: Network) -> Network:
+    """The network beside itself, with the same weights, on a clean copy of its input.
+
+    Its feedbacks predict, from the nodes that see the input, the nodes that see the clean one.
+    """
+    own = [entry for entry in network.entries if not entry.is_root]
+    named = {INPUT: _CLEAN} | {entry.name: f"{_CLEAN} {entry.name}" for entry in own[:-1]}
+
+    def copied(entry: Any, names: Mapping[str, str]) -> Node:
+        parents = [names.get(name, name) for name in network.parents[entry.name]]
+        return Node(names.get(entry.name, entry.name), entry.function, parents, energy=entry.energy)
+
+    return Network(
+        [
+            *network.roots,
+            Root(_CLEAN, network.input_shape, energy=None),
+            *[copied(entry, named) for entry in own[:-1]],
+            *[copied(entry, {}) for entry in own],
+        ],
+        feedbacks=[
+            Feedback(f.name, named[f.of], f.function, f.parents, f.energy)
+            for f in network.feedbacks
+        ],
+        share={named[entry.name]: entry.name for entry in own[:-1]},
+    )
+
+
+# What is chosen
+
+Rates = Mapping[str, float]
+_CORRECTION = "correction"
+
+
+@dataclasses.dataclass(frozen=True)
+class Dynamics:
+    """Inference with feedbacks at rates that have a name, all of which may be 0.
+
+    **Fields**: `names`, of the rates that a network has; `values`, tried for each of them in turn;
+    `posed`, the network and the solver at some rates, with so many steps.
+    """
+
+    names: Callable[[Network], list[str]]
+    values: tuple[float, ...]
+    posed: Callable[[Network, Rates, int], tuple[Network, Solver]]
+
+
+def _published(network: Network, rates: Rates, steps: int) -> tuple[Network, Solver]:
+    """A part of every activity from above, and steps of correction in parts of a whole one."""
+    told = {f.of: rates[f.name] for f in network.feedbacks if f.of != INPUT}
+    correction: Any = 0.0
+    if rates[_CORRECTION]:
+        # The gradient of a mean over units is as many times smaller as there are.
+        units = {f.parents[0]: math.prod(network.shapes[f.of]) for f in network.feedbacks}
+        correction = {name: rates[_CORRECTION] * size / 2 for name, size in units.items()}
+    forward = {name: 1 - value for name, value in told.items()}
+    return network, Predify(forward, told, correction, steps)
+
+
+def _energetic(network: Network, rates: Rates, steps: int) -> tuple[Network, Solver]:
+    """Every feedback with a precision of its own beside those of 1 of the network's nodes."""
+    # An array, so that one compiled program serves all.
+    energies = {name: Gaussian(jnp.asarray(max(rate, _NONE))) for name, rate in rates.items()}
+    changed = {f.name: f.with_energy(energies[f.name]) for f in network.feedbacks}
+    return network.with_predictors(changed), GaussNewton(steps, 2)
+
+
+_NONE = 1e-6
+DYNAMICS = {
+    PUBLISHED: Dynamics(
+        lambda network: [*_from_the_top(network)[:-1], _CORRECTION],
+        (0.1, 0.2, 0.3, 0.5),
+        _published,
+    ),
+    ENERGY: Dynamics(lambda network: _from_the_top(network), (0.1, 0.3, 1.0), _energetic),
+}
+
+
+def _from_the_top(network: Network) -> list[str]:
+    return [feedback.name for feedback in reversed(network.feedbacks)]
+
+
+def chosen_rates(
+    network: Network, dynamics: Dynamics, validation: Seen, scale: Scale
+) -> dict[str, float]:
+    """The rates that see most in noisy validation images and lose hardly any clean one.
+
+    One after another from 0 up, for as long as clean images are spared.
+    """
+    best = dict.fromkeys(dynamics.names(network), 0.0)
+    least, found = None, 0.0
+    for name in best:
+        for value in (0.0, *dynamics.values) if least is None else dynamics.values:
+            tried = {**best, name: value}
+            posed, solver = dynamics.posed(network, tried, scale.steps)
+            clean, noisy = (a[-1] for a in validation.accuracies(posed, solver))
+            least = clean - scale.spared if least is None else least
+            if clean < least:
+                break
+            if noisy > found:
+                best, found = tried, noisy
+    return best
+
+
+def _with_noise(part: Any, level: float, seed: int, count: int) -> Seen:
+    """The first images of a part, with Gaussian noise."""
+    images = part.inputs[:count]
+    noise = np.random.default_rng(seed).normal(size=images.shape)
+    return Seen(images, (images + level * noise).astype(np.float32), part.labels[:count])
+
+
+def _noise_level(name: str, seed: int, scale: Scale) -> float:
+    """The standard deviation that costs the feedforward pass so much of validation images."""
+    network, part = _trained(name, seed, scale), _images(name).validation
+    classify = eqx.filter_jit(lambda x: predict(network, x).argmax(axis=-1))
+
+    def accuracy(level: float) -> float:
+        seen = _with_noise(part, level, seed, scale.searched)
+        return float(np.mean(in_parts(classify, seen.noisy) == seen.labels))
+
+    least, begin, end = accuracy(0.0) - scale.lost, 0.0, 2.0
+    for _ in range(8):
+        level = (begin + end) / 2
+        begin, end = (level, end) if accuracy(level) > least else (begin, level)
+    return (begin + end) / 2
+
+
+# What is drawn
+
+
+def _as_colors(train: np.ndarray, images: np.ndarray) -> np.ndarray:
+    """Images as they were before they were standardized, with values in 0..1, as vectors."""
+    axes = tuple(range(train.ndim - 1))
+    low, high = train.min(axis=axes), train.max(axis=axes)
+    return ((images - low) / (high - low)).reshape(len(images), -1)
+
+
+def _draw(groups: list[Group], folder: Path) -> None:
+    figure, panels = new_figure(3.6, columns=2)
+    for axes, kind, title in zip(
+        panels, ("noisy", "clean"), ("under noise", "on clean images"), strict=True
+    ):
+        for index, group in enumerate(groups):
+            rows = np.array([row["over_time"][kind] for row in group.rows])
+            gained = 100 * (rows - rows[:, :1])
+            color = COLORS[METHODS.index(group.method) % len(COLORS)]
+            axes.plot(gained.T, color=color, linewidth=0.5, alpha=0.4)
+            axes.plot(
+                gained.mean(axis=0), color=color, linestyle=DASHES[index % 2], label=group.method
+            )
+        axes.axhline(0, color="black", linewidth=0.6)
+        axes.set_xlabel("step")
+        axes.set_title(title, fontsize=10)
+    panels[0].set_ylabel("points gained on the feedforward pass")
+    panels[0].legend(fontsize=7, frameon=False)
+    save(figure, folder / "accuracy.png")
+    for name in dict.fromkeys(group.network for group in groups):
+        _draw_seen([group for group in groups if group.network == name], folder, name)
+
+
+def _draw_seen(groups: list[Group], folder: Path, name: str) -> None:
+    """Noisy images as the first node's feedback tells them, before and after inference."""
+    shape = tuple(_images(name).image_shape)
+    pictures = groups[0].rows[0]["pictures"]
+    rows = [PictureRow(title, from_bytes(pictures[title], shape)) for title in ("image", "noisy")]
+    for group in groups:
+        pictures = group.rows[0]["pictures"]
+        for title in ("from the first node", "after inference"):
+            rows.append(PictureRow(f"{group.method}\n{title}", from_bytes(pictures[title], shape)))
+    draw_gallery(rows, folder / f"seen-{name}.png")
