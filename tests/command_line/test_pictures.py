@@ -5,10 +5,11 @@ import json
 import numpy as np
 import pytest
 
-from fathomx.command_line.imagery import Canvas, seen_part
+from fathomx.command_line.imagery import canvas_of
 from fathomx.command_line.job import Job
 from fathomx.command_line.models import MODELS
 from fathomx.data import load
+from fathomx.drawing.canvas import seen_part
 from fathomx.records.pictures import Panel, PictureRow, read_pictures, write_pictures
 from fathomx.report import RunFiles
 from fathomx.report.verdict import _GENERATIVE
@@ -36,7 +37,7 @@ def test_the_page_of_a_decoder_shows_what_it_learned(runs):
         assert (runs / "decoder" / "figures" / f"{panel.name}.png").stat().st_size > 3000
     assert "test reconstruction error" in page.lower() and "no backprop to compare" in page
     images = files.pictures[0].rows[0].pictures
-    whole = Canvas.of(load("digits").take(64))(load("digits").take(64).validation.inputs[:10])
+    whole = canvas_of(load("digits").take(64))(load("digits").take(64).validation.inputs[:10])
     np.testing.assert_allclose(images, whole, atol=0.5 / 255 + 1e-6)
 
 

@@ -54,7 +54,7 @@ def test_the_nearest_image_is_found():
 
 
 def test_the_upper_half_of_an_image():
-    half = generative.upper_half(pixels("digits")["test"]).reshape(8, 8)
+    half = pixels("digits")["test"].upper_half.reshape(8, 8)
     assert half[:4].all() and not half[4:].any()
 
 
@@ -110,7 +110,7 @@ def test_every_method_is_judged_on_the_same_images(tmp_path):
     code = found.encode(x)
     assert code.shape == (5, 3)
     whole = imaging.squared_error(found.decode(code), x).mean()
-    half = imaging.squared_error(found.complete(x), x, ~generative.upper_half(train)).mean()
+    half = imaging.squared_error(found.complete(x), x, ~train.upper_half).mean()
     assert whole < half
     with pytest.raises(ValueError, match="scale"):
         generative.reproduce("huge", tmp_path, Selection(), print)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import abc
-import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -13,6 +12,7 @@ import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.data import Dataset
+from fathomx.drawing.canvas import Canvas, seen_part
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.network import INPUT, Network
 from fathomx.inference import GaussNewton, infer
@@ -29,51 +29,6 @@ _IN_A_ROW = 10
 _IMAGINING = (1e-2, 1.0)
 _WALK = 9
 _LATENTS_FROM = 500
-
-
-@dataclasses.dataclass(frozen=True)
-class Canvas:
-    """How arrays of a data set are shown: the shape of a picture, and its darkest and brightest.
-
-    Color images are shown channel by channel, each over its own range.
-    """
-
-    shape: tuple[int, ...]
-    low: np.ndarray
-    high: np.ndarray
-
-    @classmethod
-    def of(cls, data: Dataset) -> Canvas:
-        """That of a data set of images."""
-        shape = data.image_shape or (1, *data.input_shape)
-        train = np.asarray(data.train.inputs).reshape(-1, shape[-1] if len(shape) == 3 else 1)
-        return cls(tuple(shape), train.min(axis=0), train.max(axis=0))
-
-    def __call__(self, values: Any) -> np.ndarray:
-        """Pictures in 0..1."""
-        pictures = np.asarray(values, float).reshape(-1, *self.shape)
-        span = np.where(self.high > self.low, self.high - self.low, 1)
-        wide = (self.shape[-1],) if len(self.shape) == 3 else ()
-        return np.clip((pictures - self.low.reshape(wide)) / span.reshape(wide), 0, 1)
-
-
-def seen_part(mask: str, fraction: float, shape: tuple[int, ...], seed: int) -> np.ndarray:
-    """What of a picture is given: its upper or left part, or pixels at random."""
-    height, width = shape[:2]
-    known = np.zeros(shape[:2], bool)
-    if mask == "upper":
-        known[: round(fraction * height)] = True
-    elif mask == "left":
-        known[:, : round(fraction * width)] = True
-    else:
-        order = np.random.default_rng(seed).permutation(height * width)
-        known.reshape(-1)[order[: round(fraction * height * width)]] = True
-    if not known.any() or known.all():
-        raise ValueError(
-            f"fraction {fraction:g} leaves nothing to {'see' if not known.any() else 'complete'} "
-            f"of pictures of {height} x {width} pixels; give another."
-        )
-    return np.broadcast_to(known.reshape(*shape[:2], *[1] * (len(shape) - 2)), shape)
 
 
 class Imagery(abc.ABC):
@@ -130,7 +85,7 @@ class OfLatents(Imagery):
         return _relaxed(Problem(network, {name: Clamp(input, seen)}))[name], []
 
     def panels(self, network: Network, data: Dataset, key: PRNGKeyArray) -> list[Panel]:
-        canvas, few = Canvas.of(data), data.validation.inputs[:_IN_A_ROW]
+        canvas, few = canvas_of(data), data.validation.inputs[:_IN_A_ROW]
         found = predict(network, latents(network, jnp.asarray(few)))
         reconstructed = Panel(
             "reconstructions",
@@ -196,11 +151,16 @@ class OfLabels(Imagery):
         return relaxed[INPUT], [str(label) for label in labels]
 
     def panels(self, network: Network, data: Dataset, key: PRNGKeyArray) -> list[Panel]:
-        canvas, few = Canvas.of(data), data.validation.inputs[:_IN_A_ROW]
+        canvas, few = canvas_of(data), data.validation.inputs[:_IN_A_ROW]
         completion = self.completion(network, canvas, few, seen_part("upper", 0.5, canvas.shape, 0))
         caption = completion.caption + " Above: the class that it sees."
         samples = self.generated(network, canvas, network.output_shape[0], key)
         return [*samples, completion._replace(caption=caption)]
+
+
+def canvas_of(data: Dataset) -> Canvas:
+    """That of a data set; what is no image is shown as one row."""
+    return Canvas.of(data.train.inputs, data.image_shape or (1, *data.input_shape))
 
 
 @eqx.filter_jit

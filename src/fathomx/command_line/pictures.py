@@ -8,7 +8,7 @@ import click
 import jax
 from rich.console import Console
 
-from fathomx.command_line.imagery import Canvas, Imagery, seen_part
+from fathomx.command_line.imagery import Imagery, canvas_of
 from fathomx.command_line.job import Job
 from fathomx.command_line.messages import say
 from fathomx.command_line.models import MODELS
@@ -16,6 +16,7 @@ from fathomx.command_line.options import Decorator, check_text
 from fathomx.command_line.session import stored_data, stored_job
 from fathomx.command_line.trained import trained_network
 from fathomx.data import Dataset
+from fathomx.drawing.canvas import seen_part
 from fathomx.drawing.gallery import draw_gallery
 from fathomx.graph.network import Network
 from fathomx.records.errors import RunFolderError
@@ -58,7 +59,7 @@ def generate(run: Path, count: int, seed: int, out: Path | None) -> None:
     """
     out = _file(out, run / "generated.png")
     network, _, data, imagery = _trained(run)
-    _write(imagery.generated(network, Canvas.of(data), count, jax.random.key(seed)), out)
+    _write(imagery.generated(network, canvas_of(data), count, jax.random.key(seed)), out)
 
 
 @click.command()
@@ -86,7 +87,7 @@ def complete(
     """Completes validation images of which the network of the run folder RUN sees a part."""
     out = _file(out, run / "completed.png")
     network, _, data, imagery = _trained(run)
-    canvas = Canvas.of(data)
+    canvas = canvas_of(data)
     seen = seen_part(mask, fraction, canvas.shape, seed)
     inputs = data.validation.inputs[:count]
     _write([imagery.completion(network, canvas, inputs, seen)], out)

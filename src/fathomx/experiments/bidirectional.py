@@ -21,14 +21,11 @@ import numpy as np
 from jaxtyping import Array
 
 from fathomx.drawing.gallery import draw_gallery
-from fathomx.experiments.generative import upper_half
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
 from fathomx.experiments.imaging import (
     Pixels,
-    as_bytes,
     classes,
     classifier,
-    from_bytes,
     in_parts,
     order,
     pixels,
@@ -44,7 +41,7 @@ from fathomx.models import bidirectional, decoder, mlp, with_precisions
 from fathomx.problem.energies import predict
 from fathomx.problem.problem import Problem
 from fathomx.problem.starts import top_down
-from fathomx.records.pictures import PictureRow
+from fathomx.records.pictures import PictureRow, as_bytes, from_bytes
 
 # Precision of the top-down predictions, where those bottom-up have 1.
 RATIOS = {"equal": 1.0, "top-down 1e-2": 1e-2, "top-down 1e-3": 1e-3, "top-down 1e-5": 1e-5}
@@ -185,7 +182,7 @@ class Trial(abc.ABC):
     def few(self) -> tuple[Pixels, np.ndarray]:
         """The test images that are shown in part, and which of their pixels are seen."""
         few = self.parts["test"].first(self.scale.parts)
-        return few, upper_half(few)
+        return few, few.upper_half
 
 
 @eqx.filter_jit
@@ -332,7 +329,7 @@ def _draw(groups: list[Group], folder: Path) -> None:
             continue
         test = pixels(name)["test"].first(_SHOWN)
         images = test.images.reshape(-1, *test.shape)
-        given = np.where(upper_half(test).reshape(test.shape), images, 0.5)
+        given = np.where(test.upper_half.reshape(test.shape), images, 0.5)
         names, rows = tuple(map(str, range(_SHOWN))), []
         completed = [PictureRow("image", images), PictureRow("given", given)]
         for group in own:

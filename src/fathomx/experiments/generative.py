@@ -26,10 +26,8 @@ from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selec
 from fathomx.experiments.imaging import (
     Moments,
     Pixels,
-    as_bytes,
     classifier,
     frechet,
-    from_bytes,
     in_parts,
     nearest,
     order,
@@ -46,7 +44,7 @@ from fathomx.learning.learner import cosine_adam
 from fathomx.models import decoder, mlp, with_encoder
 from fathomx.problem.energies import predict
 from fathomx.problem.problem import Problem
-from fathomx.records.pictures import PictureRow
+from fathomx.records.pictures import PictureRow, as_bytes, from_bytes
 
 METHODS = ("PC, mode", "PC, Langevin", "autoencoder", "VAE")
 # Near equilibrium, for images that are judged.
@@ -138,7 +136,7 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
     """One decoder learned in one way, and how it is judged on test images."""
     parts = pixels(cell.network)
     train, test = parts["train"], parts["test"].first(scale.judged)
-    hidden = ~upper_half(train)
+    hidden = ~train.upper_half
     begun = time.perf_counter()
     found = learned(cell, scale, train)
     seconds = time.perf_counter() - begun
@@ -187,14 +185,6 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
     }
 
 
-def upper_half(of: Pixels) -> np.ndarray:
-    """Which values of a flat image lie in its upper half."""
-    height = of.shape[0]
-    rows = np.arange(of.images.shape[1]) * height // of.images.shape[1]
-    half: np.ndarray = rows < height // 2
-    return half
-
-
 def learned(cell: Cell, scale: Scale, train: Pixels) -> Found:
     """What a method makes of the training images."""
     chosen = order(len(train.images), scale.batch, scale.epochs, cell.seed)
@@ -232,7 +222,7 @@ def by_inference(cell: Cell, scale: Scale, train: Pixels, chosen: np.ndarray) ->
     network, _ = trained(
         learner, network, lambda rows: jnp.asarray(train.images[rows]), chosen, cell.seed
     )
-    seen = jnp.asarray(upper_half(train))
+    seen = jnp.asarray(train.upper_half)
     long = Langevin(scale.step / 2, scale.long, scale.long // 4, preconditioner=easy)
     key = jax.random.key(cell.seed)
     return Found(
@@ -304,7 +294,7 @@ def by_autoencoder(seed: int, scale: Scale, train: Pixels, chosen: np.ndarray) -
 
 def _filled(whole: Callable[[Array], Array], train: Pixels) -> Callable[[Array], Array]:
     """Completion by a map of whole images, with the mean image where nothing is seen."""
-    seen, mean = jnp.asarray(upper_half(train)), jnp.asarray(train.images.mean(axis=0))
+    seen, mean = jnp.asarray(train.upper_half), jnp.asarray(train.images.mean(axis=0))
     return lambda x: whole(jnp.where(seen, x, mean))
 
 
@@ -397,7 +387,7 @@ def _draw(groups: list[Group], folder: Path) -> None:
         own = [group for group in groups if group.network == name]
         test = pixels(name)["test"].first(_SHOWN)
         shape, images = test.shape, test.images.reshape(-1, *test.shape)
-        seen = upper_half(test).reshape(shape)
+        seen = test.upper_half.reshape(shape)
         given = np.where(seen, images, 0.5)
 
         def shown(group: Group, what: str, shape: tuple[int, ...] = shape) -> np.ndarray:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 import functools
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -15,6 +15,7 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fathomx import data as data_sets
+from fathomx.drawing.canvas import Canvas, seen_part
 from fathomx.graph.energy import Categorical
 from fathomx.graph.network import Network
 from fathomx.layers.convolution import Convolution
@@ -46,6 +47,11 @@ class Pixels:
         """The first of them."""
         return dataclasses.replace(self, images=self.images[:count], labels=self.labels[:count])
 
+    @property
+    def upper_half(self) -> np.ndarray:
+        """Which values of an image lie in its upper half."""
+        return seen_part("upper", 0.5, self.shape, 0).reshape(-1)
+
 
 @functools.lru_cache(maxsize=2)
 def pixels(name: str) -> dict[str, Pixels]:
@@ -55,16 +61,12 @@ def pixels(name: str) -> dict[str, Pixels]:
     largest value in the training part.
     """
     data = data_sets.load(name).flat()
-    shape = tuple(data.image_shape)
-    channels = shape[-1] if len(shape) == 3 else 1
-    train = data.train.inputs.reshape(-1, channels)
-    low, span = train.min(axis=0), np.ptp(train, axis=0)
+    canvas = Canvas.of(data.train.inputs, data.image_shape)
 
     def part(title: str) -> Pixels:
         inputs, labels = getattr(data, title)
-        scaled = (inputs.reshape(len(inputs), -1, channels) - low) / span
-        images = np.clip(scaled, 0, 1).reshape(len(inputs), -1).astype(np.float32)
-        return Pixels(images, np.asarray(labels), shape)
+        images = canvas(inputs).reshape(len(inputs), -1).astype(np.float32)
+        return Pixels(images, np.asarray(labels), canvas.shape)
 
     return {title: part(title) for title in ("train", "validation", "test")}
 
@@ -227,13 +229,3 @@ def nearest(
     distances = np.concatenate(found)
     places = distances.argmin(axis=1)
     return places, distances.min(axis=1) / images.shape[1]
-
-
-def as_bytes(images: np.ndarray) -> list[list[int]]:
-    """Images in 0..1 as lists of 8 bits, which a row of a table's file holds."""
-    return np.rint(255 * np.clip(images, 0, 1)).astype(int).tolist()
-
-
-def from_bytes(rows: Sequence[Sequence[int]], shape: tuple[int, ...]) -> np.ndarray:
-    """The images of `as_bytes`."""
-    return np.asarray(rows, float).reshape(-1, *shape) / 255

@@ -23,12 +23,9 @@ from jaxtyping import Array
 
 from fathomx.drawing.gallery import draw_gallery
 from fathomx.drawing.style import COLORS, new_figure, save
-from fathomx.experiments.generative import upper_half
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
 from fathomx.experiments.imaging import (
     Pixels,
-    as_bytes,
-    from_bytes,
     in_parts,
     order,
     pixels,
@@ -47,7 +44,7 @@ from fathomx.learning.learner import cosine_adam
 from fathomx.models import mlp
 from fathomx.problem.energies import predict
 from fathomx.problem.problem import Problem
-from fathomx.records.pictures import PictureRow
+from fathomx.records.pictures import PictureRow, as_bytes, from_bytes
 
 METHODS = ("PC", "autoencoder", "Hopfield", "nearest")
 IN_ORDER = "mnist in order"
@@ -145,7 +142,7 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
         "nearest": by_neighbor,
     }[cell.method](cell.seed, scale, stored)
     seconds = time.perf_counter() - begun
-    seen = upper_half(stored)
+    seen = stored.upper_half
     rng = np.random.default_rng((cell.seed, number))
     noisy = stored.images + scale.noise * rng.normal(size=stored.images.shape)
     half, of_half = recall(stored.images, seen)
@@ -393,7 +390,7 @@ def _draw_capacity(groups: list[Group], path: Path) -> None:
 def _draw_recalled(data: str, groups: list[Group], path: Path) -> None:
     stored = pixels(data)["train"].first(_SHOWN)
     shape, images = stored.shape, stored.images.reshape(-1, *stored.shape)
-    given = np.where(upper_half(stored).reshape(shape), images, 0.5)
+    given = np.where(stored.upper_half.reshape(shape), images, 0.5)
     rows = [PictureRow("stored", images), PictureRow("given", given)]
     rows += [PictureRow(g.method, from_bytes(g.rows[0]["pictures"]["half"], shape)) for g in groups]
     rows.append(PictureRow("given", from_bytes(groups[0].rows[0]["pictures"]["noisy"], shape)))

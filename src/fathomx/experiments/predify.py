@@ -25,10 +25,11 @@ from jaxtyping import Array
 
 from fathomx import data as data_sets
 from fathomx.data import CropAndFlip
+from fathomx.drawing.canvas import Canvas
 from fathomx.drawing.gallery import draw_gallery
 from fathomx.drawing.style import COLORS, DASHES, new_figure, save
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
-from fathomx.experiments.imaging import as_bytes, from_bytes, he, in_parts, order, trained
+from fathomx.experiments.imaging import he, in_parts, order, trained
 from fathomx.graph.energy import Categorical, Gaussian
 from fathomx.graph.entries import Node, Root
 from fathomx.graph.feedback import Feedback
@@ -43,7 +44,7 @@ from fathomx.models import with_feedbacks, wrap
 from fathomx.problem.energies import predict
 from fathomx.problem.evaluation import Evaluation
 from fathomx.problem.problem import Problem
-from fathomx.records.pictures import PictureRow
+from fathomx.records.pictures import PictureRow, as_bytes, from_bytes
 
 CLEAN, DENOISING = "clean", "denoising"
 PUBLISHED, ENERGY = "published", "energy"
@@ -157,7 +158,7 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
     test = _with_noise(data.test, level, cell.seed + 1, scale.judged)
     posed, solver = DYNAMICS[how].posed(network, rates, scale.steps)
     clean, noisy = test.accuracies(posed, solver)
-    few = jnp.asarray(test.noisy[:_SHOWN])
+    few, canvas = jnp.asarray(test.noisy[:_SHOWN]), Canvas.of(data.train.inputs, data.image_shape)
     relaxed = infer(Problem(posed, {INPUT: few}), solver)
     back = network.feedbacks[0]
     before = network.unroll(None, few)[back.parents[0]]
@@ -175,7 +176,7 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
         "unsettled": None if how == PUBLISHED else float(relaxed.unsettled.mean()),
         "seconds": seconds,
         "pictures": {
-            name: as_bytes(_as_colors(data.train.inputs, np.asarray(values)))
+            name: as_bytes(canvas(values))
             for name, values in {
                 "image": test.images[:_SHOWN],
                 "noisy": few,
@@ -402,13 +403,6 @@ def _noise_level(name: str, seed: int, scale: Scale) -> float:
 
 
 # What is drawn
-
-
-def _as_colors(train: np.ndarray, images: np.ndarray) -> np.ndarray:
-    """Images as they were before they were standardized, with values in 0..1, as vectors."""
-    axes = tuple(range(train.ndim - 1))
-    low, high = train.min(axis=axes), train.max(axis=axes)
-    return ((images - low) / (high - low)).reshape(len(images), -1)
 
 
 def _draw(groups: list[Group], folder: Path) -> None:

@@ -23,7 +23,7 @@ from jaxtyping import Array
 from fathomx.drawing.gallery import draw_gallery
 from fathomx.drawing.style import COLORS, new_figure, save
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
-from fathomx.experiments.imaging import as_bytes, from_bytes, pixels
+from fathomx.experiments.imaging import pixels
 from fathomx.graph.freezing import freeze
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import parameter_count
@@ -32,7 +32,7 @@ from fathomx.learning import Equilibrium, Learner
 from fathomx.learning.learner import cosine_adam
 from fathomx.models import state_space
 from fathomx.problem.strength import HoldStrength
-from fathomx.records.pictures import PictureRow
+from fathomx.records.pictures import PictureRow, as_bytes, from_bytes
 
 TRACKING, FRAMES = "tracking", "moving digits"
 KALMAN, KNOWN, PLAIN = "Kalman filter", "PC, known", "PC, known, one precision"

@@ -54,7 +54,7 @@ def write_pictures(folder: Path, panels: Sequence[Panel]) -> Path:
                 {
                     "title": row.title,
                     "labels": list(row.labels),
-                    "pictures": [_bytes(picture) for picture in row.pictures],
+                    "pictures": as_bytes(row.pictures),
                 }
                 for row in panel.rows
             ],
@@ -77,7 +77,7 @@ def read_pictures(path: Path, remedy: str) -> list[Panel]:
             [
                 PictureRow(
                     row["title"],
-                    np.asarray(row["pictures"], float).reshape(-1, *shape) / 255,
+                    from_bytes(row["pictures"], shape),
                     tuple(row["labels"]),
                 )
                 for row in panel["rows"]
@@ -98,6 +98,13 @@ def _whole(value: Any) -> None:
                     raise Misfit(f"pictures of {size} values", picture)
 
 
-def _bytes(picture: np.ndarray) -> list[int]:
-    values = np.nan_to_num(np.asarray(picture, float))
-    return [int(v) for v in np.rint(255 * np.clip(values, 0, 1)).reshape(-1)]
+def as_bytes(pictures: np.ndarray) -> list[list[int]]:
+    """Pictures in 0..1, each as a list of 8 bits, which JSON can hold; 0 for what is no number."""
+    values = np.nan_to_num(np.asarray(pictures, float)).reshape(len(pictures), -1)
+    found: list[list[int]] = np.rint(255 * np.clip(values, 0, 1)).astype(int).tolist()
+    return found
+
+
+def from_bytes(rows: Sequence[Sequence[int]], shape: Sequence[int]) -> np.ndarray:
+    """The pictures of `as_bytes`, of this shape."""
+    return np.asarray(rows, float).reshape(-1, *shape) / 255
