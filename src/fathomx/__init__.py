@@ -34,6 +34,8 @@ from fathomx.graph.numbers import rematerialized as rematerialized
 from fathomx.graph.statistics import Statistics as Statistics
 from fathomx.graph.statistics import split as split
 from fathomx.graph.statistics import weights as weights
+from fathomx.inference import AugmentedGaussNewton as AugmentedGaussNewton
+from fathomx.inference import AugmentedLagrangian as AugmentedLagrangian
 from fathomx.inference import ErrorDescent as ErrorDescent
 from fathomx.inference import Exact as Exact
 from fathomx.inference import GaussNewton as GaussNewton

@@ -217,6 +217,8 @@ BRIEF = {
     "ErrorDescent": fx.ErrorDescent(optax.sgd(0.05), 6),
     "Newton": fx.Newton(1e-4),
     "GradientFlow": fx.GradientFlow(segments=2),
+    "AugmentedLagrangian": fx.AugmentedLagrangian(0.1, 6),
+    "AugmentedGaussNewton": fx.AugmentedGaussNewton(fx.GaussNewton(1, 4), 2),
 }
 
 

@@ -137,6 +137,17 @@ SOLVERS = {
         fx.GradientFlow(tolerance=1e-7, controller=diffrax.PIDController(rtol=1e-8, atol=1e-10)),
         adaptive=True,
     ),
+    # Without steps of the multipliers they lower the energy.
+    "AugmentedLagrangian": Entry(
+        "graph",
+        fx.AugmentedLagrangian(0.1, 20, dual_rate=0.0),
+        fx.AugmentedLagrangian(0.2, 2000, inner_steps=2, dual_rate=0.0),
+    ),
+    "AugmentedGaussNewton": Entry(
+        "tanh",
+        fx.AugmentedGaussNewton(fx.GaussNewton(2, 2), 2, dual_rate=0.0),
+        fx.AugmentedGaussNewton(fx.GaussNewton(2, 4), 20, dual_rate=0.0),
+    ),
     "Exact": Entry("graph", fx.Exact(), fx.Exact(), linear_only=True),
 }
 CASES = [

@@ -310,6 +310,21 @@ def test_descent_diverges_above_the_stable_step_alone(kind):
     assert kind(problem).predicted_steps(0.95 * stable) < math.inf
 
 
+def test_momentum_falls_as_the_square_root_of_the_condition_number_says():
+    problem = residual(16)
+    extremes = StateHessian(problem).extremes()
+    course = unsettled(problem, fx.StateDescent(extremes.nesterov(), 900))
+    # The slowest mode is a double root of 1 - 1 / sqrt(kappa); a factor t goes with it.
+    early, late = 500, 900
+    fall = (float(course[late] / course[early]) * early / late) ** (1 / (late - early))
+    assert extremes.condition_number > 300
+    assert fall == pytest.approx(1 - extremes.condition_number**-0.5, abs=3e-3)
+    plain = unsettled(problem, fx.StateDescent(extremes.best_step, 900))
+    assert plain[late] > 1e3 * course[late]
+    with pytest.raises(ValueError, match="smallest eigenvalue is -1"):
+        Extremes(-1.0, 4.0).nesterov()
+
+
 def test_no_steps_where_the_prediction_is_right_already():
     # A linear network predicts zero for zero, without rounding.
     right = fx.Problem(residual(8).network, jnp.zeros((1, 6)), jnp.zeros((1, 4)))

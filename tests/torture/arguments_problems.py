@@ -210,6 +210,28 @@ def solvers(table: Table, world: World) -> None:
     def drawn(solver: Any) -> Any:
         return fx.infer(world.linear_problem, solver, key=world.key).energy
 
+    multipliers = {"dual_rate": kinds.number(least=0), "credit": kinds.choice("before", "after")}
+    table.call(
+        "fx.AugmentedLagrangian",
+        {"rate": 0.1, "budget": 3, "inner_steps": 2, "dual_rate": 1.0, "credit": "after"},
+        {
+            "rate": kinds.number(above=0),
+            "budget": kinds.count(1),
+            "inner_steps": kinds.count(1),
+            **multipliers,
+        },
+        finish=relaxed,
+    )
+    table.call(
+        "fx.AugmentedGaussNewton",
+        {"solver": fx.GaussNewton(1, 2), "budget": 2, "dual_rate": 1.0, "credit": "before"},
+        {
+            "solver": kinds.thing("solver", "fx.GaussNewton", "fx.Newton()"),
+            "budget": kinds.count(1),
+            **multipliers,
+        },
+        finish=relaxed,
+    )
     table.call(
         "fx.Langevin",
         {"rate": 0.25, "steps": 3, "burn_in": 1, "temperature": 0.5},
@@ -304,7 +326,8 @@ def inner_solvers(table: Table, world: World) -> None:
     descents = (fx.ErrorDescent(world.optimizer), fx.StateDescent(world.optimizer))
     local = (fx.GaussNewton(2), *descents)
     others = (fx.Newton(), fx.GradientFlow(segments=2), fx.Exact(), fx.Langevin(0.1, 2))
-    for solver in (*local, *others):
+    augmented = (fx.AugmentedLagrangian(0.1, 2), fx.AugmentedGaussNewton(fx.GaussNewton(1, 2)))
+    for solver in (*local, *others, *augmented):
         problem = world.linear_problem
         start = Linearization.at_start(problem)
         here = start.evaluation(problem)

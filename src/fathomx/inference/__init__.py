@@ -1,5 +1,7 @@
 """Inference algorithms: each turns a `Problem` into a `Relaxation`."""
 
+from fathomx.inference.augmented_lagrangian import AugmentedGaussNewton as AugmentedGaussNewton
+from fathomx.inference.augmented_lagrangian import AugmentedLagrangian as AugmentedLagrangian
 from fathomx.inference.base import Solver as Solver
 from fathomx.inference.base import SolverState as SolverState
 from fathomx.inference.base import average as average

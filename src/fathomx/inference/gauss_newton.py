@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Callable
 from typing import Any
 
 import equinox as eqx
@@ -21,6 +22,7 @@ from fathomx.problem.evaluation import Evaluation, Linearization, evaluate, eval
 from fathomx.problem.problem import Problem
 
 _HALVINGS = 12
+Evaluated = Callable[[Problem, Entries], Evaluation]
 
 
 class GaussNewtonState(SolverState):
@@ -96,17 +98,33 @@ class GaussNewton(Solver[GaussNewtonState]):
     ) -> GaussNewtonState:
         """One iteration; `image` is `J e`."""
         here = state.here
-        direction = self._solve(problem, here, linearized, image)
-        ones = jnp.ones_like(here.energy)
-        errors = problem.network.space.add(here.errors, ones, direction)
-        there, tries = backtrack(problem, here, direction, evaluate(problem, errors))
+        there, evaluations = self.iterate(problem, here, linearized, image, evaluate)
         moved = there.energy < here.energy
         return GaussNewtonState(
             previous_energy=jnp.where(moved, here.energy, state.previous_energy),
             steps=state.steps + 1,
-            evaluations=state.evaluations + self.cg_iterations + tries,
+            evaluations=state.evaluations + evaluations,
             here=there,
         )
+
+    def iterate(
+        self,
+        problem: Problem,
+        here: Evaluation,
+        linearized: Linearization,
+        image: Entries,
+        evaluated: Evaluated,
+    ) -> tuple[Evaluation, Array]:
+        """Where one iteration leads, and what it evaluates; `image` is `J e`.
+
+        `evaluated` is the energy that is lowered: that of the problem, or one of shifted errors.
+        """
+        direction = self._solve(problem, here, linearized, image)
+        ones = jnp.ones_like(here.energy)
+        errors = problem.network.space.add(here.errors, ones, direction)
+        full = evaluated(problem, errors)
+        there, tries = _backtrack(problem, here, direction, full, evaluated)
+        return there, self.cg_iterations + tries
 
     def _solve(
         self, problem: Problem, here: Evaluation, linearized: Linearization, image: Entries
@@ -193,8 +211,8 @@ def _ratio(above: Array, below: Array) -> Array:
     return jnp.where(below > 0, above / safe, 0)
 
 
-def backtrack(
-    problem: Problem, here: Evaluation, direction: Entries, full: Evaluation
+def _backtrack(
+    problem: Problem, here: Evaluation, direction: Entries, full: Evaluation, evaluated: Evaluated
 ) -> tuple[Evaluation, Array]:
     """Halves the step of every example until its energy falls; returns where, and evaluations.
 
@@ -216,7 +234,7 @@ def backtrack(
         length = jnp.where(bad, jnp.where(halvings < _HALVINGS, length / 2, 0), length)
         moved = space.add(here.errors, length, direction)
         # A direction that is not finite must not spoil the point to go back to.
-        there = evaluate(problem, space.where(length > 0, moved, here.errors))
+        there = evaluated(problem, space.where(length > 0, moved, here.errors))
         return length, there, tries + bad, halvings + 1
 
     ones = jnp.ones_like(here.energy)
