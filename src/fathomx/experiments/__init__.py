@@ -16,6 +16,7 @@ from fathomx.experiments import (
     matrix_completion,
     memory,
     mupc,
+    pc_alm,
     predify,
     saddle_escape,
     strength,
@@ -46,6 +47,7 @@ EXPERIMENTS: dict[str, Reproduction] = {
     "memory": memory.reproduce,
     "temporal": temporal.reproduce,
     "predify": predify.reproduce,
+    "pc-alm": pc_alm.reproduce,
 }
 
 

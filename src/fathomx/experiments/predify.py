@@ -67,7 +67,7 @@ class Scale:
 
     name: str
     seeds: dict[str, tuple[int, ...]]
-    channels: tuple[int, ...] = (32, 64, 128, 384)
+    channels: tuple[int, ...] = (32, 64, 128, 256)
     epochs: int = 4
     feedback_epochs: int = 1
     batch: int = 100
@@ -191,25 +191,31 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
 
 
 class Stage(eqx.Module):
-    """`pool(W * phi(z) + b)`: a convolution, and the image halved."""
+    """`pool(W * phi(z) + b)`: a convolution, and the image halved or not."""
 
     map: Affine
     activation: Callable[[Array], Array]
+    pool: Callable[[Array], Array]
 
     def __call__(self, activity: Array) -> Array:
-        return max_pool(self.map(self.activation(activity)))
+        return self.pool(self.map(self.activation(activity)))
 
 
 def convolutional(shape: tuple[int, ...], classes: int, channels: tuple[int, ...], key: Any) -> Any:
-    """A network of convolutions that halve the image, one linear map at the end."""
+    """A network of convolutions, one linear map at the end.
+
+    All convolutions but the last halve the image: the last has more activities than it reads, so
+    that little of what it read is lost on the way back.
+    """
     keys = jax.random.split(key, len(channels) + 1)
     sizes = (shape[-1], *channels)
     layers: list[Any] = []
     for index, (own, made) in enumerate(zip(keys, channels, strict=False)):
         weight = he(own, (3, 3, sizes[index], made))
-        kept = jax.nn.relu if index else _unchanged
-        layers.append(Stage(Affine(Convolution(weight), Bias(jnp.zeros(made))), kept))
-    size = math.prod(side >> len(channels) for side in shape[:2]) * channels[-1]
+        activation = jax.nn.relu if index else _unchanged
+        pool = max_pool if index < len(channels) - 1 else _unchanged
+        layers.append(Stage(Affine(Convolution(weight), Bias(jnp.zeros(made))), activation, pool))
+    size = math.prod(side >> len(channels) - 1 for side in shape[:2]) * channels[-1]
     last = Affine(Linear(he(keys[-1], (classes, size), size)), Bias(jnp.zeros(classes)))
     names = [f"stage{index + 1}" for index in range(len(channels))]
     layers += [jax.nn.relu, jnp.ravel, last]

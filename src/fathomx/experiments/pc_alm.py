@@ -1,0 +1,316 @@
+"""Where between predictive coding and backprop do multipliers lead, and at what price?
+
+Seely and Gould (2026), arXiv 2605.31022: with multipliers for every node (PC-ALM), deep and narrow
+residual networks that predictive coding by state descent trains badly come close to backprop, at
+the same number of steps. Here their cell on Fashion-MNIST (width 32, 32 nodes, ReLU, one epoch) and
+a grid around it, with error descent, Gauss-Newton, Newton and multipliers in error coordinates
+beside them.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import functools
+import math
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+
+from fathomx.data import Dataset, Part
+from fathomx.diagnostics.alignment import alignment
+from fathomx.drawing.style import COLORS, new_figure, save
+from fathomx.experiments.examples import vectors
+from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.graph.network import Network
+from fathomx.inference import (
+    AugmentedGaussNewton,
+    AugmentedLagrangian,
+    ErrorDescent,
+    GaussNewton,
+    Newton,
+    StateDescent,
+    infer,
+)
+from fathomx.layers.parameterization import MuPC
+from fathomx.learning import Backprop, Equilibrium, LearningRule
+from fathomx.models import residual_mlp
+from fathomx.problem.problem import Problem
+from fathomx.problem.strength import HoldStrength
+from fathomx.records.values import plain
+from fathomx.theory.activity_hessian import ErrorHessian, StateHessian
+from fathomx.training import DivergenceError, fit
+
+_SEEDS = (0, 1, 2)
+# Examples whose Hessians tell the rates of descent.
+_EXAMPLES = 3
+_SCORED = 64
+
+
+@dataclasses.dataclass(frozen=True)
+class Residual:
+    """A residual MLP under muPC, without biases."""
+
+    activation: str
+    width: int
+    depth: int
+
+    @property
+    def name(self) -> str:
+        """As in tables."""
+        return f"{self.activation}, width {self.width}, depth {self.depth}"
+
+    def network(self, data: Dataset, seed: int) -> Network:
+        """The network, its weights drawn from the seed."""
+        return residual_mlp(
+            data.train.inputs.shape[1],
+            data.classes,
+            width=self.width,
+            depth=self.depth,
+            activation=self.activation,
+            parameterization=MuPC(),
+            key=jax.random.key(seed),
+        )
+
+
+SIZES = (8, 32, 128)
+NETWORKS = {
+    setting.name: setting
+    for activation in ("relu", "tanh")
+    for width in SIZES
+    for depth in SIZES
+    for setting in [Residual(activation, width, depth)]
+}
+CELL = Residual("relu", 32, 32).name
+
+
+@dataclasses.dataclass(frozen=True)
+class Rates:
+    """Rates of descent in activities and in errors, one over the largest curvature."""
+
+    state: float
+    error: float
+
+
+Rule = Callable[[Rates, int], LearningRule]
+
+# The output's precision is that of the publication but where a strength is held.
+METHODS: dict[str, Rule] = {
+    "backprop": lambda rates, depth: Backprop(),
+    "PC": lambda rates, depth: Equilibrium(StateDescent(rates.state, 2 * depth), 1.0),
+    "PC-ALM": lambda rates, depth: Equilibrium(AugmentedLagrangian(rates.state, 2 * depth), 1.0),
+    "error descent": lambda rates, depth: Equilibrium(ErrorDescent(rates.error, 8), 1.0),
+    "Gauss-Newton": lambda rates, depth: Equilibrium(),
+    "Gauss-Newton, strength 1": lambda rates, depth: _held(GaussNewton(1, 4), 1.0),
+    "Gauss-Newton, strength 4": lambda rates, depth: _held(GaussNewton(2, 4), 4.0),
+    "Newton": lambda rates, depth: _held(Newton(1e-3), 0.1),
+    "augmented Gauss-Newton": lambda rates, depth: Equilibrium(
+        AugmentedGaussNewton(GaussNewton(1, 4), 4), 1.0
+    ),
+}
+_GRID = ("backprop", "PC", "PC-ALM", "Gauss-Newton", "augmented Gauss-Newton")
+
+
+def _held(solver: Any, strength: float) -> Equilibrium:
+    return Equilibrium(solver, output_precision=HoldStrength(strength))
+
+
+@dataclasses.dataclass(frozen=True)
+class Scale:
+    """How large the comparison is.
+
+    **Fields**: `data`, the first `examples` of it (all if 0), in batches of `batch_size`; `rate` of
+    Adam, times the root of width over depth; `plan`, which networks learn by which methods from
+    which seeds, in order.
+    """
+
+    name: str
+    data: str
+    plan: tuple[Selection, ...]
+    examples: int = 0
+    batch_size: int = 64
+    rate: float = 1e-3
+
+
+def _sized(sizes: Sequence[int], activations: Sequence[str] = ("relu", "tanh")) -> tuple[str, ...]:
+    return tuple(
+        name
+        for name, of in NETWORKS.items()
+        if of.depth in sizes and of.activation in activations and name != CELL
+    )
+
+
+SCALES = {
+    "laptop": Scale(
+        "laptop",
+        "fashion-mnist",
+        (
+            Selection((CELL,), tuple(METHODS), _SEEDS),
+            Selection(_sized((8, 32)), _GRID, (0,)),
+            Selection(_sized((128,)), _GRID, (0,)),
+        ),
+    )
+}
+
+COLUMNS = (
+    Column("test_accuracy", "test accuracy, %", ".2f", 100.0),
+    Column("cosine", "cosine to backprop", ".3f"),
+    Column("first_quarter", "of the nodes of the first quarter", ".3f"),
+    Column("second_quarter", "second", ".3f"),
+    Column("third_quarter", "third", ".3f"),
+    Column("last_quarter", "last", ".3f"),
+    Column("strength", "strength", ".2g"),
+    Column("evaluations", "evaluations per update", ".0f"),
+    Column("step_seconds", "s / update", ".4f"),
+    Column("seconds", "s", ".0f"),
+)
+
+
+def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
+    """Runs what is missing of the comparison, then writes tables and the figure.
+
+    `results.csv`, `results.md`, `accuracy.png`. Without a choice of networks or methods the plan of
+    the scale is run. Raises `ValueError` for an unknown scale, network or method.
+    """
+    size = chosen_scale(scale, SCALES)
+    settings = {key: value for key, value in vars(size).items() if key != "plan"}
+    comparison = Comparison(
+        networks={name: _SEEDS if name == CELL else (0,) for name in NETWORKS},
+        methods=tuple(METHODS),
+        configuration=settings,
+        run=lambda cell: run(cell, size),
+        outcome=_outcome,
+        columns=COLUMNS,
+        draw=_draw,
+    )
+    rows = comparison.begin(folder, selection)
+    named = selection.networks or selection.methods
+    parts = (selection,) if named else size.plan
+    for part in parts:
+        chosen = dataclasses.replace(part, seeds=selection.seeds or part.seeds)
+        table = comparison.complete(rows, chosen, say)
+    return table
+
+
+def _outcome(row: dict[str, Any]) -> str:
+    if row["test_accuracy"] is None:
+        return "diverged"
+    return f"test accuracy {100 * row['test_accuracy']:.2f}%, cosine {row['cosine']:.3f}"
+
+
+def run(cell: Cell, scale: Scale) -> dict[str, Any]:
+    """Trains one network for an epoch, scores it once, and compares its update with backprop's."""
+    setting, data = NETWORKS[cell.network], whole(scale.data, scale.examples)
+    network = setting.network(data, cell.seed)
+    rule = METHODS[cell.method](rates(setting, scale), setting.depth)
+    rate = scale.rate * math.sqrt(setting.width / setting.depth)
+    begun = time.perf_counter()
+    try:
+        result = fit(
+            network,
+            data,
+            rule,
+            optimizer=optax.adam(rate),
+            epochs=1,
+            batch_size=scale.batch_size,
+            seed=cell.seed,
+        )
+    except DivergenceError as error:
+        return {
+            "test_accuracy": None,
+            "diverged": str(error),
+            "seconds": time.perf_counter() - begun,
+        }
+    seconds = time.perf_counter() - begun
+    problem = Problem(
+        result.network, data.train.inputs[:_SCORED], jax.nn.one_hot(
+            data.train.labels[:_SCORED], data.classes
+        )
+    )  # fmt: skip
+    key = jax.random.key(cell.seed)
+    found = alignment(problem, rule, key)
+    return plain(
+        {
+            "test_accuracy": result.summary["test_accuracy"],
+            "cosine": float(found.overall),
+            "cosines": np.asarray(found.cosine),
+            **quarters(np.asarray(found.cosine)),
+            "strength": result.summary["pc_strength"],
+            "evaluations": _evaluations(problem, rule, key),
+            "rates": dataclasses.asdict(rates(setting, scale)),
+            "step_seconds": result.summary["step_seconds_median"],
+            "seconds": seconds,
+        }
+    )
+
+
+def quarters(values: np.ndarray) -> dict[str, float]:
+    """The mean over the nodes of each quarter of the depth, from the input up."""
+    names = ("first_quarter", "second_quarter", "third_quarter", "last_quarter")
+    parts = np.array_split(values, len(names))
+    return {name: float(np.mean(part)) for name, part in zip(names, parts, strict=True)}
+
+
+def _evaluations(problem: Problem, rule: LearningRule, key: Any) -> float:
+    """Gradients and products with the Hessian that inference takes, in the median; backprop's 1."""
+    if not isinstance(rule, Equilibrium):
+        return 1.0
+    prepared, start, _ = rule.prepare(problem, key)
+    return float(jnp.median(infer(prepared, rule.solver, start=start).evaluations))
+
+
+@functools.lru_cache(maxsize=1)
+def whole(name: str, examples: int) -> Dataset:
+    """All training images, standardized, as published; nothing is selected by any of them.
+
+    What is called validation is part of what is trained on.
+    """
+    data = vectors(name)
+    joined = [
+        np.concatenate([getattr(part, field) for part in (data.train, data.validation)])
+        for field in ("inputs", "labels")
+    ]
+    count = examples or len(joined[1])
+    return dataclasses.replace(data, train=Part(*(array[:count] for array in joined)))
+
+
+@functools.cache
+def rates(setting: Residual, scale: Scale) -> Rates:
+    """One over the largest eigenvalue of the Hessian at the start, the median over three seeds."""
+    data = whole(scale.data, scale.examples)
+    state, error = [], []
+    for seed in _SEEDS:
+        network = setting.network(data, seed)
+        for example in range(_EXAMPLES):
+            rows = slice(example, example + 1)
+            target = jax.nn.one_hot(data.train.labels[rows], data.classes)
+            problem = Problem(network, data.train.inputs[rows], target, output_precision=1.0)
+            # Their constructor is that of the class above, which mypy does not see.
+            state.append(StateHessian(problem).extremes().largest)  # type: ignore[call-arg]
+            error.append(ErrorHessian(problem).extremes().largest)  # type: ignore[call-arg]
+    return Rates(1 / statistics.median(state), 1 / statistics.median(error))
+
+
+def _draw(groups: list[Group], folder: Path) -> None:
+    shown = [name for name in NETWORKS if any(g.network == name for g in groups)]
+    figure, (axes,) = new_figure(1.2 + 0.5 * len(shown))
+    for place, method in enumerate(METHODS):
+        own = [g for g in groups if g.method == method and g.values("test_accuracy")]
+        for index, group in enumerate(own):
+            values = 100 * np.asarray(group.values("test_accuracy"))
+            row = shown.index(group.network) + 0.08 * (place - len(METHODS) / 2)
+            axes.plot(
+                values, np.full(len(values), row), "osD^v"[place % 5], markersize=4,
+                color=COLORS[place % len(COLORS)], label=None if index else method,
+            )  # fmt: skip
+    axes.set_yticks(range(len(shown)), shown, fontsize=7)
+    axes.invert_yaxis()
+    axes.set_xlabel("test accuracy after an epoch, %")
+    axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
+    save(figure, folder / "accuracy.png")
