@@ -17,6 +17,7 @@ from arguments_world import CLASSES, VOCABULARY, World, on_grid
 
 import fathomx as fx
 from fathomx.problem import Linearization
+from fathomx.problem.evaluation import evaluate
 
 _REST = ("network", "clamps", "input", "target", "output_precision", "batch")
 
@@ -345,6 +346,9 @@ def inner_solvers(table: Table, world: World) -> None:
         table.inner(solver, "check", problem)
         table.inner(solver, "check_arrivals", (1, 0))
         table.inner(solver, "usual_arrivals", problem.network)
+    newton = fx.GaussNewton(2)
+    image = start.push(here.errors)
+    table.inner(newton, "iterate", problem, here, start, image, evaluate)
     key = world.key
     chain = [fx.Node(n, eqx.nn.Linear(4, 4, key=key)) for n in ("one", "two", "three")]
     back = fx.Feedback("back", "one", eqx.nn.Linear(4, 4, key=key), "two")

@@ -181,6 +181,9 @@ def results(table: Table, world: World) -> None:
         "fx.Diagnosis": diagnosis,
         "fx.Alignment": diagnosis.alignment,
         "fx.EnergyBalance": diagnosis.balance,
+        "fx.TargetAlignment": fx.target_alignment(
+            problem, world.rule.gradient(problem, world.key)[0]
+        ),
         "fx.FitResult": fx.fit(network, world.data, fx.Backprop(), epochs=1, batch_size=4),
         "fx.Scaling": fx.NTK().scaling(fx.Role.INPUT, 4, 3, 2),
         "fx.SolverState": state,

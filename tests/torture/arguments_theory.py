@@ -138,6 +138,7 @@ def hessians(table: Table, world: World) -> None:
     table.method(hessian, "dense", {}, most)
     few = {"dense_up_to": kinds.count(0)}
     table.method(hessian, "extremes", {"dense_up_to": 5}, few)
+    table.method(fx.theory.Extremes(0.5, 2.0), "nesterov")
     table.method(
         hessian,
         "predicted_steps",
@@ -152,6 +153,10 @@ def diagnostics(table: Table, world: World) -> None:
     """What updates and energies are compared with."""
     problem, network, key = world.problem, world.network, world.key
     table.call("fx.alignment", {"problem": problem, "rule": world.rule, "key": key})
+    table.call(
+        "fx.target_alignment",
+        {"problem": problem, "gradient": world.rule.gradient(problem, key)[0]},
+    )
     gradient = kinds.network().also("fx.weights(latent)")
     table.call(
         "fathomx.diagnostics.compare_to_backprop",

@@ -65,7 +65,7 @@ def compare_to_backprop(problem: Problem, gradient: Network, key: PRNGKeyArray) 
 @gate
 def node_dot(a: Network, b: Network) -> Float[Array, " nodes"]:
     """Inner product of two gradients, node by node; `ValueError` if they are not alike."""
-    _check_alike(a, b)
+    check_alike(a, b)
     rows = []
     for one, other in zip(a.predictors(), b.predictors(), strict=True):
         pairs = zip(jax.tree.leaves(weights(one)), jax.tree.leaves(weights(other)), strict=True)
@@ -90,12 +90,12 @@ def weight_change(before: Network, after: Network) -> Float[Array, " nodes"]:
     print(moved.min() / jnp.median(moved))
     ```
     """
-    _check_alike(before, after)
+    check_alike(before, after)
     change = jax.tree.map(jnp.subtract, weights(after), weights(before))
     return jnp.sqrt(node_dot(change, change) / node_dot(before, before))
 
 
-def _check_alike(one: Network, other: Network) -> None:
+def check_alike(one: Network, other: Network) -> None:
     """Raises `ValueError` unless two networks have weights of the same shapes in the same nodes."""
     shapes = [[leaf.shape for leaf in jax.tree.leaves(weights(each))] for each in (one, other)]
     for what, held in (("nodes", [list(one.labels), list(other.labels)]), ("weights", shapes)):

@@ -107,8 +107,8 @@ METHODS: dict[str, Rule] = {
     "PC-ALM": lambda rates, depth: Equilibrium(AugmentedLagrangian(rates.state, 2 * depth), 1.0),
     "error descent": lambda rates, depth: Equilibrium(ErrorDescent(rates.error, 8), 1.0),
     "Gauss-Newton": lambda rates, depth: Equilibrium(),
+    "Gauss-Newton, strength 0.3": lambda rates, depth: _held(GaussNewton(), 0.3),
     "Gauss-Newton, strength 1": lambda rates, depth: _held(GaussNewton(1, 4), 1.0),
-    "Gauss-Newton, strength 4": lambda rates, depth: _held(GaussNewton(2, 4), 4.0),
     "Newton": lambda rates, depth: _held(Newton(1e-3), 0.1),
     "augmented Gauss-Newton": lambda rates, depth: Equilibrium(
         AugmentedGaussNewton(GaussNewton(1, 4), 4), 1.0

@@ -75,7 +75,7 @@ class Scale:
     feedback_rate: float = 3e-3
     most_noise: float = 0.6
     lost: float = 0.2
-    spared: float = 0.005
+    spared: float = 0.003
     steps: int = 4
     searched: int = 2000
     judged: int = 5000

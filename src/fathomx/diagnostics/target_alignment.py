@@ -1,0 +1,88 @@
+"""Where an update of the weights takes the prediction: towards the target, and how fast."""
+
+from __future__ import annotations
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+from jaxtyping import Array, Float
+
+from fathomx.checks import example, gate
+from fathomx.diagnostics.alignment import check_alike
+from fathomx.graph.network import Network
+from fathomx.graph.statistics import split, weights
+from fathomx.graph.vector_space import Entries
+from fathomx.problem.problem import Problem
+
+
+@example("fx.target_alignment(problem, gradient)")
+@gate
+class TargetAlignment(eqx.Module):
+    """What an update of the weights does to predictions.
+
+    **Fields**
+
+    * `cosine`: `(batch,)`, between the change of the feedforward prediction of what is observed and
+      its error; 1 is straight at the target. NaN where the prediction does not change or has no
+      error.
+    * `decrease`: how fast the mean loss falls per unit of length of the update.
+    """
+
+    cosine: Float[Array, " batch"]
+    decrease: Float[Array, ""]
+
+
+@gate
+def target_alignment(problem: Problem, gradient: Network) -> TargetAlignment:
+    """Whether a step against a gradient moves predictions towards their targets.
+
+        d mu = (d mu / d theta) (-gradient),    cos(d mu, y - mu),    decrease = -dL / ||gradient||
+
+    to first order in a small step, by one forward-mode product. Backprop's gradient has the largest
+    `decrease` there is, but not the largest cosine: the update that is steepest in the weights is
+    not the one that moves predictions straight. The error is the negative derivative of the loss in
+    the prediction, `y - mu` for a `Gaussian` output.
+
+    **Arguments**: `problem`, whose predictions at the feedforward pass are looked at; `gradient`,
+    as a rule returns it, or any network of the same weights.
+
+    Raises `ValueError` for a gradient of another network and where nothing is observed.
+
+    ```python
+    gradient, _ = fx.Equilibrium().gradient(problem, jax.random.key(0))
+    fx.target_alignment(problem, gradient).cosine.mean()
+    ```
+
+    Source: arXiv 2605.11911.
+    """
+    if not problem.observed:
+        raise ValueError(
+            "nothing is observed, so that there is no target to move to; clamp an entry that the "
+            "network predicts."
+        )
+    check_alike(problem.network, gradient)
+    learned, rest = split(problem.network)
+    downhill = jax.tree.map(lambda leaf: -leaf, weights(gradient))
+
+    def predicted(learned: Network) -> Entries:
+        there = problem.with_network(eqx.combine(learned, rest))
+        explained, _ = there.explain(there.zeros())
+        return {name: explained[name] for name in there.observed}
+
+    found, moved = jax.jvp(predicted, (learned,), (downhill,))
+    errors = {name: problem.explained_errors(found | _rest(problem))[name] for name in found}
+    space = problem.network.space
+    along, far, missed = (
+        space.dot(a, b) for a, b in ((moved, errors), (moved, moved), (errors, errors))
+    )
+    square = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(downhill))
+    weighed = problem.with_output_precision(1.0)
+    slopes = weighed.explained_gradient(found | _rest(problem))
+    falls = -space.dot({name: slopes[name] for name in found}, moved).mean()
+    return TargetAlignment(along / jnp.sqrt(far * missed), falls / jnp.sqrt(square))
+
+
+def _rest(problem: Problem) -> Entries:
+    """Discrepancies of feedbacks, of which nothing is asked here."""
+    feedbacks = problem.network.feedbacks
+    return {f.name: problem.network.zeros_of(f.name, problem.batch) for f in feedbacks}
