@@ -153,11 +153,12 @@ def diagnostics(table: Table, world: World) -> None:
     """What updates and energies are compared with."""
     problem, network, key = world.problem, world.network, world.key
     table.call("fx.alignment", {"problem": problem, "rule": world.rule, "key": key})
+    gradient = kinds.network().also("fx.weights(latent)")
     table.call(
         "fx.target_alignment",
-        {"problem": problem, "gradient": world.rule.gradient(problem, key)[0]},
+        {"problem": problem, "gradient": world.gradient},
+        {"gradient": gradient},
     )
-    gradient = kinds.network().also("fx.weights(latent)")
     table.call(
         "fathomx.diagnostics.compare_to_backprop",
         {"problem": problem, "gradient": world.gradient, "key": key},
