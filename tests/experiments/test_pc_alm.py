@@ -58,8 +58,8 @@ def test_rates_are_one_over_the_largest_curvature():
 
 
 def test_quarters_of_the_depth():
-    found = pc_alm.quarters(np.array([1.0, 3.0, 5.0, 7.0, 1.0, 1.0, 0.0, 1.0]))
-    assert list(found.values()) == [2.0, 6.0, 1.0, 0.5]
+    found = pc_alm.quarters(np.array([1.0, 3.0, 5.0, np.nan, 1.0, 1.0, 0.0, 1.0]))
+    assert list(found.values()) == [2.0, 2.5, 1.0, 0.5]
 
 
 def test_a_small_run(tmp_path, monkeypatch):

@@ -66,7 +66,8 @@ class Told(Seen):
     def accuracies(self, rates, solver):
         clean = 0.8 - 0.01 * rates["a"] - 0.001 * rates["b"]
         noisy = 0.6 + 0.02 * rates["a"] - 0.01 * (rates["b"] - 2) ** 2
-        return np.array([0.8, clean]), np.array([0.6, noisy])
+        # The second step is no better and costs more.
+        return np.array([0.8, clean, clean - 0.1]), np.array([0.6, noisy, noisy + 0.5])
 
 
 def test_rates_are_those_that_see_most_and_spare_clean_images():
@@ -74,9 +75,15 @@ def test_rates_are_those_that_see_most_and_spare_clean_images():
     scale = Scale("told", {}, spared=0.025)
     told, network = Told(*np.zeros((3, 1))), with_feedbacks()
     # a = 3 costs clean images 0.03; of b the middle is best.
-    assert predify.chosen_rates(network, dynamics, told, scale) == {"a": 2.0, "b": 2.0}
+    assert predify.chosen_rates(network, dynamics, told, scale) == (
+        {"a": 2.0, "b": 2.0},
+        1,
+    )
     strict = Scale("told", {}, spared=0.0)
-    assert predify.chosen_rates(network, dynamics, told, strict) == {"a": 0.0, "b": 0.0}
+    assert predify.chosen_rates(network, dynamics, told, strict) == (
+        {"a": 0.0, "b": 0.0},
+        1,
+    )
 
 
 @pytest.mark.parametrize("how", DYNAMICS)
@@ -90,7 +97,7 @@ def test_rates_of_0_are_the_feedforward_pass_and_others_are_not(how):
     for value, same in ((0.0, True), (0.5, False)):
         posed, solver = dynamics.posed(network, dict.fromkeys(names, value), 3)
         clean, noisy = seen.accuracies(posed, solver)
-        assert clean.shape == (4,) and clean[0] == 1.0
+        assert clean.shape == (solver.max_steps + 1,) and clean[0] == 1.0
         np.testing.assert_array_equal(clean, noisy)
         assert (clean[-1] == 1.0) == same
 

@@ -251,9 +251,12 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
 
 
 def quarters(values: np.ndarray) -> dict[str, float]:
-    """The mean over the nodes of each quarter of the depth, from the input up."""
+    """The mean over the nodes of each quarter of the depth, from the input up.
+
+    Nodes without an update, whose cosine is NaN, count as 0.
+    """
     names = ("first_quarter", "second_quarter", "third_quarter", "last_quarter")
-    parts = np.array_split(values, len(names))
+    parts = np.array_split(np.nan_to_num(values), len(names))
     return {name: float(np.mean(part)) for name, part in zip(names, parts, strict=True)}
 
 

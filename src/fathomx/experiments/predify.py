@@ -61,8 +61,8 @@ class Scale:
     `batch` and the rates of Adam, of the network and of its feedbacks; `most_noise`, standard
     deviation of the noise that denoising feedbacks learn from, in those of a pixel; `lost`, what
     noise costs the feedforward pass where it is judged, in parts of 1; `spared`, what clean
-    validation images may lose by the rates that are chosen; `steps` of inference; `searched`
-    validation images that rates are chosen on; `judged` test images.
+    validation images may lose by the rates that are chosen; `steps` of inference at most;
+    `searched` validation images that rates are chosen on; `judged` test images.
     """
 
     name: str
@@ -75,9 +75,9 @@ class Scale:
     feedback_rate: float = 3e-3
     most_noise: float = 0.6
     lost: float = 0.2
-    spared: float = 0.003
-    steps: int = 4
-    searched: int = 2000
+    spared: float = 0.004
+    steps: int = 3
+    searched: int = 3000
     judged: int = 5000
 
 
@@ -90,6 +90,7 @@ COLUMNS = (
     Column("feedforward_noisy", "feedforward, noisy, %", ".2f", 100.0),
     Column("noisy", "with feedbacks, noisy, %", ".2f", 100.0),
     Column("gain", "points gained under noise", ".2f", 100.0),
+    Column("step", "at step", ".0f"),
     Column("change", "points gained on clean images", ".2f", 100.0),
     Column("unsettled", "unsettled", ".3f"),
     Column("seconds", "choosing rates, s", ".0f"),
@@ -153,13 +154,14 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
     data = _images(cell.network)
     validation = _with_noise(data.validation, level, cell.seed, scale.searched)
     begun = time.perf_counter()
-    rates = chosen_rates(network, DYNAMICS[how], validation, scale)
+    rates, at = chosen_rates(network, DYNAMICS[how], validation, scale)
     seconds = time.perf_counter() - begun
     test = _with_noise(data.test, level, cell.seed + 1, scale.judged)
     posed, solver = DYNAMICS[how].posed(network, rates, scale.steps)
     clean, noisy = test.accuracies(posed, solver)
     few, canvas = jnp.asarray(test.noisy[:_SHOWN]), Canvas.of(data.train.inputs, data.image_shape)
-    relaxed = infer(Problem(posed, {INPUT: few}), solver)
+    chosen, until = DYNAMICS[how].posed(network, rates, at)
+    relaxed = infer(Problem(chosen, {INPUT: few}), until)
     back = network.feedbacks[0]
     before = network.unroll(None, few)[back.parents[0]]
     after = relaxed.activities[back.parents[0]]
@@ -167,11 +169,12 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
         "noise": level,
         "rates": rates,
         "feedforward_clean": clean[0],
-        "clean": clean[-1],
+        "step": at,
+        "clean": clean[at],
         "feedforward_noisy": noisy[0],
-        "noisy": noisy[-1],
-        "gain": noisy[-1] - noisy[0],
-        "change": clean[-1] - clean[0],
+        "noisy": noisy[at],
+        "gain": noisy[at] - noisy[0],
+        "change": clean[at] - clean[0],
         "over_time": {"clean": clean.tolist(), "noisy": noisy.tolist()},
         "unsettled": None if how == PUBLISHED else float(relaxed.unsettled.mean()),
         "seconds": seconds,
@@ -347,7 +350,7 @@ def _energetic(network: Network, rates: Rates, steps: int) -> tuple[Network, Sol
         f.name: f.with_energy(Gaussian(jnp.asarray(max(rates.get(f.name, 0.0), _NONE))))
         for f in network.feedbacks
     }
-    return network.with_predictors(changed), GaussNewton(max(1, steps // 2), 2)
+    return network.with_predictors(changed), GaussNewton(min(steps, 2), 2)
 
 
 _NONE = 1e-6
@@ -357,7 +360,7 @@ DYNAMICS = {
         (0.1, 0.2, 0.3, 0.4),
         _published,
     ),
-    ENERGY: Dynamics(lambda network: _from_the_top(network)[:2], (0.1, 0.2, 0.4), _energetic),
+    ENERGY: Dynamics(lambda network: _from_the_top(network)[:2], (0.03, 0.1, 0.3), _energetic),
 }
 
 
@@ -367,24 +370,25 @@ def _from_the_top(network: Network) -> list[str]:
 
 def chosen_rates(
     network: Network, dynamics: Dynamics, validation: Seen, scale: Scale
-) -> dict[str, float]:
-    """The rates that see most in noisy validation images and lose hardly any clean one.
+) -> tuple[dict[str, float], int]:
+    """The rates and the step at which most noisy validation images are recognized.
 
-    One after another from 0 up, for as long as clean images are spared.
+    Clean ones may lose hardly anything. One rate after another from 0 up, for as long as clean
+    images are spared at any step.
     """
     best = dict.fromkeys(dynamics.names(network), 0.0)
-    least, found = None, 0.0
+    least, most, at = None, 0.0, 0
     for name in best:
         for value in (0.0, *dynamics.values) if least is None else dynamics.values:
             tried = {**best, name: value}
-            posed, solver = dynamics.posed(network, tried, scale.steps)
-            clean, noisy = (a[-1] for a in validation.accuracies(posed, solver))
-            least = clean - scale.spared if least is None else least
-            if clean < least:
+            clean, noisy = validation.accuracies(*dynamics.posed(network, tried, scale.steps))
+            least = clean[0] - scale.spared if least is None else least
+            spared = np.where(clean >= least, noisy, 0)[1:]
+            if not spared.any():
                 break
-            if noisy > found:
-                best, found = tried, noisy
-    return best
+            if spared.max() > most:
+                best, most, at = tried, spared.max(), int(spared.argmax()) + 1
+    return best, at
 
 
 def _with_noise(part: Any, level: float, seed: int, count: int) -> Seen:
