@@ -145,7 +145,7 @@ SOLVERS = {
     ),
     "AugmentedGaussNewton": Entry(
         "tanh",
-        fx.AugmentedGaussNewton(fx.GaussNewton(2, 2), 2, dual_rate=0.0),
+        fx.AugmentedGaussNewton(fx.GaussNewton(1, 2), 2, dual_rate=0.0),
         fx.AugmentedGaussNewton(fx.GaussNewton(2, 4), 20, dual_rate=0.0),
     ),
     "Exact": Entry("graph", fx.Exact(), fx.Exact(), linear_only=True),
