@@ -127,7 +127,7 @@ class Seen:
     labels: np.ndarray
 
     def recognized(self, network: Network, solver: Solver) -> tuple[np.ndarray, np.ndarray]:
-        """Which clean and which noisy images are recognized, at every step `(images, steps + 1)`."""
+        """Which clean and noisy images are recognized, at every step `(images, steps + 1)`."""
 
         def right(images: np.ndarray) -> np.ndarray:
             found: np.ndarray = in_parts(lambda x: _seen_classes(network, solver, x), images)
