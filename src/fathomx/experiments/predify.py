@@ -434,6 +434,7 @@ def _draw(groups: list[Group], folder: Path) -> None:
                 gained.mean(axis=0), color=color, linestyle=DASHES[index % 2], label=group.method
             )
         axes.axhline(0, color="black", linewidth=0.6)
+        axes.set_xticks(range(max(len(row["over_time"][kind]) for g in groups for row in g.rows)))
         axes.set_xlabel("step")
         axes.set_title(title, fontsize=10)
     panels[0].set_ylabel("points gained on the feedforward pass")
@@ -443,6 +444,10 @@ def _draw(groups: list[Group], folder: Path) -> None:
         _draw_seen([group for group in groups if group.network == name], folder, name)
 
 
+def _lines(method: str) -> str:
+    return method.replace(", ", ",\n")
+
+
 def _draw_seen(groups: list[Group], folder: Path, name: str) -> None:
     """Noisy images as the first node's feedback tells them, before and after inference."""
     shape = tuple(_images(name).image_shape)
@@ -450,6 +455,7 @@ def _draw_seen(groups: list[Group], folder: Path, name: str) -> None:
     rows = [PictureRow(title, from_bytes(pictures[title], shape)) for title in ("image", "noisy")]
     for group in groups:
         pictures = group.rows[0]["pictures"]
-        for title in ("from the first node", "after inference"):
-            rows.append(PictureRow(f"{group.method}\n{title}", from_bytes(pictures[title], shape)))
+        for title, told in (("from the first node", "before"), ("after inference", "after")):
+            shown = from_bytes(pictures[title], shape)
+            rows.append(PictureRow(f"{_lines(group.method)}\n{told}", shown))
     draw_gallery(rows, folder / f"seen-{name}.png")
