@@ -64,25 +64,24 @@ def target_alignment(problem: Problem, gradient: Network) -> TargetAlignment:
     learned, rest = split(problem.network)
     downhill = jax.tree.map(lambda leaf: -leaf, weights(gradient))
 
-    def predicted(learned: Network) -> Entries:
+    def explained(learned: Network) -> Entries:
         there = problem.with_network(eqx.combine(learned, rest))
-        explained, _ = there.explain(there.zeros())
-        return {name: explained[name] for name in there.observed}
+        return there.explain(there.zeros())[0]
 
-    found, moved = jax.jvp(predicted, (learned,), (downhill,))
-    errors = {name: problem.explained_errors(found | _rest(problem))[name] for name in found}
+    found, changes = jax.jvp(explained, (learned,), (downhill,))
+    # Discrepancies of feedbacks are no predictions of what is observed.
+    moved, errors, slopes = (
+        {name: each[name] for name in problem.observed}
+        for each in (
+            changes,
+            problem.explained_errors(found),
+            problem.with_output_precision(1.0).explained_gradient(found),
+        )
+    )
     space = problem.network.space
     along, far, missed = (
         space.dot(a, b) for a, b in ((moved, errors), (moved, moved), (errors, errors))
     )
+    falls = -space.dot(slopes, moved).mean()
     square = sum(jnp.sum(leaf**2) for leaf in jax.tree.leaves(downhill))
-    weighed = problem.with_output_precision(1.0)
-    slopes = weighed.explained_gradient(found | _rest(problem))
-    falls = -space.dot({name: slopes[name] for name in found}, moved).mean()
     return TargetAlignment(along / jnp.sqrt(far * missed), falls / jnp.sqrt(square))
-
-
-def _rest(problem: Problem) -> Entries:
-    """Discrepancies of feedbacks, of which nothing is asked here."""
-    feedbacks = problem.network.feedbacks
-    return {f.name: problem.network.zeros_of(f.name, problem.batch) for f in feedbacks}

@@ -206,10 +206,15 @@ def _accuracy(
     return float(np.mean(found == given.labels)), completed[:_SHOWN]
 
 
+def _of_labels(network: Network, classes: int) -> Problem:
+    """Every class, as a label alone."""
+    return Problem(network, {network.output.name: jnp.eye(classes)})
+
+
 @eqx.filter_jit
 def _imagined(network: Network, classes: int) -> tuple[Array, Array, Array]:
     """An image of every class: of the top-down pass, after inference, and how settled it is."""
-    problem = Problem(network, {network.output.name: jnp.eye(classes)})
+    problem = _of_labels(network, classes)
     start = top_down(problem)
     relaxed = infer(problem, LONG, at=start)
     return start[INPUT], relaxed.activities[INPUT], relaxed.unsettled
@@ -233,7 +238,7 @@ class Both(Trial):
         return self.trained(rule, network, self.names, chosen)
 
     def judged(self, network: Network) -> dict[str, Any]:
-        start = np.asarray(_imagined(network, self.classes)[0])
+        start = np.asarray(top_down(_of_labels(network, self.classes))[INPUT])
         return {
             "accuracy": _accuracy(network, self.names, self.parts["test"])[0],
             "recognized": recognized(self.judge, start),

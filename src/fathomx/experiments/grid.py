@@ -84,6 +84,13 @@ class Selection:
         ]
 
 
+def planned(plan: Sequence[Selection], selection: Selection) -> tuple[Selection, ...]:
+    """What to run: the plan unless networks or methods are named, at the seeds named."""
+    if not plan or selection.networks or selection.methods:
+        return (selection,)
+    return tuple(dataclasses.replace(part, seeds=selection.seeds or part.seeds) for part in plan)
+
+
 _ROW = named({"network": text, "method": text, "seed": position})
 
 
@@ -182,6 +189,8 @@ class Comparison:
     * `columns`: of the tables.
     * `draw`: draws the figures into the folder, of the rows that are there in the end.
     * `applies`: which cells of the grid there are, where not every method fits every network.
+    * `plan`: the parts that are run, in order, where no network and no method is chosen; the whole
+      grid without one.
     """
 
     networks: Mapping[str, tuple[int, ...]]
@@ -192,6 +201,7 @@ class Comparison:
     columns: tuple[Column, ...]
     draw: Callable[[list[Group], Path], object]
     applies: Callable[[Cell], bool] = lambda cell: True
+    plan: tuple[Selection, ...] = ()
 
     def cells(self, selection: Selection) -> list[Cell]:
         """The cells chosen; `ValueError` for names that the grid does not have, and for no cell."""
@@ -211,7 +221,10 @@ class Comparison:
 
     def reproduce(self, folder: Path, selection: Selection, say: Say) -> Path:
         """Continues or begins the comparison in a folder, and returns the path of the table."""
-        return self.complete(self.begin(folder, selection), selection, say)
+        rows = self.begin(folder, selection)
+        for part in planned(self.plan, selection):
+            table = self.complete(rows, part, say)
+        return table
 
     def complete(self, rows: Rows, selection: Selection, say: Say) -> Path:
         """Runs what is missing, says what came out, and returns the path of the table."""

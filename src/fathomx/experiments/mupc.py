@@ -33,7 +33,16 @@ from fathomx.drawing.style import (
     set_title,
 )
 from fathomx.experiments.examples import vectors
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.grid import (
+    Cell,
+    Column,
+    Comparison,
+    Group,
+    Say,
+    Selection,
+    chosen_scale,
+    planned,
+)
 from fathomx.graph.network import Network
 from fathomx.inference import GaussNewton
 from fathomx.layers.parameterization import (
@@ -129,11 +138,7 @@ class Scale:
 
     def parts(self, selection: Selection) -> tuple[Selection, ...]:
         """What to run: the plan unless networks or methods are named, at the seeds named."""
-        if selection.networks or selection.methods:
-            return (selection,)
-        return tuple(
-            dataclasses.replace(part, seeds=selection.seeds or part.seeds) for part in self.plan
-        )
+        return planned(self.plan, selection)
 
 
 def _networks(data: str, depths: Sequence[int]) -> tuple[str, ...]:
@@ -191,7 +196,7 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
     size = chosen_scale(scale, SCALES)
     # The plan says what is run, not how: rows of a longer plan belong to the same comparison.
     settings = {key: value for key, value in vars(size).items() if key != "plan"}
-    comparison = Comparison(
+    return Comparison(
         networks={name: size.seeds(name) for name in NETWORKS},
         methods=tuple(METHODS),
         configuration={**settings, "methods": {name: repr(m) for name, m in METHODS.items()}},
@@ -199,11 +204,8 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
         outcome=_outcome,
         columns=COLUMNS,
         draw=_draw,
-    )
-    rows = comparison.begin(folder, selection)
-    for part in size.parts(selection):
-        table = comparison.complete(rows, part, say)
-    return table
+        plan=size.plan,
+    ).reproduce(folder, selection, say)
 
 
 def _outcome(row: dict[str, Any]) -> str:

@@ -14,7 +14,7 @@ import functools
 import math
 import statistics
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -138,12 +138,9 @@ class Scale:
     rate: float = 1e-3
 
 
-def _sized(sizes: Sequence[int], activations: Sequence[str] = ("relu", "tanh")) -> tuple[str, ...]:
-    return tuple(
-        name
-        for name, of in NETWORKS.items()
-        if of.depth in sizes and of.activation in activations and name != CELL
-    )
+def _deep(*depths: int) -> tuple[str, ...]:
+    """The networks of these depths, but for the cell."""
+    return tuple(name for name, of in NETWORKS.items() if of.depth in depths and name != CELL)
 
 
 SCALES = {
@@ -152,8 +149,8 @@ SCALES = {
         "fashion-mnist",
         (
             Selection((CELL,), tuple(METHODS), _SEEDS),
-            Selection(_sized((8, 32)), _GRID, (0,)),
-            Selection(_sized((128,)), _GRID, (0,)),
+            Selection(_deep(8, 32), _GRID, (0,)),
+            Selection(_deep(128), _GRID, (0,)),
         ),
     )
 }
@@ -180,7 +177,7 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
     """
     size = chosen_scale(scale, SCALES)
     settings = {key: value for key, value in vars(size).items() if key != "plan"}
-    comparison = Comparison(
+    return Comparison(
         networks={name: _SEEDS if name == CELL else (0,) for name in NETWORKS},
         methods=tuple(METHODS),
         configuration=settings,
@@ -188,14 +185,8 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
         outcome=_outcome,
         columns=COLUMNS,
         draw=_draw,
-    )
-    rows = comparison.begin(folder, selection)
-    named = selection.networks or selection.methods
-    parts = (selection,) if named else size.plan
-    for part in parts:
-        chosen = dataclasses.replace(part, seeds=selection.seeds or part.seeds)
-        table = comparison.complete(rows, chosen, say)
-    return table
+        plan=size.plan,
+    ).reproduce(folder, selection, say)
 
 
 def _outcome(row: dict[str, Any]) -> str:
@@ -228,11 +219,7 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
             "seconds": time.perf_counter() - begun,
         }
     seconds = time.perf_counter() - begun
-    problem = Problem(
-        result.network, data.train.inputs[:_SCORED], jax.nn.one_hot(
-            data.train.labels[:_SCORED], data.classes
-        )
-    )  # fmt: skip
+    problem = _problem(result.network, data, slice(_SCORED))
     key = jax.random.key(cell.seed)
     found = alignment(problem, rule, key)
     return plain(
@@ -268,6 +255,12 @@ def _evaluations(problem: Problem, rule: LearningRule, key: Any) -> float:
     return float(jnp.median(infer(prepared, rule.solver, start=start).evaluations))
 
 
+def _problem(network: Network, data: Dataset, rows: slice) -> Problem:
+    """Some training images and their labels, at an output precision of 1."""
+    target = jax.nn.one_hot(data.train.labels[rows], data.classes)
+    return Problem(network, data.train.inputs[rows], target, output_precision=1.0)
+
+
 @functools.lru_cache(maxsize=1)
 def whole(name: str, examples: int) -> Dataset:
     """All training images, standardized, as published; nothing is selected by any of them.
@@ -291,9 +284,7 @@ def rates(setting: Residual, scale: Scale) -> Rates:
     for seed in _SEEDS:
         network = setting.network(data, seed)
         for example in range(_EXAMPLES):
-            rows = slice(example, example + 1)
-            target = jax.nn.one_hot(data.train.labels[rows], data.classes)
-            problem = Problem(network, data.train.inputs[rows], target, output_precision=1.0)
+            problem = _problem(network, data, slice(example, example + 1))
             # Their constructor is that of the class above, which mypy does not see.
             state.append(StateHessian(problem).extremes().largest)  # type: ignore[call-arg]
             error.append(ErrorHessian(problem).extremes().largest)  # type: ignore[call-arg]

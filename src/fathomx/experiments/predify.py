@@ -401,6 +401,7 @@ def _with_noise(part: Any, level: float, seed: int, count: int) -> Seen:
     return Seen(images, (images + level * noise).astype(np.float32), part.labels[:count])
 
 
+@functools.lru_cache(maxsize=1)
 def _noise_level(name: str, seed: int, scale: Scale) -> float:
     """The standard deviation that costs the feedforward pass so much of validation images."""
     network, part = _trained(name, seed, scale), _images(name).validation

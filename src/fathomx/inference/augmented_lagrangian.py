@@ -8,7 +8,7 @@ from typing import TypeVar
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jaxtyping import Array, Int
+from jaxtyping import Array
 
 from fathomx.checks import Count, NotNegative, Positive, gate
 from fathomx.checks.names import unknown
@@ -22,10 +22,9 @@ _BEFORE, _AFTER = "before", "after"
 
 
 class MultiplierState(SolverState):
-    """The multipliers of the free entries over their precisions, and how many steps were taken."""
+    """The multipliers of the free entries over their precisions."""
 
     shifts: Entries
-    count: Int[Array, ""]
 
 
 State = TypeVar("State", bound=MultiplierState)
@@ -46,21 +45,18 @@ class Multipliers(Solver[State]):
     def max_steps(self) -> int:
         return self.budget
 
-    def _begun(self, problem: Problem, count: Array) -> Array:
-        """Whether errors were met by a step before, so that the multipliers follow them."""
-        return (count > 0).astype(problem.network.dtype)
+    def _followed(self, problem: Problem, state: State, errors: Entries) -> Entries:
+        """The shifts after a step of the multipliers, `m <- m + alpha c`.
 
-    def _followed(
-        self, problem: Problem, shifts: Entries, errors: Entries, part: Array | float = 1.0
-    ) -> Entries:
-        """The shifts after a step of the multipliers, `m <- m + alpha c`."""
-        steps = problem.unweigh(errors)
-        return {name: shifts[name] + part * self.dual_rate * steps[name] for name in shifts}
+        None before the first step of inference: errors that it starts from are no result of one.
+        """
+        rate = jnp.where(state.steps > 0, self.dual_rate, 0.0)
+        return problem.network.space.add(state.shifts, rate, problem.unweigh(errors))
 
-    def _credited(self, problem: Problem, here: Evaluation, shifts: Entries) -> Evaluation:
+    def _credited(self, problem: Problem, state: State, here: Evaluation) -> Evaluation:
         """The Lagrangian where activities stand, with the multipliers that weights learn from."""
-        if self.credit == _AFTER:
-            shifts = self._followed(problem, shifts, here.errors)
+        after = self.credit == _AFTER
+        shifts = self._followed(problem, state, here.errors) if after else state.shifts
         return shifted(problem, here, shifts)
 
 
@@ -137,18 +133,16 @@ class AugmentedLagrangian(Multipliers[AugmentedLagrangianState]):
         return AugmentedLagrangianState(
             **beginning(here, evaluations=0),
             shifts=problem.zeros(),
-            count=jnp.asarray(0),
             activities=here.activities,
         )
 
     def step(self, problem: Problem, state: AugmentedLagrangianState) -> AugmentedLagrangianState:
-        begun = self._begun(problem, state.count)
         activities, shifts, energy = state.activities, state.shifts, state.previous_energy
         for index in range(self.inner_steps):
             errors, pull = jax.vjp(problem.errors_of, activities)
             if index == 0:
                 # Here, where the errors are known anyway, and not at the end of the step before.
-                shifts = self._followed(problem, shifts, errors, begun)
+                shifts = self._followed(problem, state, errors)
             forces = {name: errors[name] + shifts[name] for name in shifts}
             found, slope = self._explained(problem, activities)
             pulled = pull(problem.weigh(forces))[0]
@@ -162,7 +156,6 @@ class AugmentedLagrangian(Multipliers[AugmentedLagrangianState]):
             steps=state.steps + 1,
             evaluations=state.evaluations + self.inner_steps,
             shifts=shifts,
-            count=state.count + 1,
             activities=activities,
         )
 
@@ -173,7 +166,7 @@ class AugmentedLagrangian(Multipliers[AugmentedLagrangianState]):
         return energy, pull(problem.explained_gradient(explained))[0]
 
     def evaluation(self, problem: Problem, state: AugmentedLagrangianState) -> Evaluation:
-        return self._credited(problem, evaluate_at(problem, state.activities), state.shifts)
+        return self._credited(problem, state, evaluate_at(problem, state.activities))
 
     def activities(self, problem: Problem, state: AugmentedLagrangianState) -> Entries:
         return state.activities
@@ -236,13 +229,10 @@ class AugmentedGaussNewton(Multipliers[AugmentedGaussNewtonState]):
     def init(
         self, problem: Problem, start: Linearization, here: Evaluation
     ) -> AugmentedGaussNewtonState:
-        return AugmentedGaussNewtonState(
-            **beginning(here), shifts=problem.zeros(), count=jnp.asarray(0), here=here
-        )
+        return AugmentedGaussNewtonState(**beginning(here), shifts=problem.zeros(), here=here)
 
     def step(self, problem: Problem, state: AugmentedGaussNewtonState) -> AugmentedGaussNewtonState:
-        space, begun = problem.network.space, self._begun(problem, state.count)
-        shifts = self._followed(problem, state.shifts, state.here.errors, begun)
+        space, shifts = problem.network.space, self._followed(problem, state, state.here.errors)
         ones = jnp.ones_like(state.here.energy)
 
         def unshifted(errors: Entries) -> Entries:
@@ -266,12 +256,11 @@ class AugmentedGaussNewton(Multipliers[AugmentedGaussNewtonState]):
             steps=state.steps + 1,
             evaluations=evaluations,
             shifts=shifts,
-            count=state.count + 1,
             here=shifted(problem, here, none),
         )
 
     def evaluation(self, problem: Problem, state: AugmentedGaussNewtonState) -> Evaluation:
-        return self._credited(problem, state.here, state.shifts)
+        return self._credited(problem, state, state.here)
 
 
 def _known(credit: str) -> str:
