@@ -18,6 +18,7 @@ from fathomx.experiments import (
     mupc,
     pc_alm,
     predify,
+    reach,
     saddle_escape,
     strength,
     strict_saddles,
@@ -48,6 +49,7 @@ EXPERIMENTS: dict[str, Reproduction] = {
     "temporal": temporal.reproduce,
     "predify": predify.reproduce,
     "pc-alm": pc_alm.reproduce,
+    "reach": reach.reproduce,
 }
 
 
