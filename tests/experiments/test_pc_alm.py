@@ -11,14 +11,15 @@ import pytest
 import fathomx as fx
 from fathomx.experiments import pc_alm
 from fathomx.experiments.grid import Selection
-from fathomx.experiments.pc_alm import CELL, METHODS, NETWORKS, Residual, Scale
+from fathomx.experiments.pc_alm import CELL, METHODS, NETWORKS, Scale
+from fathomx.experiments.residual import Residual, whole
 
 SMALL = Residual("relu", 8, 8)
 TINY = Scale("tiny", "digits", (Selection((SMALL.name,), tuple(METHODS), (0,)),), 320, 32)
 
 
 def test_the_network_is_the_published_one():
-    data = pc_alm.whole("digits", 0)
+    data = whole("digits", 0)
     network = NETWORKS[CELL].network(data, 0)
     x = np.asarray(data.train.inputs[0], np.float64)
     shapes = {e.name: jax.tree.leaves(fx.weights(e))[0].shape for e in network.entries[1:]}
@@ -36,15 +37,15 @@ def test_the_network_is_the_published_one():
 
 
 def test_nothing_of_the_training_images_is_left_out():
-    data, parts = pc_alm.whole("digits", 0), fx.data.load("digits")
+    data, parts = whole("digits", 0), fx.data.load("digits")
     assert len(data.train.labels) == len(parts.train.labels) + len(parts.validation.labels)
     assert np.array_equal(data.test.labels, parts.test.labels)
-    assert len(pc_alm.whole("digits", 320).train.labels) == 320
+    assert len(whole("digits", 320).train.labels) == 320
 
 
 def test_rates_are_one_over_the_largest_curvature():
     found = pc_alm.rates(SMALL, TINY)
-    data = pc_alm.whole("digits", 320)
+    data = whole("digits", 320)
     curvatures = []
     for seed in range(3):
         network = SMALL.network(data, seed)

@@ -6,6 +6,7 @@ In a linear chain with hidden precisions `pi_l` and `pi_L = lambda`
     H = Pi + lambda J^T J,    J = [W_L ... W_2, ..., W_L]                             (errors)
 """
 
+import itertools
 import math
 
 import equinox as eqx
@@ -232,6 +233,19 @@ def test_extremes_by_either_way(kind):
     dense, found = hessian.extremes(), hessian.extremes(dense_up_to=0, key=jax.random.key(9))
     assert found.smallest == pytest.approx(dense.smallest, rel=1e-8)
     assert found.largest == pytest.approx(dense.largest, rel=1e-8)
+
+
+@BOTH
+def test_extremes_by_few_products_lie_within_the_spectrum(kind):
+    hessian = kind(residual(8))
+    values = np.linalg.eigvalsh(np.asarray(hessian.dense()))
+    found = [hessian.extremes(dense_up_to=0, products=count) for count in (2, 8, 40)]
+    for less, more in itertools.pairwise(found):
+        assert values[0] - 1e-9 <= more.smallest <= less.smallest
+        assert less.largest <= more.largest <= values[-1] + 1e-9
+    assert found[-1].largest == pytest.approx(values[-1], rel=1e-6)
+    with pytest.raises(ValueError, match="at least 2, for two ends, not 1"):
+        hessian.extremes(products=1)
 
 
 def test_error_coordinates_stay_conditioned_where_activities_do_not():

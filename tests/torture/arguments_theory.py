@@ -138,6 +138,9 @@ def hessians(table: Table, world: World) -> None:
     table.method(hessian, "dense", {}, most)
     few = {"dense_up_to": kinds.count(0)}
     table.method(hessian, "extremes", {"dense_up_to": 5}, few)
+    table.method(
+        hessian, "extremes", {"dense_up_to": 0, "products": 2}, {"products": kinds.count(2)}
+    )
     table.method(fx.theory.Extremes(0.5, 2.0), "nesterov")
     table.method(
         hessian,

@@ -19,6 +19,7 @@ from fathomx.experiments import (
     mupc,
     pc_alm,
     predify,
+    reach,
     saddle_escape,
     strength,
     strict_saddles,
@@ -50,6 +51,7 @@ EXPERIMENTS: dict[str, Reproduction] = {
     "predify": predify.reproduce,
     "pc-alm": pc_alm.reproduce,
     "budget": budget.reproduce,
+    "reach": reach.reproduce,
 }
 
 

@@ -44,7 +44,7 @@ from fathomx.experiments.grid import (
     chosen_scale,
 )
 from fathomx.experiments.power_laws import interval, slope
-from fathomx.experiments.residual import Residual, evaluations, problem
+from fathomx.experiments.residual import Residual, Spectra, evaluations, problem
 from fathomx.inference import (
     AugmentedGaussNewton,
     AugmentedLagrangian,
@@ -67,14 +67,6 @@ _SEEDS, _EXAMPLES, _PRODUCTS = (0, 1, 2), 3, 256
 _SCORED = 64
 
 NETWORKS = {f"depth {depth}": Residual("relu", _WIDTH, depth) for depth in DEPTHS}
-
-
-@dataclasses.dataclass(frozen=True)
-class Spectra:
-    """Ends of the Hessian's spectrum in activities and in errors, medians over a few examples."""
-
-    state: Extremes
-    error: Extremes
 
 
 @dataclasses.dataclass(frozen=True)

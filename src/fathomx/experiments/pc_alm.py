@@ -19,16 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
-from fathomx.data import Dataset, Part
 from fathomx.diagnostics.alignment import alignment
 from fathomx.drawing.style import COLORS, new_figure, save
-from fathomx.experiments.examples import vectors
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
-from fathomx.graph.network import Network
+from fathomx.experiments.residual import Residual, evaluations, problem, whole
 from fathomx.inference import (
     AugmentedGaussNewton,
     AugmentedLagrangian,
@@ -36,12 +33,8 @@ from fathomx.inference import (
     GaussNewton,
     Newton,
     StateDescent,
-    infer,
 )
-from fathomx.layers.parameterization import MuPC
 from fathomx.learning import Backprop, Equilibrium, LearningRule
-from fathomx.models import residual_mlp
-from fathomx.problem.problem import Problem
 from fathomx.problem.strength import HoldStrength
 from fathomx.records.values import plain
 from fathomx.theory.activity_hessian import ErrorHessian, StateHessian
@@ -51,32 +44,6 @@ _SEEDS = (0, 1, 2)
 # Examples whose Hessians tell the rates of descent.
 _EXAMPLES = 3
 _SCORED = 64
-
-
-@dataclasses.dataclass(frozen=True)
-class Residual:
-    """A residual MLP under muPC, without biases."""
-
-    activation: str
-    width: int
-    depth: int
-
-    @property
-    def name(self) -> str:
-        """As in tables."""
-        return f"{self.activation}, width {self.width}, depth {self.depth}"
-
-    def network(self, data: Dataset, seed: int) -> Network:
-        """The network, its weights drawn from the seed."""
-        return residual_mlp(
-            data.train.inputs.shape[1],
-            data.classes,
-            width=self.width,
-            depth=self.depth,
-            activation=self.activation,
-            parameterization=MuPC(),
-            key=jax.random.key(seed),
-        )
 
 
 SIZES = (8, 32, 128)
@@ -219,9 +186,9 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
             "seconds": time.perf_counter() - begun,
         }
     seconds = time.perf_counter() - begun
-    problem = _problem(result.network, data, slice(_SCORED))
+    posed = problem(result.network, data, slice(_SCORED))
     key = jax.random.key(cell.seed)
-    found = alignment(problem, rule, key)
+    found = alignment(posed, rule, key)
     return plain(
         {
             "test_accuracy": result.summary["test_accuracy"],
@@ -229,7 +196,7 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
             "cosines": np.asarray(found.cosine),
             **quarters(np.asarray(found.cosine)),
             "strength": result.summary["pc_strength"],
-            "evaluations": _evaluations(problem, rule, key),
+            "evaluations": evaluations(posed, rule, key),
             "rates": dataclasses.asdict(rates(setting, scale)),
             "step_seconds": result.summary["step_seconds_median"],
             "seconds": seconds,
@@ -247,35 +214,6 @@ def quarters(values: np.ndarray) -> dict[str, float]:
     return {name: float(np.mean(part)) for name, part in zip(names, parts, strict=True)}
 
 
-def _evaluations(problem: Problem, rule: LearningRule, key: Any) -> float:
-    """Gradients and products with the Hessian that inference takes, in the median; backprop's 1."""
-    if not isinstance(rule, Equilibrium):
-        return 1.0
-    prepared, start, _ = rule.prepare(problem, key)
-    return float(jnp.median(infer(prepared, rule.solver, start=start).evaluations))
-
-
-def _problem(network: Network, data: Dataset, rows: slice) -> Problem:
-    """Some training images and their labels, at an output precision of 1."""
-    target = jax.nn.one_hot(data.train.labels[rows], data.classes)
-    return Problem(network, data.train.inputs[rows], target, output_precision=1.0)
-
-
-@functools.lru_cache(maxsize=1)
-def whole(name: str, examples: int) -> Dataset:
-    """All training images, standardized, as published; nothing is selected by any of them.
-
-    What is called validation is part of what is trained on.
-    """
-    data = vectors(name)
-    joined = [
-        np.concatenate([getattr(part, field) for part in (data.train, data.validation)])
-        for field in ("inputs", "labels")
-    ]
-    count = examples or len(joined[1])
-    return dataclasses.replace(data, train=Part(*(array[:count] for array in joined)))
-
-
 @functools.cache
 def rates(setting: Residual, scale: Scale) -> Rates:
     """One over the largest eigenvalue of the Hessian at the start, the median over three seeds."""
@@ -284,10 +222,10 @@ def rates(setting: Residual, scale: Scale) -> Rates:
     for seed in _SEEDS:
         network = setting.network(data, seed)
         for example in range(_EXAMPLES):
-            problem = _problem(network, data, slice(example, example + 1))
+            posed = problem(network, data, slice(example, example + 1))
             # Their constructor is that of the class above, which mypy does not see.
-            state.append(StateHessian(problem).extremes().largest)  # type: ignore[call-arg]
-            error.append(ErrorHessian(problem).extremes().largest)  # type: ignore[call-arg]
+            state.append(StateHessian(posed).extremes().largest)  # type: ignore[call-arg]
+            error.append(ErrorHessian(posed).extremes().largest)  # type: ignore[call-arg]
     return Rates(1 / statistics.median(state), 1 / statistics.median(error))
 
 

@@ -21,6 +21,7 @@ from fathomx.layers.parameterization import MuPC
 from fathomx.learning import Equilibrium, LearningRule
 from fathomx.models import residual_mlp
 from fathomx.problem.problem import Problem
+from fathomx.theory.activity_hessian import Extremes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -47,6 +48,14 @@ class Residual:
             parameterization=MuPC(),
             key=jax.random.key(seed),
         )
+
+
+@dataclasses.dataclass(frozen=True)
+class Spectra:
+    """The ends of the Hessian's spectrum in activities and in errors."""
+
+    state: Extremes
+    error: Extremes
 
 
 @functools.lru_cache(maxsize=1)

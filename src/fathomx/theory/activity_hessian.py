@@ -202,7 +202,11 @@ class ActivityHessian(eqx.Module):
         return rows[:, begins[row] : begins[row] + widths[row]].T
 
     def extremes(
-        self, *, dense_up_to: CountOrZero = DENSE_UP_TO, key: PRNGKeyArray | None = None
+        self,
+        *,
+        dense_up_to: CountOrZero = DENSE_UP_TO,
+        products: Count | None = None,
+        key: PRNGKeyArray | None = None,
     ) -> Extremes:
         """The smallest and the largest eigenvalue, and with them the rates of gradient descent.
 
@@ -212,16 +216,28 @@ class ActivityHessian(eqx.Module):
         are exact up to the rounding of the largest: condition numbers beyond that of the network's
         type, 1e7 in float32, are not to be trusted.
 
-        Raises `ValueError` for a Hessian that is not finite.
+        Large networks with large condition numbers take thousands of products that way. With a
+        number of `products`, at least 2, the extremes are those in the Krylov space of so many: the
+        largest is approached from below, the smallest from above. Of 65,024 activities at a
+        condition number of 5e4, 256 products give the largest to 1e-5, the smallest to about 30%.
+
+        Raises `ValueError` for a Hessian that is not finite, and for fewer than two products.
 
         ```python
         fx.theory.StateHessian(problem).extremes().condition_number
         ```
         """
+        if products is not None and products < 2:
+            raise ValueError(f"products must be at least 2, for two ends, not {products}.")
         if self.size <= dense_up_to:
             values = np.linalg.eigvalsh(np.asarray(self.dense()))
             return Extremes(float(values[0]), float(values[-1]))
         key = jax.random.key(0) if key is None else key
+        if products is not None:
+            start = jax.random.normal(key, (self.size,), self.problem.network.dtype)
+            diagonal, beside = lanczos(lambda vector: _product(self, vector), start, products)
+            values = np.linalg.eigvalsh(_tridiagonal(diagonal, beside))
+            return Extremes(float(values[0]), float(values[-1]))
         (smallest, largest), _ = extreme_eigenvalues(
             lambda vector: _product(self, vector), self._vector(self.at), key
         )
@@ -426,9 +442,7 @@ class _Course(eqx.Module):
             return bent
 
         diagonal, beside = lanczos(product, gradient, min(products, hessian.size))
-        values, vectors = np.linalg.eigh(
-            np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
-        )
+        values, vectors = np.linalg.eigh(_tridiagonal(diagonal, beside))
         return cls.of(hessian, values, (vectors * vectors[0]).T @ np.stack(basis))
 
     @classmethod
@@ -464,6 +478,10 @@ class _Course(eqx.Module):
     def _norms(self, factors: np.ndarray, steps: np.ndarray) -> np.ndarray:
         norms: np.ndarray = np.linalg.norm(self.parts @ factors[:, None] ** steps, axis=0)
         return norms
+
+
+def _tridiagonal(diagonal: np.ndarray, beside: np.ndarray) -> np.ndarray:
+    return np.diag(diagonal) + np.diag(beside, 1) + np.diag(beside, -1)
 
 
 @eqx.filter_jit
