@@ -26,12 +26,15 @@ from fathomx.inference import infer
 from fathomx.inference.schedule import Decaying, Spiking, Uniform
 from fathomx.models import vgg
 from fathomx.problem.problem import Problem
+from fathomx.records.forms import listed, named, text
+from fathomx.records.reading import read_json
 from fathomx.records.values import plain
 from fathomx.records.writing import write_json
 from fathomx.training import DivergenceError, fit
 
 # The weights' rate of the released configuration.
 _RELEASED_RATE = 7.5e-4
+_ENERGIES = "initialization.json"
 
 COLUMNS = (
     Column("test_accuracy", "test accuracy, %", ".1f", 100.0),
@@ -72,10 +75,16 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
         plan=size.plan,
     )
     comparison.begin(folder, selection)
-    energies = initial_energies(size, data, say)
-    write_json(folder / "initialization.json", energies)
-    draw_energies(energies, folder / "energy.png")
+    stored = folder / _ENERGIES
+    if not stored.exists():
+        write_json(stored, initial_energies(size, data, say))
     return comparison.reproduce(folder, selection, say)
+
+
+def _energies(path: Path) -> dict[str, Any]:
+    """What was stored of the energies at initialization."""
+    form = named({"network": text, "labels": listed(text), "runs": named({})})
+    return read_json(path, form, "delete it, and the same command makes it again")
 
 
 def applies(cell: Cell) -> bool:
@@ -92,6 +101,7 @@ def _outcome(row: dict[str, Any]) -> str:
 
 
 def _draw(found: list[Group], folder: Path) -> None:
+    draw_energies(_energies(folder / _ENERGIES), folder / "energy.png")
     methods = (*METHODS, *RELEASED)
     draw_accuracies(found, tuple(NETWORKS), methods, folder / "accuracy.png")
     if any(len(row.get("history") or ()) > 1 for group in found for row in group.rows):
