@@ -19,7 +19,7 @@ from fathomx.learning import Learner, StepReport
 from fathomx.records.values import plain
 from fathomx.training.advance import MOST_STEPS, Advance, step_memory
 from fathomx.training.devices import division_for
-from fathomx.training.likeness import rates_of
+from fathomx.training.likeness import rates_of, without_rates
 from fathomx.training.observer import Observer, Plan, TrainingState
 from fathomx.training.probe import probe
 from fathomx.training.programs import Program, program, run
@@ -72,8 +72,10 @@ class Run:
         self.watch = Watch(self.posed, (*known, *expected(self.posed, learner.rule)))
         self.state = self.division.whole(self.state)
         augmentation = task.data.augmentation
-        self._advance = Advance(learner, plan.steps_per_epoch, augmentation, self.division)
         self._rates = self.division.whole([jnp.asarray(r) for r in rates_of(learner.optimizer)])
+        # The step takes its rates as an input; those of solvers inside of rules are part of it.
+        learner = Learner(learner.rule, without_rates(learner.optimizer), learner.pose)
+        self._advance = Advance(learner, plan.steps_per_epoch, augmentation, self.division)
         self._program: Program | None = None
         self.memory: int | None = None
         self.step_seconds: list[float] = []
