@@ -157,11 +157,13 @@ def _lacking_sentences(content: Mapping[str, Any], energy: np.ndarray) -> list[s
     if not lacking:
         return []
     labels = [str(label) for label in content.get("labels") or []]
-    nodes = "1 node has" if len(lacking) == 1 else f"{len(lacking)} nodes have"
+    few = len(lacking) == 1
+    nodes = "1 node has" if few else f"{len(lacking)} nodes have"
     return [
-        f"{nodes} less than a thousandth of the error that they have near equilibrium "
-        f"({spans(labels, lacking)}), so that by plain gradient descent their weights stand still; "
-        "take more inference steps, or use Gauss-Newton."
+        f"{nodes} less than a thousandth of the error that {'it has' if few else 'they have'} near "
+        f"equilibrium ({spans(labels, lacking)}), so that by plain gradient descent "
+        f"{'its' if few else 'their'} weights stand still; take more inference steps, or use "
+        "Gauss-Newton."
     ]
 
 

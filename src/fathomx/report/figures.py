@@ -410,7 +410,8 @@ def _alignment_line(
         axes.axhline(overall[0], color=COLORS[1], linestyle="--", linewidth=1.2)
         words = f"all weights together: {_last(overall)}"
         keys.append(legend_key(words, color=COLORS[1], linestyle="--"))
-    style = {"color": COLORS[2], "linewidth": 2.2, "solid_capstyle": "butt"}
+    wide = {"linewidth": 6, "alpha": 0.5, "solid_capstyle": "butt", "zorder": 1.5}
+    style = {"color": COLORS[2], **wide}
     parts = np.array_split(nodes, len(_QUARTERS))
     for part, _ in _quarter_styles(quarters) if len(nodes) >= len(_QUARTERS) else ():
         ends = np.array([parts[part][0] - 0.5, parts[part][-1] + 0.5])
