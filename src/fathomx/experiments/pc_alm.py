@@ -44,6 +44,7 @@ _SEEDS = (0, 1, 2)
 # Examples whose Hessians tell the rates of descent.
 _EXAMPLES = 3
 _SCORED = 64
+_QUARTERS = ("first_quarter", "second_quarter", "third_quarter", "last_quarter")
 
 
 SIZES = (8, 32, 128)
@@ -194,7 +195,7 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
             "test_accuracy": result.summary["test_accuracy"],
             "cosine": float(found.overall),
             "cosines": np.asarray(found.cosine),
-            **quarters(np.asarray(found.cosine)),
+            **dict(zip(_QUARTERS, found.quarters, strict=True)),
             "strength": result.summary["pc_strength"],
             "evaluations": evaluations(posed, rule, key),
             "rates": dataclasses.asdict(rates(setting, scale)),
@@ -202,16 +203,6 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
             "seconds": seconds,
         }
     )
-
-
-def quarters(values: np.ndarray) -> dict[str, float]:
-    """The mean over the nodes of each quarter of the depth, from the input up.
-
-    Nodes without an update, whose cosine is NaN, count as 0.
-    """
-    names = ("first_quarter", "second_quarter", "third_quarter", "last_quarter")
-    parts = np.array_split(np.nan_to_num(values), len(names))
-    return {name: float(np.mean(part)) for name, part in zip(names, parts, strict=True)}
 
 
 @functools.cache
