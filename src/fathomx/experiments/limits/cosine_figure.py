@@ -34,6 +34,11 @@ _TITLES = {
 }
 
 
+def family_title(family: str, scale: Scale) -> str:
+    """A family with the depth of its networks."""
+    return _TITLES[family].format(scale=scale)
+
+
 def draw_cosine(found: list[Group], path: Path, scale: Scale) -> None:
     """Median over the seeds against width, with the range of the seeds; a panel for each family."""
     known = nonlinear_networks(scale)
@@ -50,7 +55,7 @@ def draw_cosine(found: list[Group], path: Path, scale: Scale) -> None:
     panels[0].set_ylim(min(seen) / 2, max(seen) * 2)
     panels[0].set_ylabel("1 - cosine to backprop's gradient")
     for axes, family in zip(panels, FAMILIES, strict=True):
-        set_title(axes, _TITLES[family].format(scale=scale))
+        set_title(axes, family_title(family, scale))
         axes.set_xscale("log", base=2)
         axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         axes.set_xlabel("width")
