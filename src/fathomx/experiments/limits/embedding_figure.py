@@ -16,14 +16,9 @@ from fathomx.experiments.limits.scales import Scale
 
 _POINT: dict[str, Any] = {"marker": "o", "markersize": 3}
 _PANELS = (
-    ("what the readout reads moves by", "relative to its size", "last_moved", "expected_moved"),
-    (
-        "readout",
-        "cosine to backprop's gradient",
-        "output_cosine",
-        "expected_output_cosine",
-    ),
-    ("worst block", "cosine to backprop's gradient", "hidden_cosine", None),
+    ("last block moves by", "relative to its activities", "last_moved", "expected_moved"),
+    ("readout", "cosine to backprop", "output_cosine", "expected_output_cosine"),
+    ("worst block", "cosine to backprop", "hidden_cosine", None),
 )
 
 
@@ -43,13 +38,13 @@ def draw_embedding(found: Sequence[Group], path: Path, scale: Scale) -> None:
     if not curves:
         return
     color = {width: sequential(place, len(curves)) for place, width in enumerate(sorted(curves))}
+    ticks = sorted({deviation for own in curves.values() for deviation in own})
     figure, panels = new_figure(3.4, columns=len(_PANELS))
     for axes, (title, label, key, expected) in zip(panels, _PANELS, strict=True):
         set_title(axes, title)
         axes.set_ylabel(label)
-        axes.set_xlabel("embeddings' standard deviation")
+        axes.set_xlabel("embedding std")
         axes.set_xscale("log")
-        axes.xaxis.set_major_formatter(lambda value, _: f"{value:g}")
         for width, own in curves.items():
             shown = {x: g.values(key) for x, g in own.items() if g.values(key)}
             x, mean = list(shown), np.asarray([np.mean(values) for values in shown.values()])
@@ -62,7 +57,10 @@ def draw_embedding(found: Sequence[Group], path: Path, scale: Scale) -> None:
                     x, [own[at].mean(expected) for at in x], color=color[width], linewidth=0.8
                 )
             axes.errorbar(x, mean, bars, elinewidth=1.0, **style)
+        axes.set_xticks(ticks, [f"{x:g}" for x in ticks])
+        axes.minorticks_off()
     panels[0].set_yscale("log")
+    panels[0].yaxis.set_major_formatter(lambda value, _: f"{value:g}")
     for axes in panels[1:]:
         axes.set_ylim(top=1.03)
     handles = [legend_key(f"width {w}", color=c, **_POINT) for w, c in sorted(color.items())]

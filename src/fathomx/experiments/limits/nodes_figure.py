@@ -24,29 +24,40 @@ from fathomx.experiments.limits.relaxation import SETTLED
 from fathomx.experiments.limits.scales import Scale
 from fathomx.records.values import numbers
 
+_MARKERS, _ROUNDING = "osD^v", 1e-7
 _ASKED = {"color": FAINT, "linewidth": 1.0, "linestyle": ":"}
 
 
 def draw_nodes(found: Sequence[Group], path: Path, scale: Scale) -> None:
-    """The cosine of every node at equilibrium, mean over the seeds; a panel for each family."""
+    """One less the cosine of every node at equilibrium: means over the seeds."""
     known = nonlinear_networks(scale)
     settled = [g for g in found if g.method == SETTLED and any(r.get("cosines") for r in g.rows)]
     widths = sorted({known[group.network].width for group in settled})
-    color = {width: sequential(place, len(widths)) for place, width in enumerate(widths)}
+    style = {
+        width: {
+            "color": sequential(place, len(widths)),
+            "marker": _MARKERS[place % len(_MARKERS)],
+            "markersize": 3,
+            "linewidth": 1.0,
+        }
+        for place, width in enumerate(widths)
+    }
     figure, panels = new_figure(3.4, columns=len(FAMILIES), sharey=True)
-    panels[0].set_ylabel("cosine to backprop's gradient")
+    panels[0].set_ylabel("1 - cosine to backprop's gradient")
+    panels[0].set_yscale("log")
     for axes, family in zip(panels, FAMILIES, strict=True):
         set_title(axes, family_title(family, scale))
-        axes.axhline(0.99, **_ASKED)
+        axes.axhline(0.01, **_ASKED)
         for group in settled:
             network = known[group.network]
             if network.family == family:
                 cosines = [numbers(row["cosines"]) for row in group.rows if row.get("cosines")]
-                mean = np.mean(cosines, axis=0)
+                mean = np.maximum(1 - np.mean(cosines, axis=0), _ROUNDING)
                 nodes = np.arange(1, len(mean) + 1)
-                axes.plot(nodes, mean, color=color[network.width], marker=".", markersize=4)
+                axes.plot(nodes, mean, **style[network.width])
                 node_axis(axes, len(mean))
+                axes.set_xlim(left=0.5)
         axes.set_xlabel("node, input to output")
-    handles = [legend_key(f"width {w}", color=c, marker=".") for w, c in color.items()]
+    handles = [legend_key(f"width {width}", **own) for width, own in style.items()]
     legend(figure, [*handles, legend_key("a cosine of 0.99", **_ASKED)])
     save(figure, path)
