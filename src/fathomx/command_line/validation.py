@@ -75,9 +75,10 @@ def _check_model(settings: Settings) -> None:
             )
     if settings.data is not None:
         _check_reading(settings.data, settings.model)
-    if settings.image_size is not None and not (settings.data and sources.is_images(settings.data)):
+    data = settings.data or chosen.reading.data
+    if settings.image_size is not None and not sources.is_images(data):
         raise ValueError(
-            f"image_size is for a folder of images, which data {settings.data!r} is not; leave it "
+            f"image_size is for a folder of images, which data {data!r} is not; leave it "
             "out, or give the folder as data."
         )
     if settings.width is not None:

@@ -423,7 +423,9 @@ def _load_parquet(source: _ParquetSource, folder: str | None) -> Dataset:
 
 
 def _load_packed(source: _PackedSource, folder: str | None) -> Dataset:
-    contents = {file: _read_checked(source, file, folder) for file in set(source.files.values())}
+    # One file may hold both parts, and is read once.
+    files = dict.fromkeys(source.files.values())
+    contents = {file: _read_checked(source, file, folder) for file in files}
     parts = []
     for part, file in source.files.items():
         path, content = contents[file]
