@@ -399,11 +399,15 @@ def predictions(table: Table, world: World) -> None:
             "length": 2,
             "key": world.key,
             "temperature": 0.5,
+            "top_k": 3,
+            "top_p": 0.5,
         },
         {
             "network": kinds.network().also("linear"),
             "tokens": kinds.tokens(VOCABULARY, free=(0,)).also("@[..., None]"),
             "temperature": kinds.number(least=0),
+            "top_k": kinds.count().but(NOTHING),
+            "top_p": kinds.number(above=0).but(NOTHING).also("1.25"),
         },
     )
 
