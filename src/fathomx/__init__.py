@@ -4,6 +4,7 @@ import importlib as _importlib
 import sys as _sys
 import warnings as _warnings
 from importlib.metadata import version as _version
+from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from fathomx import data as data
 from fathomx import former as _former
@@ -89,13 +90,19 @@ from fathomx.training import DivergenceError as DivergenceError
 from fathomx.training import FitResult as FitResult
 from fathomx.training import fit as fit
 from fathomx.training.devices import Division as Division
+from fathomx.training.saved import save as save
+
+if _TYPE_CHECKING:
+    from fathomx.command_line.loaded import load as load
 
 if not any(isinstance(finder, _former.FormerModules) for finder in _sys.meta_path):
     _sys.meta_path.append(_former.FormerModules())
 
 
 def __getattr__(name: str) -> object:
-    """Names of version 0.1 that have changed, for one version."""
+    """`load`, whose imports are heavy; names of version 0.1 that have changed, for one version."""
+    if name == "load":
+        return _importlib.import_module("fathomx.command_line.loaded").load
     if name in _former.MODULES:
         return _importlib.import_module(f"fathomx.{name}")
     if name == "Precision":

@@ -71,6 +71,13 @@ def test_the_numbers_are_those_of_a_trace(run, tmp_path):
     assert content["error_rms"][-1] == pytest.approx(np.sqrt((output_error**2).mean()), rel=1e-4)
     assert content["cosine_to_backprop_per_node"][0] is None
     assert content["cosine_to_backprop_per_node"][-1] > 0.9
+    # Six nodes in quarters of 2, 2, 1 and 1.
+    cosine = [value or 0.0 for value in content["cosine_to_backprop_per_node"]]
+    means = [np.mean(cosine[:2]), np.mean(cosine[2:4]), cosine[4], cosine[5]]
+    assert content["cosine_to_backprop_per_quarter"] == pytest.approx(means, abs=1e-6)
+    assert 0 < content["target_alignment"] < 1
+    assert 0 < content["target_alignment_of_backprop"] < 1
+    assert content["target_alignment"] != content["target_alignment_of_backprop"]
     assert content["inference"] == "state-descent"
     assert content["depth"] == 6
     assert not {"epochs", "learning_rate", "learning", "take"} & set(content)
@@ -81,6 +88,13 @@ def test_the_numbers_are_those_of_a_trace(run, tmp_path):
         assert int(arrival) == 5 - node
         assert float(said) == pytest.approx(energy, rel=0.06)
     assert "The signal reached 5 of 6 nodes" in out
+    words = " ".join(out.split())
+    assert (
+        "1 node has less than a thousandth of the error that it has near equilibrium ('first')"
+        in words
+    )
+    assert f"by quarter of the depth, from the input up: {means[0]:.3g}, " in words
+    assert "Target alignment, the cosine between" in words
     assert "diagnosis: one" in out
 
 

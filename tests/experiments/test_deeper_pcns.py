@@ -6,15 +6,17 @@ import functools
 import json
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import fathomx as fx
 from fathomx.command_line import commands as cli
-from fathomx.experiments import deeper_pcns
-from fathomx.experiments.deeper_pcns import METHODS, NETWORKS, SCALES, Scale
-from fathomx.training import TrainingState
+from fathomx.experiments.deeper_pcns import comparison
+from fathomx.experiments.deeper_pcns.comparison import METHODS, RELEASED, applies
+from fathomx.experiments.deeper_pcns.methods import Steps
+from fathomx.experiments.deeper_pcns.networks import NETWORKS, released_vgg
+from fathomx.experiments.deeper_pcns.scales import SCALES, Scale
+from fathomx.experiments.grid import Cell
 
 TINY = Scale(
     name="tiny",
@@ -52,8 +54,7 @@ def tiny(monkeypatch):
     monkeypatch.setitem(SCALES, "tiny", TINY)
     monkeypatch.setattr(fx.data, "load", lambda name: images())
     # One object per solver: JAX then knows what it has compiled already.
-    for descent in ("gentle_descent", "published_descent"):
-        monkeypatch.setattr(deeper_pcns, descent, functools.cache(getattr(deeper_pcns, descent)))
+    monkeypatch.setattr(Steps, "descent", functools.cache(Steps.descent))
 
 
 def run(monkeypatch, capsys, *arguments):
@@ -64,20 +65,24 @@ def run(monkeypatch, capsys, *arguments):
 
 
 def test_the_grid_is_the_one_that_was_asked_for():
-    assert list(NETWORKS) == ["VGG-5", "VGG-7", "VGG-10", "ResNet-10", "ResNet-18"]
-    assert len(METHODS) == 13
+    asked = ["VGG-5", "VGG-7", "VGG-10", "ResNet-10", "ResNet-18"]
+    assert [name for name in NETWORKS if applies(Cell(name, "PC + spiking", 0))] == asked
+    assert len(METHODS) == 16 and len(RELEASED) == 4
+    assert applies(Cell("VGG-5 as released", "backprop", 0))
+    assert not applies(Cell("VGG-5 as released", "PC + spiking", 0))
+    assert not applies(Cell("VGG-5", "spiking, rate 0.8, momentum 0.1", 0))
     for architecture in NETWORKS.values():
         assert architecture.steps == architecture.depth + 3
 
 
 def test_a_subset_is_the_first_examples():
     whole = images()
-    part = deeper_pcns.subset(whole, dataclasses.replace(TINY, augmented=False), "VGG-5")
+    part = comparison.subset(whole, dataclasses.replace(TINY, augmented=False), "VGG-5")
     sizes = [len(p.labels) for p in (part.train, part.validation, part.test)]
     assert sizes == [16, 4, 6]
     np.testing.assert_array_equal(part.test.inputs, whole.test.inputs[:6])
     assert part.augmentation is None
-    assert deeper_pcns.subset(whole, TINY, "VGG-5").augmentation == fx.data.CropAndFlip()
+    assert comparison.subset(whole, TINY, "VGG-5").augmentation == fx.data.CropAndFlip()
 
 
 def shallow(depth, **options):
@@ -88,7 +93,7 @@ def shallow(depth, **options):
 
 @pytest.mark.slow
 def test_it_runs_continues_and_reports(tiny, monkeypatch, capsys, tmp_path):
-    monkeypatch.setattr(deeper_pcns, "vgg", shallow)
+    monkeypatch.setattr(comparison, "vgg", shallow)
     out = tmp_path / "out"
     command = ["reproduce", "deeper-pcns", "--scale", "tiny", "--network", "VGG-5", "--out"]
     code, printed = run(monkeypatch, capsys, *command, str(out), "--method", "backprop")
@@ -108,34 +113,71 @@ def test_it_runs_continues_and_reports(tiny, monkeypatch, capsys, tmp_path):
     row = rows["vgg-5-backprop-seed-0.json"]
     assert row["step_seconds"] > 0 and row["memory_megabytes"] > 1
     assert row["cosine_to_backprop"] == pytest.approx(1, abs=1e-5)
-    best = max(h["validation_accuracy"] for h in row["history"])
-    chosen = row["history"][row["selected_epoch"] - 1]
-    assert chosen["validation_accuracy"] == best and len(row["history"]) == 2
+    assert len(row["history"]) == 2 and not any((out / "unfinished").iterdir())
 
     with (out / "results.csv").open() as file:
         table = list(csv.DictReader(file))
     assert {line["method"] for line in table} == {"backprop", "PC, rate 0.1"}
     assert "| VGG-5 | PC, rate 0.1 | 0 |" in (out / "results.md").read_text()
-    for figure in ("accuracy.png", "energy.png"):
+    for figure in ("accuracy.png", "energy.png", "curves.png"):
         assert (out / figure).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"
     energies = json.loads((out / "initialization.json").read_text())
-    assert len(energies["runs"]) == 6 and len(energies["labels"]) == 5
+    assert len(energies["runs"]) == 9 and len(energies["labels"]) == 5
     # At a rate of 0.1 errors fade on their way, whatever the schedule; a first step of about 1
     # hands them on.
     published = energies["runs"]["spiking, rate 0.5, momentum"]
     assert energies["runs"]["uniform, rate 0.1"]["imbalance"] > 100 * published["imbalance"]
 
 
-def test_the_first_of_the_best_epochs_is_kept():
-    seen = deeper_pcns._Selected()
-    networks = [
-        fx.models.mlp(3, 2, width=4, depth=3, key=jax.random.key(seed)) for seed in range(3)
-    ]
-    zero = jnp.zeros((), jnp.int32)
-    for epoch, (accuracy, network) in enumerate(zip((0.25, 0.5, 0.5), networks, strict=True), 1):
-        state = TrainingState(network, None, jax.random.key(0), zero, zero)
-        seen.epoch_ended({"epoch": epoch, "validation_accuracy": accuracy}, state)
-    assert seen.epoch == 2 and seen.network is networks[1]
+class Stop(Exception):
+    """Ends a run from outside."""
+
+
+def test_a_run_that_is_stopped_continues_to_the_same_weights(tiny, monkeypatch, tmp_path):
+    """Stopped after its first epoch it ends with the numbers of a run that was not."""
+    cell = Cell("VGG-5", "backprop", 0)
+    data = images()
+    whole = comparison.run(cell, TINY, data, tmp_path / "whole")
+
+    epoch_ended = fx.training.RunFolder.epoch_ended
+
+    def stopping(self, record, state):
+        epoch_ended(self, record, state)
+        raise Stop
+
+    with monkeypatch.context() as patched:
+        patched.setattr(fx.training.RunFolder, "epoch_ended", stopping)
+        with pytest.raises(Stop):
+            comparison.run(cell, TINY, data, tmp_path / "stopped")
+    assert (tmp_path / "stopped" / "checkpoints").exists()
+    row = comparison.run(cell, TINY, data, tmp_path / "stopped")
+    assert not (tmp_path / "stopped").exists()
+    for key in ("test_accuracy", "train_accuracy", "cosine_to_backprop", "strength"):
+        assert row[key] == whole[key]
+    assert len(row["history"]) == 2
+
+
+def test_released_networks_are_what_they_say():
+    """`phi(pool(W * z + b))` by NumPy on an image; weights and biases within `1 / sqrt(fan_in)`."""
+    network = released_vgg(5, width=1 / 16, key=jax.random.key(3))
+    image = np.random.default_rng(0).normal(size=(1, 32, 32, 3))
+    problem = fx.Problem(network, image, np.zeros((1, 10)), 1.0)
+    found = fx.infer(problem, fx.StateDescent(0.1, steps=0)).activities
+    first, second = (np.asarray(found[f"stage{stage}.conv1"]) for stage in (1, 2))
+    layer = network.entry("stage1.conv1").function.function.convolution
+    kernel, bias = np.asarray(layer.map.weight), np.asarray(layer.bias.weight)
+    padded = np.pad(image[0], ((1, 1), (1, 1), (0, 0)))
+    convolved = bias + sum(
+        padded[i : i + 32, j : j + 32] @ kernel[i, j] for i in range(3) for j in range(3)
+    )
+    pooled = convolved.reshape(16, 2, 16, 2, 4).max((1, 3))
+    gelu = np.asarray(jax.nn.gelu(pooled))
+    np.testing.assert_allclose(first[0], gelu, atol=1e-5)
+    assert second.shape == (1, 8, 8, 8)
+    for array, fan_in in ((kernel, 27), (bias, 27)):
+        assert np.abs(array).max() <= 1 / np.sqrt(fan_in)
+    assert np.std(kernel) == pytest.approx(0.577 / np.sqrt(27), rel=0.1)
+    assert len(set(np.asarray(bias).tolist())) == 4
 
 
 def test_mistakes_are_one_sentence(tiny, monkeypatch, capsys, tmp_path):

@@ -58,11 +58,6 @@ def test_rates_are_one_over_the_largest_curvature():
     assert 0 < found.error < 2
 
 
-def test_quarters_of_the_depth():
-    found = pc_alm.quarters(np.array([1.0, 3.0, 5.0, np.nan, 1.0, 1.0, 0.0, 1.0]))
-    assert list(found.values()) == [2.0, 2.5, 1.0, 0.5]
-
-
 def test_a_small_run(tmp_path, monkeypatch):
     monkeypatch.setitem(pc_alm.SCALES, "tiny", TINY)
     pc_alm.reproduce("tiny", tmp_path / "found", Selection(), lambda text: None)

@@ -1,6 +1,7 @@
 """Arrivals by hand and by brute force; schedules of precisions against loops over the equations."""
 
 import collections
+import itertools
 from functools import partial
 
 import equinox as eqx
@@ -26,6 +27,15 @@ class Map(eqx.Module):
 
     def __call__(self, *parents):
         return self.weight @ jnp.tanh(sum(parents[1:], start=parents[0]))
+
+
+class Linear(eqx.Module):
+    """`W z`."""
+
+    weight: jax.Array
+
+    def __call__(self, activity):
+        return self.weight @ activity
 
 
 class Scale(eqx.Module):
@@ -702,3 +712,38 @@ def test_spiking_needs_steps_for_all_nodes():
 def test_a_precision_is_a_schedule(solver, precision):
     with pytest.raises(TypeError, match="schedule must be a Schedule"):
         solver(optax.sgd(0.1), 5, precision)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 0.95, 1.5])
+def test_what_spiking_leaves_on_a_linear_chain(float64, rate):
+    """`e_l = (1 - r) r^(L-l) (I - r J_l J_l^T) d_l`, worked out by following a chain step by step.
+
+    Node `l` moves by `r^(L-l) d_l` when the error of its child spikes, and back by `r` times its
+    own error in the next step; its parent, `J_l` its Jacobian, does the same a step later, and
+    takes the prediction along. The first node's prediction cannot move.
+    """
+    rng = np.random.default_rng(5)
+    sizes = (4, 5, 3, 6, 4, 2)
+    weights = [rng.normal(size=(b, a)) / np.sqrt(a) for a, b in itertools.pairwise(sizes)]
+    nodes = [fx.Node(f"n{i}", Linear(jnp.asarray(w))) for i, w in enumerate(weights)]
+    x, y = rng.normal(size=(3, 4)), rng.normal(size=(3, 2))
+    problem = fx.Problem(fx.Network(nodes, (4,)), x, y, 1.0)
+    solver = fx.StateDescent(rate, steps=len(weights), schedule=fx.Spiking(1e-9))
+    relaxed = infer(problem, solver)
+    found = relaxed.errors
+    moved = {
+        name: (relaxed.activities[name] - start).T
+        for name, start in infer(problem, fx.StateDescent(steps=0)).activities.items()
+    }
+
+    d = y.T - np.linalg.multi_dot([*weights[::-1], x.T])
+    j = weights[-1]
+    np.testing.assert_allclose(found["n4"].T, d - rate * (1 - rate) * j @ j.T @ d, atol=1e-7)
+    for place in range(len(weights) - 2, -1, -1):
+        d = weights[place + 1].T @ d
+        j = weights[place] if place else np.zeros((sizes[1], 1))
+        length = (1 - rate) * rate ** (len(weights) - 1 - place)
+        expected = length * (d - rate * j @ j.T @ d)
+        np.testing.assert_allclose(found[f"n{place}"].T, expected, atol=1e-7)
+        # The forward update's target has no such factor.
+        np.testing.assert_allclose(moved[f"n{place}"], length * d, atol=1e-7)

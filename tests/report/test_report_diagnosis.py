@@ -72,9 +72,34 @@ def test_a_signal_that_does_not_arrive():
     assert "reached 2 of 6 nodes" in text
 
 
+def test_nodes_that_have_next_to_nothing_of_their_error_at_equilibrium():
+    """Energies of 0.02 there: a thousandth of the error is an energy of 2e-8."""
+    assert "less than a thousandth" not in said(energy=[0.03e-6] * 5 + [1])
+    text = said(energy=[0.0, 0.01e-6, 0.03e-6, 0.019e-6, 0.1, 1])
+    assert "3 nodes have less than a thousandth of the error" in text
+    assert "('hidden[0]' to 'hidden[1]', 'hidden[3]'), so that" in text
+    assert "take more inference steps" in text
+    # Where there is no error at equilibrium either, none is lacking.
+    there = {"energy": [0.0] * 5 + [0.02], "imbalance": None, "decay": None}
+    assert "less than a thousandth" not in said(energy=[0.0] * 5 + [1], equilibrium=there)
+
+
+def test_quarters_and_targets():
+    assert "quarter" not in said() and "Target" not in said()
+    new = {
+        "cosine_to_backprop_per_quarter": [0.1, 0.2, 0.3, 0.4],
+        "target_alignment": 0.5,
+        "target_alignment_of_backprop": 0.75,
+    }
+    text = said(**new)
+    assert "from the input up: 0.1, 0.2, 0.3, 0.4." in text
+    assert "errors: 0.5, that of backprop's update 0.75" in text
+
+
 @pytest.mark.parametrize(
     ("median", "words"),
     [
+        (1.1, "further from equilibrium than it began; lower the activity rate"),
         (0.6, "far from equilibrium"),
         (0.1, "not there"),
         (1e-4, "at equilibrium"),

@@ -49,7 +49,13 @@ def typical(folder, nodes=64, epochs=15, per_epoch=20, rows=2):
     for number in range(1, epochs + 1):
         for last in range(10, per_epoch + 1, 10):
             records.append(steps(number, last, noise.uniform(0.01, 1, 10).tolist()))
-        records.append(epoch(number, per_epoch, noise.uniform(-1, 1, nodes).tolist()))
+        newer = {
+            "cosine_to_backprop_per_quarter": noise.uniform(-1, 1, 4).tolist(),
+            "target_alignment": noise.uniform(),
+            "target_alignment_of_backprop": noise.uniform(),
+        }
+        per_node = noise.uniform(-1, 1, nodes).tolist()
+        records.append(epoch(number, per_epoch, per_node, **(newer if nodes != 5 else {})))
     energy = {"before": energies(nodes, rows), "after": energies(nodes, rows)}
     return run_folder(folder, records, energy)
 
@@ -136,12 +142,12 @@ def test_degenerate_runs_are_drawn_without_warnings(tmp_path, name, make):
 
 @pytest.fixture
 def drawn(tmp_path, monkeypatch):
-    """Draws the energies over training of some records; returns the axes with what is on them."""
+    """Draws some records, energies over training unless told; returns the axes as they are."""
 
-    def draw(records):
+    def draw(records, figure=report.energy_over_training):
         kept = []
         monkeypatch.setattr(figures, "save", lambda figure, path: kept.append(figure) or path)
-        report.energy_over_training(run_folder(tmp_path / "run", records), tmp_path / "f.png")
+        figure(run_folder(tmp_path / "run", records), tmp_path / "f.png")
         return kept[0].axes
 
     return draw
@@ -285,3 +291,38 @@ def test_a_line_cut_short_is_skipped_and_a_broken_file_is_named(tmp_path):
     (folder / "summary.json").write_text("[]")
     with pytest.raises(ValueError, match="must be an object with named values"):
         _ = RunFiles(folder).summary
+
+
+def test_quarters_and_targets_are_drawn_where_they_were_recorded(drawn):
+    new = {"target_alignment": 0.5, "target_alignment_of_backprop": 0.75}
+    records = [
+        epoch(1, 3, [0.1] * 8),
+        epoch(2, 3, [0.1] * 8, cosine_to_backprop_per_quarter=[0.0, None, 0.5, 1.0], **new),
+        epoch(3, 3, [0.1] * 8, cosine_to_backprop_per_quarter=[0.2, None, 0.6, 1.0], **new),
+    ]
+    top, targets, *_ = drawn(records, report.alignment_per_node)
+    first, third, last, whole = (each.get_ydata() for each in top.get_lines())
+    assert whole.tolist() == [0.5] * 3
+    # All that is drawn is within the axes, and all of the way to 1.
+    assert top.get_ylim()[0] < 0 and top.get_ylim()[1] > 1
+    np.testing.assert_array_equal(first, [np.nan, 0.0, 0.2])
+    np.testing.assert_array_equal(third, [np.nan, 0.5, 0.6])
+    np.testing.assert_array_equal(last, [np.nan, 1, 1])
+    rule, told = (each.get_ydata() for each in targets.get_lines())
+    np.testing.assert_array_equal(rule, [np.nan, 0.5, 0.5])
+    np.testing.assert_array_equal(told, [np.nan, 0.75, 0.75])
+    assert targets.get_title().endswith("0.500, of backprop 0.750")
+
+
+def test_a_run_of_an_earlier_version_has_no_quarters_and_no_targets(drawn):
+    top, bottom, *_ = drawn([epoch(n, 3, [0.1] * 8) for n in (1, 2)], report.alignment_per_node)
+    assert len(top.get_lines()) == 1 and not top.figure.legends
+    assert bottom.get_title().startswith("Each node")
+
+
+def test_the_quarters_of_a_single_epoch_span_their_nodes(drawn):
+    quarters = [0.0, 0.25, 0.5, 1.0]
+    records = [epoch(1, 3, [0.1] * 9, cosine_to_backprop_per_quarter=quarters)]
+    (axes,) = drawn(records, report.alignment_per_node)
+    spans = [(*each.get_xdata(), each.get_ydata()[0]) for each in axes.get_lines()[2:6]]
+    assert spans == [(0.5, 3.5, 0.0), (3.5, 5.5, 0.25), (5.5, 7.5, 0.5), (7.5, 9.5, 1.0)]

@@ -69,7 +69,8 @@ def test_accuracy_is_said():
         (1.001e-3, "without quite reaching it"),
         (0.5, "without quite reaching it"),
         (0.5001, "far from equilibrium, so the results say little about equilibrium"),
-        (1.5, "far from equilibrium"),
+        (1.0, "far from equilibrium"),
+        (1.5, "inference moved away from equilibrium, so the results say nothing"),
         (None, "How settled inference was is unknown"),
         (float("nan"), "How settled inference was is unknown"),
     ],
@@ -117,6 +118,21 @@ def test_the_lowest_node_is_named_from_the_last_epoch():
     assert "lowest cosine of a single node was 0.41, at node 3 of 3" in said(history=ends)
     assert "single node" not in said(history=[{"cosine_to_backprop_per_node": [None, None]}])
     assert "single node" not in said(history=[{"cosine_to_backprop_per_node": None}])
+
+
+def test_quarters_and_targets_are_said_where_they_were_recorded():
+    text = said()
+    assert "quarter" not in text and "Target alignment" not in text
+    new = {
+        "cosine_to_backprop_per_quarter": [0.0, None, 0.5, 0.9876],
+        "target_alignment": 0.25,
+        "target_alignment_of_backprop": 0.125,
+    }
+    text = said(summary=new)
+    assert "by quarter of the depth, from the input up: 0, unknown, 0.5, 0.988." in text
+    assert "errors: 0.25, that of backprop's update 0.125 (1 is straight to the targets)." in text
+    assert "quarter" not in said(summary={"cosine_to_backprop_per_quarter": [None] * 4})
+    assert "errors: 0.25 (1 is" in said(summary={"target_alignment": 0.25})
 
 
 @pytest.mark.parametrize(("final", "stiffened"), [(0.5, False), (0.51, True), (0.02, False)])

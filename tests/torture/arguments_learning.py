@@ -194,6 +194,12 @@ def fitting(table: Table, world: World) -> None:
         },
         finish=lambda result: (result.network, result.summary["test_loss"]),
     )
+    table.call(
+        "fx.save",
+        {"network": world.network, "path": world.folder / "network.safetensors"},
+        {"network": kinds.network().also("latent", "transformer"), "path": kinds.new_path()},
+        finish=lambda path: path.stat().st_size,
+    )
 
 
 def parameterizations(table: Table, world: World) -> None:

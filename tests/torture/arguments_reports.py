@@ -180,6 +180,7 @@ def results(table: Table, world: World) -> None:
         "fx.Relaxation": world.relaxed,
         "fx.Diagnosis": diagnosis,
         "fx.Alignment": diagnosis.alignment,
+        "fathomx.diagnostics.BesideBackprop": diagnosis.update,
         "fx.EnergyBalance": diagnosis.balance,
         "fx.TargetAlignment": fx.target_alignment(
             problem, world.rule.gradient(problem, world.key)[0]

@@ -10,6 +10,7 @@ from arguments_table import Table
 from arguments_world import CLASSES, World, on_grid
 
 import fathomx as fx
+import fathomx.diagnostics
 
 _DATA = {"x": kinds.array(), "y": kinds.labels(CLASSES)}
 
@@ -168,6 +169,13 @@ def diagnostics(table: Table, world: World) -> None:
         {"gradient": gradient, "key": None},
     )
     table.call(
+        "fathomx.diagnostics.beside_backprop",
+        {"problem": problem, "gradient": world.gradient, "key": key},
+        {"gradient": gradient, "key": None},
+        finish=lambda found: found.record(),
+    )
+    table.inner(fathomx.diagnostics.beside_backprop(problem, world.gradient, key), "record")
+    table.call(
         "fathomx.diagnostics.node_dot",
         {"a": world.gradient, "b": world.gradient},
         {"a": gradient, "b": gradient},
@@ -194,6 +202,7 @@ def diagnostics(table: Table, world: World) -> None:
         },
     )
     table.method(fx.Alignment, "unknown", {"network": network})
+    table.method(fx.TargetAlignment, "unknown", {"problem": problem})
 
 
 SECTIONS = (landscapes, equilibria, hessians, diagnostics)

@@ -222,6 +222,11 @@ EPOCH_KEYS = {
     "energy_per_node",
     "imbalance",
     "length_to_backprop_per_node",
+    "cosine_to_backprop_per_quarter",
+    "target_alignment",
+    "target_alignment_of_backprop",
+    "gradient_length_per_node",
+    "weight_change_per_node",
 }
 
 

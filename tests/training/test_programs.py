@@ -10,7 +10,7 @@ import pytest
 import fathomx as fx
 from fathomx.training import likeness as room
 from fathomx.training import programs
-from fathomx.training.likeness import Unlike, likeness, rates_of, with_rates
+from fathomx.training.likeness import Unlike, likeness, rates_of, with_rates, without_rates
 
 
 def optimizers(rate):
@@ -26,7 +26,8 @@ def optimizers(rate):
 @pytest.mark.parametrize("name", optimizers(0.1))
 def test_an_optimizer_made_anew_is_alike_whatever_its_rate(name):
     one, again, other = (optimizers(rate)[name] for rate in (0.1, 0.1, 0.3))
-    assert likeness(one) == likeness(again) == likeness(other)
+    assert likeness(one) == likeness(again) != likeness(other)
+    assert likeness(without_rates(one)) == likeness(without_rates(other))
     assert [abs(rate) for rate in rates_of(other)] == [0.3] * len(rates_of(other)) != []
 
 
@@ -140,6 +141,21 @@ def test_a_second_fit_compiles_nothing_and_learns_as_the_first(blobs, monkeypatc
     monkeypatch.undo()
     monkeypatch.setattr(programs, "_kept", type(programs._kept)())
     assert result(0.05).history == faster.history
+
+
+@pytest.mark.parametrize("descent", [fx.StateDescent, fx.ErrorDescent])
+def test_a_second_fit_infers_at_its_own_rate(blobs, monkeypatch, descent):
+    """The rate of a descent is no input of the step, so that it is part of the program."""
+
+    def history(rate):
+        network = fx.models.mlp(6, 4, width=8, depth=3, key=jax.random.key(0))
+        rule = fx.Equilibrium(descent(optax.sgd(rate), 4), 1.0)
+        return fx.fit(network, blobs, rule, optimizer=0.01, epochs=1, batch_size=16).history
+
+    slow, fast = history(0.01), history(0.2)
+    assert fast[0]["unsettled"]["median"] < 0.8 * slow[0]["unsettled"]["median"]
+    monkeypatch.setattr(programs, "_kept", type(programs._kept)())
+    assert history(0.2) == fast
 
 
 def test_too_many_parts_are_not_compared(monkeypatch):

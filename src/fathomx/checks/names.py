@@ -37,6 +37,19 @@ def listed(names: Sequence[str]) -> str:
     return ", ".join(first) + (f" and {left} more" if left else "")
 
 
+def spans(names: Sequence[str], places: Sequence[int], most: int = 4) -> str:
+    """The names at some places, in order, neighbors as one span; of many spans, how many more."""
+    begun = [n for n in places if n - 1 not in places]
+    ends = [n for n in places if n + 1 not in places]
+    found = list(zip(begun, ends, strict=True))
+    said = [
+        repr(names[first]) + ("" if first == last else f" to {names[last]!r}")
+        for first, last in found[:most]
+    ]
+    left = sum(last - first + 1 for first, last in found[most:])
+    return ", ".join(said) + (f" and {left} more" if left else "")
+
+
 def near(given: object, known: Collection[str], cutoff: float = 0.6) -> str:
     """The question whether the nearest known name was meant, nothing if none is near."""
     found = difflib.get_close_matches(str(given), known, n=1, cutoff=cutoff)

@@ -128,9 +128,7 @@ def _diagnosis(job: Job, data: Dataset, network: Network) -> dict[str, Any]:
         **state(found.relaxed, found.balance),
         "error_rms": found.error,
         "activity_rms": found.activity,
-        "cosine_to_backprop": found.alignment.overall,
-        "cosine_to_backprop_per_node": found.alignment.cosine,
-        "length_to_backprop_per_node": found.alignment.ratio,
+        **found.update.record(),
         "equilibrium": state(found.equilibrium, found.equilibrium_balance),
         "energy_per_step": found.energy,
     }

@@ -13,6 +13,8 @@ from fathomx.graph.statistics import weights
 from fathomx.learning import Backprop, LearningRule
 from fathomx.problem.problem import Problem
 
+_QUARTERS = 4
+
 
 @gate
 class Alignment(eqx.Module):
@@ -24,11 +26,29 @@ class Alignment(eqx.Module):
       without weights or with a zero update.
     * `ratio`: `(nodes,)`, length of the update over that of backprop's.
     * `overall`: cosine over all weights together.
+
+    **Attributes**: `quarters`, `(4,)`, the mean cosine of the nodes in each quarter of the depth,
+    from the input up. One cosine over all weights is that of the nodes with the longest updates; in
+    deep networks that are not relaxed far enough, these are next to the output, and the quarter
+    next to the input can be anywhere. A node without an update, where backprop has one, counts as
+    0; one where backprop has none, as without weights, does not count. NaN where there are fewer
+    than four nodes.
     """
 
     cosine: Float[Array, " nodes"]
     ratio: Float[Array, " nodes"]
     overall: Float[Array, ""]
+
+    @property
+    def quarters(self) -> Float[Array, " 4"]:
+        known = jnp.isfinite(self.ratio)
+        if len(known) < _QUARTERS:
+            return jnp.full(_QUARTERS, jnp.nan, self.cosine.dtype)
+        values = jnp.where(known, jnp.nan_to_num(self.cosine), 0)
+        parts = zip(
+            jnp.array_split(values, _QUARTERS), jnp.array_split(known, _QUARTERS), strict=True
+        )
+        return jnp.stack([value.sum() / there.sum() for value, there in parts])
 
     @classmethod
     def unknown(cls, network: Network) -> Alignment:
@@ -51,8 +71,13 @@ def alignment(problem: Problem, rule: LearningRule, key: PRNGKeyArray) -> Alignm
 @gate
 def compare_to_backprop(problem: Problem, gradient: Network, key: PRNGKeyArray) -> Alignment:
     """The alignment of a gradient that was computed already on this batch."""
-    ours, our_size = _unit_size(gradient)
-    theirs, their_size = _unit_size(Backprop().gradient(problem, key)[0])
+    return compare(gradient, Backprop().gradient(problem, key)[0])
+
+
+def compare(gradient: Network, told: Network) -> Alignment:
+    """The alignment of a gradient with that of backprop, `told`."""
+    ours, our_size = unit_size(gradient)
+    theirs, their_size = unit_size(told)
     between = node_dot(ours, theirs)
     own, other = node_dot(ours, ours), node_dot(theirs, theirs)
     return Alignment(
@@ -106,7 +131,13 @@ def check_alike(one: Network, other: Network) -> None:
             )
 
 
-def _unit_size(gradient: Network) -> tuple[Network, Array]:
+def lengths(gradient: Network) -> Float[Array, " nodes"]:
+    """The length of a gradient, node by node, however small."""
+    scaled, size = unit_size(gradient)
+    return jnp.sqrt(node_dot(scaled, scaled)) * size
+
+
+def unit_size(gradient: Network) -> tuple[Network, Array]:
     """The gradient with its largest entry scaled to 1, lest the squares of small ones vanish."""
     leaves = jax.tree.leaves(gradient)
     if not leaves:

@@ -8,13 +8,13 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fathomx.checks import gate
-from fathomx.diagnostics.alignment import Alignment, compare_to_backprop
+from fathomx.diagnostics.alignment import Alignment
+from fathomx.diagnostics.beside_backprop import BesideBackprop, beside_backprop
 from fathomx.diagnostics.energy_balance import EnergyBalance, energy_balance
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
 from fathomx.inference import GaussNewton, Solver, infer, trace
 from fathomx.inference.relaxation import Relaxation
-from fathomx.learning.backprop import is_feedforward
 from fathomx.learning.predictive_coding import per_precision
 from fathomx.problem.energies import weight_gradient
 from fathomx.problem.problem import Problem
@@ -34,9 +34,11 @@ class Diagnosis(eqx.Module):
     * `relaxed`: the `Relaxation` that the solver reached, and `equilibrium`, that of the reference.
     * `error`: `(nodes,)`, root mean square of the errors of `relaxed`, over batch and units.
     * `activity`: root mean square of the hidden activities, one number.
-    * `alignment`: the weight update of `Equilibrium` at `relaxed` beside backprop's; NaN where a
-      free root or a feedback leaves no backprop to compare with.
+    * `update`: the weight update of `Equilibrium` at `relaxed` beside backprop's; NaN where a free
+      root or a feedback leaves no backprop to compare with.
     * `balance`: of the energies of `relaxed`, and `equilibrium_balance`, of the reference.
+
+    **Attributes**: `alignment`, that of `update`.
     """
 
     energy: Float[Array, "steps nodes"]
@@ -44,9 +46,13 @@ class Diagnosis(eqx.Module):
     equilibrium: Relaxation
     error: Float[Array, " nodes"]
     activity: Float[Array, ""]
-    alignment: Alignment
+    update: BesideBackprop
     balance: EnergyBalance
     equilibrium_balance: EnergyBalance
+
+    @property
+    def alignment(self) -> Alignment:
+        return self.update.alignment
 
 
 @gate
@@ -85,9 +91,7 @@ def _summary(
         equilibrium=equilibrium,
         error=_root_mean_squares(network, relaxed.errors),
         activity=activity,
-        alignment=compare_to_backprop(problem, gradient, jax.random.key(0))
-        if is_feedforward(problem)
-        else Alignment.unknown(network),
+        update=beside_backprop(problem, gradient, jax.random.key(0)),
         balance=energy_balance(problem, relaxed.energy, activity),
         equilibrium_balance=energy_balance(problem, equilibrium.energy, activity),
     )

@@ -8,7 +8,7 @@ import jax.numpy as jnp
 from jaxtyping import Array, Float
 
 from fathomx.checks import example, gate
-from fathomx.diagnostics.alignment import check_alike
+from fathomx.diagnostics.alignment import check_alike, unit_size
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import split, weights
 from fathomx.graph.vector_space import Entries
@@ -26,10 +26,22 @@ class TargetAlignment(eqx.Module):
       its error; 1 is straight at the target. NaN where the prediction does not change or has no
       error.
     * `decrease`: how fast the mean loss falls per unit of length of the update.
+
+    **Attributes**: `mean`, the mean cosine of the examples that have one.
     """
 
     cosine: Float[Array, " batch"]
     decrease: Float[Array, ""]
+
+    @property
+    def mean(self) -> Float[Array, ""]:
+        return jnp.nanmean(self.cosine)
+
+    @classmethod
+    def unknown(cls, problem: Problem) -> TargetAlignment:
+        """Where there is no update of a feedforward pass to look at: NaN everywhere."""
+        nothing = jnp.full(problem.batch, jnp.nan, problem.network.dtype)
+        return cls(nothing, nothing[0])
 
 
 @gate
@@ -50,7 +62,7 @@ def target_alignment(problem: Problem, gradient: Network) -> TargetAlignment:
 
     ```python
     gradient, _ = fx.Equilibrium().gradient(problem, jax.random.key(0))
-    fx.target_alignment(problem, gradient).cosine.mean()
+    fx.target_alignment(problem, gradient).mean
     ```
 
     Source: arXiv 2605.11911.
@@ -62,7 +74,8 @@ def target_alignment(problem: Problem, gradient: Network) -> TargetAlignment:
         )
     check_alike(problem.network, gradient)
     learned, rest = split(problem.network)
-    downhill = jax.tree.map(lambda leaf: -leaf, weights(gradient))
+    # Of unit size, lest the squares of what a tiny update does vanish.
+    downhill = jax.tree.map(lambda leaf: -leaf, unit_size(weights(gradient))[0])
 
     def explained(learned: Network) -> Entries:
         there = problem.with_network(eqx.combine(learned, rest))

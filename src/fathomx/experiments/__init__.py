@@ -8,6 +8,7 @@ from pathlib import Path
 from fathomx.checks.names import unknown
 from fathomx.experiments import (
     bidirectional,
+    budget,
     coordinate_check,
     deeper_pcns,
     equilibrated_energy,
@@ -49,6 +50,7 @@ EXPERIMENTS: dict[str, Reproduction] = {
     "temporal": temporal.reproduce,
     "predify": predify.reproduce,
     "pc-alm": pc_alm.reproduce,
+    "budget": budget.reproduce,
     "reach": reach.reproduce,
 }
 

@@ -73,3 +73,30 @@ def draw_accuracies(
     axes.set_title("The same budget of epochs for every method", fontsize=10)
     axes.legend(fontsize=8, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
     return save(figure, path)
+
+
+def draw_curves(found: Sequence[Group], path: Path) -> Path:
+    """Validation accuracy over epochs, a panel for every network; a line is a run."""
+    long = [g for g in found if any(len(row.get("history") or ()) > 1 for row in g.rows)]
+    networks = list(dict.fromkeys(group.network for group in long))
+    methods = list(dict.fromkeys(group.method for group in long))
+    figure, panels = new_figure(3.6, columns=len(networks), sharey=True)
+    for axes, network in zip(panels, networks, strict=True):
+        for group in (g for g in long if g.network == network):
+            place = methods.index(group.method)
+            for index, row in enumerate(group.rows):
+                values = [100 * record["validation_accuracy"] for record in row.get("history", ())]
+                axes.plot(
+                    np.arange(1, len(values) + 1),
+                    values,
+                    color=COLORS[place % len(COLORS)],
+                    linestyle=DASHES[place % len(DASHES)],
+                    marker=_MARKERS[place % len(_MARKERS)],
+                    markersize=3,
+                    label=None if index else group.method,
+                )
+        axes.set_title(network, fontsize=10)
+        axes.set_xlabel("epoch")
+        axes.legend(fontsize=7, frameon=False, loc="lower right")
+    panels[0].set_ylabel("validation accuracy, %")
+    return save(figure, path)

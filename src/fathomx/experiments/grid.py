@@ -128,12 +128,16 @@ class Rows:
         """Writes the row of a run, whole or not at all."""
         write_json(self.folder / "rows" / cell.file, {**dataclasses.asdict(cell), **row})
 
+    def row(self, cell: Cell) -> dict[str, Any]:
+        """The row of a run that has ended."""
+        return self._read(self.folder / "rows" / cell.file)
+
     def all(self) -> list[dict[str, Any]]:
         """Every row there is."""
-        remedy = "delete it, and the same command makes it again"
-        return [
-            read_json(path, _ROW, remedy) for path in sorted((self.folder / "rows").glob("*.json"))
-        ]
+        return [self._read(path) for path in sorted((self.folder / "rows").glob("*.json"))]
+
+    def _read(self, path: Path) -> dict[str, Any]:
+        return read_json(path, _ROW, "delete it, and the same command makes it again")
 
 
 @dataclasses.dataclass(frozen=True)

@@ -19,14 +19,13 @@ from pathlib import Path
 from typing import Any
 
 import jax
-import jax.numpy as jnp
 import numpy as np
 import optax
 
 from fathomx.diagnostics.alignment import alignment
 from fathomx.drawing.style import COLORS, new_figure, save
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
-from fathomx.experiments.residual import Residual, problem, whole
+from fathomx.experiments.residual import Residual, evaluations, problem, whole
 from fathomx.inference import (
     AugmentedGaussNewton,
     AugmentedLagrangian,
@@ -34,10 +33,8 @@ from fathomx.inference import (
     GaussNewton,
     Newton,
     StateDescent,
-    infer,
 )
 from fathomx.learning import Backprop, Equilibrium, LearningRule
-from fathomx.problem.problem import Problem
 from fathomx.problem.strength import HoldStrength
 from fathomx.records.values import plain
 from fathomx.theory.activity_hessian import ErrorHessian, StateHessian
@@ -47,6 +44,7 @@ _SEEDS = (0, 1, 2)
 # Examples whose Hessians tell the rates of descent.
 _EXAMPLES = 3
 _SCORED = 64
+_QUARTERS = ("first_quarter", "second_quarter", "third_quarter", "last_quarter")
 
 
 SIZES = (8, 32, 128)
@@ -197,32 +195,14 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
             "test_accuracy": result.summary["test_accuracy"],
             "cosine": float(found.overall),
             "cosines": np.asarray(found.cosine),
-            **quarters(np.asarray(found.cosine)),
+            **dict(zip(_QUARTERS, found.quarters, strict=True)),
             "strength": result.summary["pc_strength"],
-            "evaluations": _evaluations(posed, rule, key),
+            "evaluations": evaluations(posed, rule, key),
             "rates": dataclasses.asdict(rates(setting, scale)),
             "step_seconds": result.summary["step_seconds_median"],
             "seconds": seconds,
         }
     )
-
-
-def quarters(values: np.ndarray) -> dict[str, float]:
-    """The mean over the nodes of each quarter of the depth, from the input up.
-
-    Nodes without an update, whose cosine is NaN, count as 0.
-    """
-    names = ("first_quarter", "second_quarter", "third_quarter", "last_quarter")
-    parts = np.array_split(np.nan_to_num(values), len(names))
-    return {name: float(np.mean(part)) for name, part in zip(names, parts, strict=True)}
-
-
-def _evaluations(problem: Problem, rule: LearningRule, key: Any) -> float:
-    """Gradients and products with the Hessian that inference takes, in the median; backprop's 1."""
-    if not isinstance(rule, Equilibrium):
-        return 1.0
-    prepared, start, _ = rule.prepare(problem, key)
-    return float(jnp.median(infer(prepared, rule.solver, start=start).evaluations))
 
 
 @functools.cache

@@ -39,7 +39,7 @@ from fathomx.drawing.style import (
     set_title,
 )
 from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
-from fathomx.experiments.residual import Residual, problem, whole
+from fathomx.experiments.residual import Residual, Spectra, problem, whole
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
 from fathomx.inference import (
@@ -55,7 +55,7 @@ from fathomx.learning import Backprop, Equilibrium, Learner, LearningRule
 from fathomx.problem.energies import predict, weight_gradient
 from fathomx.problem.problem import Problem
 from fathomx.records.values import plain
-from fathomx.theory.activity_hessian import ErrorHessian, Extremes, StateHessian
+from fathomx.theory.activity_hessian import ErrorHessian, StateHessian
 
 STEPS = (8, 128, 1024)
 # A node is reached where its error has this part of its size at equilibrium, and there is a trace
@@ -80,14 +80,6 @@ class Setting:
 OBJECTION, SMOOTH = (Setting(Residual(activation, 512, 128)) for activation in ("relu", "tanh"))
 TRAINED = dataclasses.replace(OBJECTION, trained=True)
 NETWORKS = {setting.name: setting for setting in (OBJECTION, TRAINED, SMOOTH)}
-
-
-@dataclasses.dataclass(frozen=True)
-class Spectra:
-    """The ends of the Hessian's spectrum in activities and in errors."""
-
-    state: Extremes
-    error: Extremes
 
 
 Solving = Callable[[Spectra, int], Solver]

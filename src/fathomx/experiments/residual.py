@@ -9,14 +9,19 @@ import dataclasses
 import functools
 
 import jax
+import jax.numpy as jnp
 import numpy as np
+from jaxtyping import PRNGKeyArray
 
 from fathomx.data import Dataset, Part
 from fathomx.experiments.examples import vectors
 from fathomx.graph.network import Network
+from fathomx.inference import infer
 from fathomx.layers.parameterization import MuPC
+from fathomx.learning import Equilibrium, LearningRule
 from fathomx.models import residual_mlp
 from fathomx.problem.problem import Problem
+from fathomx.theory.activity_hessian import Extremes
 
 
 @dataclasses.dataclass(frozen=True)
@@ -45,6 +50,14 @@ class Residual:
         )
 
 
+@dataclasses.dataclass(frozen=True)
+class Spectra:
+    """The ends of the Hessian's spectrum in activities and in errors."""
+
+    state: Extremes
+    error: Extremes
+
+
 @functools.lru_cache(maxsize=1)
 def whole(name: str, examples: int) -> Dataset:
     """All training images, standardized, as published; nothing is selected by any of them.
@@ -64,3 +77,11 @@ def problem(network: Network, data: Dataset, rows: slice) -> Problem:
     """Some training images and their labels, at an output precision of 1."""
     target = jax.nn.one_hot(data.train.labels[rows], data.classes)
     return Problem(network, data.train.inputs[rows], target, output_precision=1.0)
+
+
+def evaluations(problem: Problem, rule: LearningRule, key: PRNGKeyArray) -> float:
+    """Gradients and products with the Hessian that inference takes, in the median; backprop's 1."""
+    if not isinstance(rule, Equilibrium):
+        return 1.0
+    prepared, start, _ = rule.prepare(problem, key)
+    return float(jnp.median(infer(prepared, rule.solver, start=start).evaluations))

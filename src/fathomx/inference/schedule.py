@@ -58,19 +58,27 @@ class Spiking(Schedule):
 
     A node moves when its children's errors arrive, and in the next step, when its own energy has
     weight 1, back towards its prediction; from then on hardly at all, but for what momentum carries
-    on. A first step of length `r` hands on the fraction `r` of the error, so that `d` nodes down it
-    is `r^d`: with `optax.sgd(0.5, momentum=0.9, nesterov=True)` `r` is 0.95 and nearly the whole
-    error arrives everywhere, with a rate of 0.1 it does not.
+    on. With a first step of length `r` (plain descent: its rate; Nesterov: `rate * (1 + momentum)`)
+    a chain of linear nodes is left, without momentum and for `alpha` to 0, with the errors
+
+        e_l = (1 - r) r^(L - l) (I - r J_l J_l^T) d_l
+
+    where `d_l` is backprop's error and `J_l` the Jacobian of node `l`'s prediction in its parent.
+    `fx.Equilibrium` learns from these: they point where backprop's do only as long as
+    `r * largest eigenvalue of J_l J_l^T < 1` at every node, so plain descent at a rate of 0.5 suits
+    it. `fx.ForwardUpdate` learns from how far activities have moved, `(1 - r) r^(L - l) d_l`, which
+    has no such factor; it takes the long first steps of momentum, which hand whole errors on.
 
     **Fields**: `alpha`, in `(0, 1]`, 1e-3 unless given. Raises `ValueError` otherwise, and at
     inference if the steps end before the signal has arrived everywhere.
 
     ```python
-    fx.StateDescent(optax.sgd(0.5, momentum=0.9, nesterov=True), steps=12,
-                    schedule=fx.Spiking(1e-3))
+    fx.Equilibrium(fx.StateDescent(0.5, steps=12, schedule=fx.Spiking(1e-3)), 1.0)
+    momentum = optax.sgd(0.5, momentum=0.9, nesterov=True)
+    fx.ForwardUpdate(fx.StateDescent(momentum, steps=12, schedule=fx.Spiking(1e-3)), 1.0)
     ```
 
-    Source: Qi et al. (2025), arXiv 2506.23800.
+    Source: Qi et al. (2025), arXiv 2506.23800; what spiking leaves behind: ours.
     """
 
     alpha: PartOfOne = eqx.field(static=True, default=1e-3, converter=float)

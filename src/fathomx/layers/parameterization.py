@@ -316,12 +316,14 @@ class MuPC(Parameterization):
     * output `1 / (gamma_0 * fan_in)`,
     * logits of attention `1 / fan_in`, a residual branch of several maps `1 / depth`.
 
-    Embeddings have the initial standard deviation 0.02 and the multiplier 1. `depth` counts weight
-    layers, in a transformer its blocks. The `fan_in` of a convolution is `in_channels * kernel^2`,
-    and the width of a convolutional network its channels in the first stage. `gamma_0` (positive)
-    moves between the lazy (small) and the rich (large) regime. Learning-rate scales are those for
-    Adam, `1 / sqrt(width * depth)` on residual branches of one map and `1 / sqrt(width)` elsewhere
-    (see `fx.scale_learning_rates`): the factor `1 / depth` of a branch of several maps needs no
+    Embeddings have the initial standard deviation 0.02 and the multiplier 1: before the readout of
+    a transformer without normalization, equilibrium at the strength `c` then moves activities by
+    about `c / 0.028` of their size (`fathomx reproduce limits`). `depth` counts weight layers, in a
+    transformer its blocks. The `fan_in` of a convolution is `in_channels * kernel^2`, and the width
+    of a convolutional network its channels in the first stage. `gamma_0` (positive) moves between
+    the lazy (small) and the rich (large) regime. Learning-rate scales are those for Adam,
+    `1 / sqrt(width * depth)` on residual branches of one map and `1 / sqrt(width)` elsewhere (see
+    `fx.scale_learning_rates`): the factor `1 / depth` of a branch of several maps needs no
     more.
 
     `end_rate`, positive, is a learning-rate scale for input, embeddings, normalizations and output

@@ -39,12 +39,15 @@ _FOLDERS = ("checkpoints", "figures")
 FORMAT = 1
 
 _UNSETTLED = named({}, {"median": number, "max": number})
-_NODES = optional(listed(number))
+_NUMBERS = optional(listed(number))
 _OF_EPOCH = {
     "unsettled": optional(_UNSETTLED),
-    "energy_per_node": _NODES,
-    "cosine_to_backprop_per_node": _NODES,
-    "length_to_backprop_per_node": _NODES,
+    "energy_per_node": _NUMBERS,
+    "cosine_to_backprop_per_node": _NUMBERS,
+    "cosine_to_backprop_per_quarter": _NUMBERS,
+    "length_to_backprop_per_node": _NUMBERS,
+    "gradient_length_per_node": _NUMBERS,
+    "weight_change_per_node": _NUMBERS,
     **dict.fromkeys(
         (
             "train_loss",
@@ -54,6 +57,8 @@ _OF_EPOCH = {
             "pc_strength",
             "output_precision",
             "cosine_to_backprop",
+            "target_alignment",
+            "target_alignment_of_backprop",
             "imbalance",
             "nudge_stability",
         ),
@@ -85,7 +90,7 @@ _STEPS = named(
     {"epoch": position, "step": position},
     {
         "seconds": number,
-        "energy_per_node": _NODES,
+        "energy_per_node": _NUMBERS,
         **dict.fromkeys(
             (
                 "loss",

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from fathomx.checks import gate
+from fathomx.checks.names import spans
 from fathomx.drawing.style import (
     COLORS,
     FAINT,
@@ -35,6 +36,7 @@ from fathomx.records.forms import listed, named, number, optional, table, text
 from fathomx.records.reading import read_json
 from fathomx.records.values import PathLike, finite, numbers
 from fathomx.report.thresholds import DISGUISE, FAR, SETTLED
+from fathomx.report.wording import quarter_sentences, target_sentences
 
 _MOST_ROWS = 24
 _MOST_MARKERS = 40
@@ -42,6 +44,8 @@ _MOST_MARKERS = 40
 _DRAWN_DECADES = 16
 # Over the whole depth of a network.
 _BALANCED_WITHIN = 10.0
+# Of the root mean square error near equilibrium.
+_LACKING = 1e-3
 _UNKNOWN = "-"
 
 COLUMNS = (
@@ -55,9 +59,9 @@ COLUMNS = (
 )
 
 
-_NODES = optional(listed(number))
+_NUMBERS = optional(listed(number))
 _STATE = {
-    "energy": _NODES,
+    "energy": _NUMBERS,
     "imbalance": number,
     "decay": number,
     "reached": number,
@@ -68,12 +72,15 @@ _DIAGNOSIS = named(
     {
         **_STATE,
         "labels": optional(listed(text)),
-        "arrivals": _NODES,
-        "error_rms": _NODES,
+        "arrivals": _NUMBERS,
+        "error_rms": _NUMBERS,
         "activity_rms": number,
         "cosine_to_backprop": number,
-        "cosine_to_backprop_per_node": _NODES,
-        "length_to_backprop_per_node": _NODES,
+        "cosine_to_backprop_per_quarter": _NUMBERS,
+        "target_alignment": number,
+        "target_alignment_of_backprop": number,
+        "cosine_to_backprop_per_node": _NUMBERS,
+        "length_to_backprop_per_node": _NUMBERS,
         "equilibrium": optional(named({}, _STATE)),
         "energy_per_step": optional(table),
     },
@@ -109,8 +116,11 @@ def findings(content: Mapping[str, Any]) -> list[str]:
         ]
     return [
         *_balance_sentences(content, energy),
+        *_lacking_sentences(content, energy),
         _settled_sentence(content),
         _cosine_sentence(content),
+        *quarter_sentences(content),
+        *target_sentences(content),
         _equilibrium_sentence(content),
     ]
 
@@ -140,12 +150,34 @@ def _balance_sentences(content: Mapping[str, Any], energy: np.ndarray) -> list[s
     return said
 
 
+def _lacking_sentences(content: Mapping[str, Any], energy: np.ndarray) -> list[str]:
+    """Which nodes have next to nothing of the error that they have near equilibrium."""
+    there = _column((content.get("equilibrium") or {}).get("energy"), len(energy))
+    lacking = np.flatnonzero((there > 0) & (energy < _LACKING**2 * there)).tolist()
+    if not lacking:
+        return []
+    labels = [str(label) for label in content.get("labels") or []]
+    few = len(lacking) == 1
+    nodes = "1 node has" if few else f"{len(lacking)} nodes have"
+    return [
+        f"{nodes} less than a thousandth of the error that {'it has' if few else 'they have'} near "
+        f"equilibrium ({spans(labels, lacking)}), so that by plain gradient descent "
+        f"{'its' if few else 'their'} weights stand still; take more inference steps, or use "
+        "Gauss-Newton."
+    ]
+
+
 def _settled_sentence(content: Mapping[str, Any]) -> str:
     unsettled = content.get("unsettled") or {}
     median, worst = finite(unsettled.get("median")), finite(unsettled.get("max"))
     if median is None:
         return "How settled inference is, is unknown."
-    if median > FAR:
+    if median > 1:
+        meaning = (
+            "further from equilibrium than it began; lower the activity rate, hold a smaller "
+            "strength, or use Gauss-Newton or Newton"
+        )
+    elif median > FAR:
         meaning = "far from equilibrium"
     elif median > SETTLED:
         meaning = "on the way to equilibrium, not there"

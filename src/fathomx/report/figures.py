@@ -42,6 +42,7 @@ from fathomx.records.run_files import RunFiles
 from fathomx.records.values import PathLike
 
 _MOST_LINES = 6
+_QUARTERS = ("first quarter (input)", "second quarter", "third quarter", "last quarter (output)")
 
 
 @gate
@@ -137,31 +138,25 @@ def energy_over_training(folder: PathLike, path: PathLike) -> Path:
 def alignment_per_node(folder: PathLike, path: PathLike) -> Path:
     """Cosine between each node's weight update and backprop's, after every epoch.
 
-    A heat map under a line of the overall cosine; for a single epoch one line over the nodes.
+    A heat map under lines of the overall cosine and of the means of the quarters of the depth, and
+    between them target alignment, the rule's and backprop's, where they were recorded; for a
+    single epoch one line over the nodes.
     """
     run = RunFiles(folder)
     cosine = number_table(
         [record.get("cosine_to_backprop_per_node") or [] for record in run.epochs]
     )
+    quarters = number_table(
+        [record.get("cosine_to_backprop_per_quarter") or [] for record in run.epochs]
+    )
     overall = run.per_epoch("cosine_to_backprop")
+    targets = {
+        "the rule": run.per_epoch("target_alignment"),
+        "backprop": run.per_epoch("target_alignment_of_backprop"),
+    }
     if len(run.epochs) < 2:
-        return save(_alignment_line(cosine, overall), path)
-    epochs = np.array([record["epoch"] for record in run.epochs], float)
-    figure, (top, bottom) = new_figure(6.4, rows=2, sharex=True, height_ratios=(1, 2.4))
-    line(top, epochs, overall, color=COLORS[0], marker="o", markersize=3.5, linewidth=1.5)
-    _cosine_axis(top)
-    set_title(top, f"All weights together: {_last(overall)} after the last epoch")
-    set_title(bottom, "Each node (gray: no update, or not recorded)")
-    bottom.set_xlabel("epoch")
-    integers(bottom.xaxis)
-    if np.isfinite(cosine).any():
-        image = heat_map(bottom, cosine.T, "RdBu", (-1.0, 1.0), (epochs[0], epochs[-1]))
-        label = "cosine to backprop (1: the same direction)"
-        color_bar(figure, image, label, ax=bottom, location="bottom", shrink=0.6, aspect=40)
-    else:
-        note(bottom, "no cosines per node were recorded")
-    figure.suptitle("Cosine of the weight update to backprop's", fontsize=11)
-    return save(figure, path)
+        return save(_alignment_line(cosine, quarters, overall, targets), path)
+    return save(_alignment_epochs(run.epochs, cosine, quarters, overall, targets), path)
 
 
 @gate
@@ -327,8 +322,86 @@ def _energy_line(energy: np.ndarray, imbalance: np.ndarray) -> Any:
     return figure
 
 
-def _alignment_line(cosine: np.ndarray, overall: np.ndarray) -> Any:
-    figure, (axes,) = new_figure(4.0)
+def _alignment_epochs(
+    records: Sequence[Mapping[str, Any]],
+    cosine: np.ndarray,
+    quarters: np.ndarray,
+    overall: np.ndarray,
+    targets: Mapping[str, np.ndarray],
+) -> Any:
+    epochs = np.array([record["epoch"] for record in records], float)
+    known = any(np.isfinite(values).any() for values in targets.values())
+    ratios = (1.2, 0.9, 2.4) if known else (1.2, 2.4)
+    figure, panels = new_figure(
+        8.2 if known else 6.4, rows=len(ratios), sharex=True, height_ratios=ratios
+    )
+    top, bottom = panels[0], panels[-1]
+    keys = []
+    for part, style in _quarter_styles(quarters):
+        line(top, epochs, quarters[:, part], **style)
+        keys.append(legend_key(_QUARTERS[part], **style))
+    style = {"color": COLORS[1], "marker": "o", "markersize": 3.5, "linewidth": 1.5}
+    line(top, epochs, overall, **style)
+    keys = [legend_key("all weights together", **style), *keys]
+    _zoom(top)
+    set_title(top, f"All weights together: {_last(overall)} after the last epoch")
+    if known:
+        keys += _draw_targets(panels[1], epochs, targets)
+    set_title(bottom, "Each node (gray: no update, or not recorded)")
+    bottom.set_xlabel("epoch")
+    integers(bottom.xaxis)
+    if np.isfinite(cosine).any():
+        image = heat_map(bottom, cosine.T, "RdBu", (-1.0, 1.0), (epochs[0], epochs[-1]))
+        label = "cosine to backprop (1: the same direction)"
+        color_bar(figure, image, label, ax=bottom, location="bottom", shrink=0.6, aspect=40)
+    else:
+        note(bottom, "no cosines per node were recorded")
+    if len(keys) > 1:
+        legend(figure, keys)
+    figure.suptitle("Cosine of the weight update to backprop's", fontsize=11)
+    return figure
+
+
+def _draw_targets(axes: Any, epochs: np.ndarray, targets: Mapping[str, np.ndarray]) -> list[Any]:
+    """Target alignment over epochs, of the rule and of backprop, and their keys."""
+    keys = []
+    for index, (name, values) in enumerate(targets.items()):
+        marks = {"marker": "s^"[index], "markersize": 4, "linestyle": DASHES[index]}
+        style = {"color": (COLORS[3], COLORS[6])[index], "linewidth": 1.3, **marks}
+        line(axes, epochs, values, **style)
+        keys.append(legend_key(f"target alignment of {name}", **style))
+    axes.set_ylabel("cosine to target")
+    set_title(axes, f"Target alignment after the last epoch: {_targets(targets)}")
+    return keys
+
+
+def _targets(targets: Mapping[str, np.ndarray]) -> str:
+    own, told = targets.values()
+    return f"{_last(own)}, of backprop {_last(told)}"
+
+
+def _quarter_styles(quarters: np.ndarray) -> list[tuple[int, dict[str, Any]]]:
+    """The quarters that were recorded, and how their lines look: wide and dark near the input.
+
+    Narrower lines lie on wider ones, so that lines that coincide are all seen.
+    """
+    import matplotlib
+
+    shades = matplotlib.colormaps["viridis"](np.linspace(0, 0.9, len(_QUARTERS)))
+    return [
+        (part, {"color": shades[part], "linewidth": 5.2 - 1.3 * part})
+        for part in range(min(quarters.shape[1], len(_QUARTERS)))
+        if np.isfinite(quarters[:, part]).any()
+    ]
+
+
+def _alignment_line(
+    cosine: np.ndarray,
+    quarters: np.ndarray,
+    overall: np.ndarray,
+    targets: Mapping[str, np.ndarray],
+) -> Any:
+    figure, (axes,) = new_figure(4.2)
     values = cosine[0] if len(cosine) else np.zeros(0)
     nodes = np.arange(1, len(values) + 1)
     line(axes, nodes, values, color=COLORS[0], marker="o", markersize=3, linewidth=1.2)
@@ -337,13 +410,35 @@ def _alignment_line(cosine: np.ndarray, overall: np.ndarray) -> Any:
         axes.axhline(overall[0], color=COLORS[1], linestyle="--", linewidth=1.2)
         words = f"all weights together: {_last(overall)}"
         keys.append(legend_key(words, color=COLORS[1], linestyle="--"))
-    set_title(axes, "Cosine of the weight update to backprop's, after one epoch")
+    wide = {"linewidth": 6, "alpha": 0.5, "solid_capstyle": "butt", "zorder": 1.5}
+    style = {"color": COLORS[2], **wide}
+    parts = np.array_split(nodes, len(_QUARTERS))
+    for part, _ in _quarter_styles(quarters) if len(nodes) >= len(_QUARTERS) else ():
+        ends = np.array([parts[part][0] - 0.5, parts[part][-1] + 0.5])
+        line(axes, ends, np.full(2, quarters[0, part]), **style)
+    if np.isfinite(quarters).any():
+        keys.append(legend_key("mean of each quarter of the depth", **style))
+    title = "Cosine of the weight update to backprop's, after one epoch"
+    if np.isfinite(targets["the rule"]).any():
+        title += f"\ntarget alignment: {_targets(targets)}"
+    set_title(axes, title)
     node_axis(axes, len(values))
     _cosine_axis(axes)
     if not np.isfinite(values).any():
         note(axes, "no cosines per node were recorded")
     legend(figure, keys)
     return figure
+
+
+def _zoom(axes: Any) -> None:
+    """The range of what is drawn, at least a twentieth, of cosines that end at 1."""
+    axes.set_ylabel("cosine to backprop")
+    seen = [np.asarray(each.get_ydata(), float) for each in axes.lines]
+    known = np.concatenate([values[np.isfinite(values)] for values in seen] or [np.ones(1)])
+    low = min(float(known.min()), 0.95)
+    axes.set_ylim(low - 0.06 * (1 - low), 1 + 0.06 * (1 - low))
+    if low < 0:
+        axes.axhline(0, color=FAINT, linewidth=0.8)
 
 
 def _cosine_axis(axes: Any) -> None:

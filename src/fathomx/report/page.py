@@ -22,7 +22,7 @@ from fathomx.report.figures import (
 )
 from fathomx.report.illustrations import Illustration, illustrated
 from fathomx.report.verdict import verdict
-from fathomx.report.wording import percent, plain, short
+from fathomx.report.wording import percent, plain, series, short
 
 
 @gate
@@ -117,8 +117,10 @@ def _wanted_figures(run: RunFiles) -> list[Illustration]:
                 Illustration(
                     "alignment_per_node.png",
                     lambda path: alignment_per_node(run.folder, path),
-                    "How much each node's weight update agrees with backprop's: 1 is the same "
-                    "direction, 0 is unrelated, -1 is opposite.",
+                    "How much each node's weight update agrees with backprop's, and the nodes of "
+                    "each quarter of the depth in the mean: 1 is the same direction, 0 is "
+                    "unrelated or no update, -1 is opposite. Target alignment is the cosine "
+                    "between what an update does to predictions and their errors.",
                 )
             )
         found += [
@@ -145,6 +147,10 @@ _LABELS = {
     "cosine_to_backprop": "cosine to backprop",
     "cosine_to_backprop_per_node": "cosine to backprop per node",
     "length_to_backprop_per_node": "update length relative to backprop's per node",
+    "cosine_to_backprop_per_quarter": "cosine to backprop by quarter of the depth, from the input",
+    "gradient_length_per_node": "gradient length per node",
+    "weight_change_per_node": "weight change since the start, relative, per node",
+    "target_alignment_of_backprop": "target alignment of backprop",
     "pc_strength": "strength",
     "train_seconds": "training (seconds)",
     "first_step_seconds": "first step, compilation included (seconds)",
@@ -164,7 +170,13 @@ def _summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
     return [
         (
             _LABELS.get(key, key.replace("_", " ")),
-            percent(value) if key.endswith("accuracy") else short(value),
+            _shown(key, value),
         )
         for key, value in flat
     ]
+
+
+def _shown(key: str, value: Any) -> str:
+    if key.endswith("accuracy"):
+        return percent(value)
+    return series(value) if key.endswith("per_quarter") and value else short(value)

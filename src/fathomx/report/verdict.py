@@ -9,7 +9,7 @@ from typing import Any
 from fathomx.checks import gate
 from fathomx.records.values import finite
 from fathomx.report.thresholds import DISGUISE, FAR, SETTLED
-from fathomx.report.wording import percent, short
+from fathomx.report.wording import percent, quarter_sentences, short, target_sentences
 
 _STIFFENED = 5.0
 # Models that infer what they generate from.
@@ -98,7 +98,13 @@ def _settled_sentences(config: Mapping[str, Any], summary: Mapping[str, Any]) ->
         "energy gradient it started from"
     )
     kept += f", the worst example with {short(worst)}" if worst is not None else ""
-    if median > FAR:
+    if median > 1:
+        meaning = (
+            "inference moved away from equilibrium, so the results say nothing about equilibrium "
+            "predictive coding; lower the activity rate, hold a smaller strength, or use "
+            "Gauss-Newton or Newton"
+        )
+    elif median > FAR:
         meaning = (
             "the activities were far from equilibrium, so the results say little about "
             "equilibrium predictive coding"
@@ -133,16 +139,19 @@ def _cosine_sentences(
     said = [
         f"The cosine of the weight update to backprop's was {short(cosine)} at the end: {meaning}."
     ]
+    said += quarter_sentences(summary)
     ends = [record for record in history if "cosine_to_backprop_per_node" in record]
     per_node = (ends[-1]["cosine_to_backprop_per_node"] or []) if ends else []
     known = [(value, n) for n, value in enumerate(map(finite, per_node), 1) if value is not None]
     if len(known) > 1:
         lowest, node = min(known)
+        none = len(per_node) - len(known)
+        without = none and f"; {none} nodes have none, for they have no weights or no update"
         said.append(
             f"The lowest cosine of a single node was {short(lowest)}, at node {node} of "
-            f"{len(per_node)}."
+            f"{len(per_node)}{without or ''}."
         )
-    return said
+    return said + target_sentences(summary)
 
 
 def _strength_sentence(

@@ -24,7 +24,8 @@ Augmentation = Callable[[Array, PRNGKeyArray], Array]
 class Advance(eqx.Module):
     """Some training steps in one dispatch; how many is traced, so that it compiles once.
 
-    So are the learning rates, `rates`, which take the place of those in the learner's optimizer.
+    So are the learning rates, `rates`, which take the place of those in the learner's optimizer, so
+    that these may be any (`without_rates`).
     """
 
     learner: Learner

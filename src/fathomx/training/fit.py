@@ -25,7 +25,8 @@ class FitResult:
 
     * `network`: trained.
     * `history`: one dictionary per epoch (training and validation loss and accuracy, `unsettled`,
-      `pc_strength`, `cosine_to_backprop` overall and per node).
+      `pc_strength`, `cosine_to_backprop` overall, per quarter of the depth and per node,
+      `target_alignment`, `weight_change_per_node`).
     * `summary`: the numbers at the end, `test_accuracy` among them.
     """
 
@@ -79,13 +80,15 @@ def fit(
     What the numbers mean: a loss is the output energy at precision 1, the mean over examples and,
     where there is a label at each of several positions (tokens), over these, so that a
     `Categorical` loss is in nats per token; an accuracy likewise. `unsettled` is the median over
-    the last epoch's steps of the batch's median, and the largest of all; `cosine_to_backprop` and
-    `pc_strength` are taken on one fixed batch of training examples with the weights at the end of
-    the epoch, the strength at the output precision that the rule uses there (1 for backprop) and
-    with random signs of its own; `energy_per_node` and `imbalance` (`fx.energy_balance`) are those
-    of the epoch's last batch after inference; `step_memory_bytes` is what the compiled training
-    step needs at once beside the data; `train_seconds` includes compilation, validation, probes
-    and checkpoints.
+    the last epoch's steps of the batch's median, and the largest of all; `cosine_to_backprop` (also
+    per quarter of the depth, `fx.Alignment.quarters`, and per node), `target_alignment` and that of
+    backprop (`fx.TargetAlignment.mean`), `gradient_length_per_node` of the rule and `pc_strength`
+    are taken on one fixed batch of training examples with the weights at the end of the epoch, the
+    strength at the output precision that the rule uses there (1 for backprop) and with random signs
+    of its own; `weight_change_per_node` is `fx.weight_change` since the start; `energy_per_node`
+    and `imbalance` (`fx.energy_balance`) are those of the epoch's last batch after inference;
+    `step_memory_bytes` is what the compiled training step needs at once beside the data;
+    `train_seconds` includes compilation, validation, probes and checkpoints.
 
     Raises `ValueError` for a batch larger than the data and for shapes that do not fit, and
     `DivergenceError` when weights or energies stop being finite.

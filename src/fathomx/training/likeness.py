@@ -34,8 +34,7 @@ def likeness(thing: Any) -> Hashable:
 
     Arrays in the fields of modules are inputs of a program: of them, shape, type and place count.
     What functions hold on to (closures, defaults, and of functions that are not a library's the
-    globals that they name) becomes part of the program, so that its values count, but for learning
-    rates, which `with_rates` makes inputs as well.
+    globals that they name) becomes part of the program, so that its values count.
 
     Raises `Unlike` for what cannot be compared.
     """
@@ -94,10 +93,7 @@ class _Likeness:
     def _function(self, thing: types.FunctionType) -> Hashable:
         if thing.__globals__.get("__name__") in _GUARDS and hasattr(thing, "__wrapped__"):
             return self.of(thing.__wrapped__, True)
-        cells = tuple(
-            "rate" if name in _RATES and _is_rate(value) else self.of(value, True)
-            for name, value in _cells(thing)
-        )
+        cells = tuple(self.of(value, True) for _, value in _cells(thing))
         held = (thing.__defaults__, thing.__kwdefaults__)
         own = () if _is_fixed(thing.__module__) else tuple(self._globals(thing))
         return ("function", thing.__code__, cells, self.of(held, True), own)
@@ -132,6 +128,11 @@ def with_rates(thing: Any, rates: list[Any]) -> Any:
     return _rebuilt(thing, lambda value: next(given))
 
 
+def without_rates(thing: Any) -> Any:
+    """The same optimizer with learning rates of zero, the like of those with any others."""
+    return _rebuilt(thing, lambda value: 0.0)
+
+
 def _rebuilt(thing: Any, replace: Callable[[Any], Any]) -> Any:
     """A copy of functions, tuples and what they hold, each learning rate replaced."""
     if isinstance(thing, tuple):
@@ -153,6 +154,8 @@ def _rebuilt(thing: Any, replace: Callable[[Any], Any]) -> Any:
         tuple(types.CellType(value) for value in cells),
     )
     made.__kwdefaults__ = thing.__kwdefaults__
+    if hasattr(thing, "__wrapped__"):
+        made.__wrapped__ = _rebuilt(thing.__wrapped__, replace)  # type: ignore[attr-defined]
     return made
 
 

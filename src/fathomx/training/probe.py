@@ -4,28 +4,61 @@ from __future__ import annotations
 
 from typing import Any
 
+import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.diagnostics.alignment import Alignment, compare_to_backprop
+from fathomx.diagnostics.alignment import lengths, weight_change
+from fathomx.diagnostics.beside_backprop import BesideBackprop, beside_backprop
 from fathomx.graph.network import Network
 from fathomx.learning import LearningRule, Pose
-from fathomx.learning.backprop import is_feedforward
 from fathomx.problem.strength import strength
 
 _STRENGTH_PROBES = 8
 
 
+class Probe(eqx.Module):
+    """What was found on the fixed batch.
+
+    **Fields**
+
+    * `update`: the rule's beside backprop's.
+    * `lengths`: `(nodes,)`, of the rule's gradient.
+    * `moved`: `(nodes,)`, how far weights are from those that the run began with, relative to
+      these.
+    * `strength`, and `own`, what the rule reports of its own.
+    """
+
+    update: BesideBackprop
+    lengths: Array
+    moved: Array
+    strength: Array
+    own: dict[str, Array]
+
+    def record(self) -> dict[str, Any]:
+        """Its numbers by the names that they have in the record of an epoch."""
+        return {
+            **self.update.record(),
+            "gradient_length_per_node": self.lengths,
+            "weight_change_per_node": self.moved,
+            "pc_strength": self.strength,
+            **self.own,
+        }
+
+
 def probe(
-    network: Network, rule: LearningRule, pose: Pose, batch: dict[str, Array], key: PRNGKeyArray
-) -> Any:
-    """The update beside backprop's, the strength, and what the rule reports of its own."""
+    begun: Network,
+    network: Network,
+    rule: LearningRule,
+    pose: Pose,
+    batch: dict[str, Array],
+    key: PRNGKeyArray,
+) -> Probe:
+    """The update beside backprop's, the strength, and how far weights are from where they began."""
     problem = pose(network, batch).with_output_precision(1.0)
     gradient, report = rule.gradient(problem, key)
-    aligned = Alignment.unknown(network)
-    if is_feedforward(problem):
-        aligned = compare_to_backprop(problem, gradient, key)
+    update = beside_backprop(problem, gradient, key)
     own = rule.probe(problem, jax.random.fold_in(key, 2))
     problem = problem.with_batch_statistics()
     # Signs of its own: the precision that a rule chose by its own estimate would confirm itself.
@@ -34,4 +67,5 @@ def probe(
     if problem.observed:
         sensitivity = jnp.mean(jax.lax.map(lambda probe: strength(problem, probe), keys))
     precision = jnp.where(jnp.isfinite(report.output_precision), report.output_precision, 1)
-    return aligned, sensitivity * precision, own
+    moved = weight_change(begun, network)
+    return Probe(update, lengths(gradient), moved, sensitivity * precision, own)

@@ -19,12 +19,13 @@ from fathomx.learning import Learner, StepReport
 from fathomx.records.values import plain
 from fathomx.training.advance import MOST_STEPS, Advance, step_memory
 from fathomx.training.devices import division_for
-from fathomx.training.likeness import rates_of
+from fathomx.training.likeness import rates_of, without_rates
 from fathomx.training.observer import Observer, Plan, TrainingState
+from fathomx.training.parts import squared_lengths
 from fathomx.training.probe import probe
 from fathomx.training.programs import Program, program, run
 from fathomx.training.task import Task
-from fathomx.training.watch import Watch, expected, squared_lengths
+from fathomx.training.watch import Watch, expected
 
 # Keeps the run's random numbers apart from those of weights that were drawn from the same seed.
 _RUN = 1_000_003
@@ -71,9 +72,12 @@ class Run:
                 self.lost, known = restored.notes, restored.known
         self.watch = Watch(self.posed, (*known, *expected(self.posed, learner.rule)))
         self.state = self.division.whole(self.state)
+        self.begun = self.division.whole(fresh.network)
         augmentation = task.data.augmentation
-        self._advance = Advance(learner, plan.steps_per_epoch, augmentation, self.division)
         self._rates = self.division.whole([jnp.asarray(r) for r in rates_of(learner.optimizer)])
+        # The step takes its rates as an input; those of solvers inside of rules are part of it.
+        learner = Learner(learner.rule, without_rates(learner.optimizer), learner.pose)
+        self._advance = Advance(learner, plan.steps_per_epoch, augmentation, self.division)
         self._program: Program | None = None
         self.memory: int | None = None
         self.step_seconds: list[float] = []
@@ -181,9 +185,7 @@ class Run:
         self._check_weights(epoch, loss)
         key = jax.random.fold_in(jax.random.fold_in(self.state.key, 2), epoch)
         learner = self._advance.learner
-        aligned, probed_strength, own = run(
-            probe, network, learner.rule, learner.pose, self.probe, key
-        )
+        probed = run(probe, self.begun, network, learner.rule, learner.pose, self.probe, key)
         inferred = np.isfinite(gather("strength")).any()
         energy = jnp.asarray(self.records[-1]["energy_per_node"])
         record = plain(
@@ -199,14 +201,10 @@ class Run:
                     "median": np.median(gather("unsettled_median")) if inferred else None,
                     "max": gather("unsettled_max").max() if inferred else None,
                 },
-                "pc_strength": probed_strength,
                 "output_precision": gather("output_precision")[-1] if inferred else None,
-                "cosine_to_backprop": aligned.overall,
-                "cosine_to_backprop_per_node": aligned.cosine,
-                "length_to_backprop_per_node": aligned.ratio,
                 "energy_per_node": energy if inferred else None,
                 "imbalance": energy_balance(self.posed, energy).imbalance if inferred else None,
-                **own,
+                **probed.record(),
             }
         )
         state = eqx.tree_at(

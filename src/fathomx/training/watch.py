@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Array
 
-from fathomx.diagnostics.alignment import node_dot
-from fathomx.graph.arrival import NEVER
-from fathomx.graph.network import Network
 from fathomx.learning import LearningRule, PredictiveCoding
 from fathomx.learning.backprop import is_feedforward
 from fathomx.problem.problem import Problem
 from fathomx.records.values import numbers
-from fathomx.training.programs import run
+from fathomx.training.parts import Parts
 
 # Of the gradient that inference starts from, what is left of the worst example of most batches.
 _FAR_AWAY = 2.0
@@ -29,22 +25,14 @@ class Watch:
     * `inference`: the median example is left with more of the energy gradient than inference
       started from, or the worst example of most batches with more than twice as much.
     * `strength`: it is more than five times what it was at first.
-    * `signal`: parts of the network whose weights do not move at all.
+    * `signal`, `off`, `still`: parts of the network that do not learn (`Parts`).
 
     **Arguments**: `problem`, of a batch at the start; `known`, kinds that have been said before.
     """
 
     def __init__(self, problem: Problem, known: Iterable[str] = ()) -> None:
-        network = problem.network
-        self._labels = network.labels
-        # What is predicted, and neither observed nor read, has no error to learn from.
-        asked = [
-            part.name in problem.explained or problem.is_read(part.name)
-            for part in network.predictors()
-            for _ in part.labels
-        ]
-        connected = np.asarray(problem.arrivals) != NEVER
-        self._learns = connected & asked & (squared_lengths(network) > 0)
+        self._labels = problem.network.labels
+        self._parts = Parts(problem)
         self._said = set(known)
         self._first_strength: float | None = None
 
@@ -54,9 +42,9 @@ class Watch:
 
     def of_epoch(self, record: dict[str, Any]) -> dict[str, str]:
         """What is to be said after an epoch, by kind."""
-        return self._new({"signal": self._signal(record)})
+        return self._new(self._parts.of_epoch(record))
 
-    def _new(self, found: dict[str, str | None]) -> dict[str, str]:
+    def _new(self, found: Mapping[str, str | None]) -> dict[str, str]:
         new = {kind: text for kind, text in found.items() if text and kind not in self._said}
         self._said |= set(new)
         return new
@@ -87,22 +75,6 @@ class Watch:
             "fx.HoldStrength(0.1), or lower the learning rate."
         )
 
-    def _signal(self, record: dict[str, Any]) -> str | None:
-        lengths = numbers(record["length_to_backprop_per_node"])
-        if not np.isfinite(lengths).any():
-            # There is no backprop to compare with, as where causes are inferred.
-            return None
-        moved = np.nan_to_num(lengths) > 0
-        still = np.flatnonzero(self._learns & ~moved)
-        if not len(still):
-            return None
-        return (
-            f"no signal reaches {len(still)} of the {int(self._learns.sum())} nodes that learn, "
-            f"the first of them {self._labels[still[0]]!r}: their weights do not move; take as "
-            "many inference steps as the network is deep, use fx.GaussNewton, or look for units "
-            "that are always off."
-        )
-
     def _largest(self, energies: Sequence[float | None]) -> str:
         known = numbers(list(energies))
         return self._labels[int(np.nanargmax(known))] if np.isfinite(known).any() else "unknown"
@@ -117,15 +89,6 @@ def expected(problem: Problem, rule: LearningRule) -> tuple[str, ...]:
     samples = isinstance(rule, PredictiveCoding) and rule.solver.kept > 1
     inferring = not is_feedforward(problem)
     return ("inference",) * samples + ("strength",) * inferring
-
-
-def squared_lengths(network: Network) -> np.ndarray:
-    """Of the weights of every node; one program of those that runs share."""
-    return np.asarray(run(_with_itself, network))
-
-
-def _with_itself(network: Network) -> Array:
-    return node_dot(network, network)
 
 
 def _median(values: Sequence[float | None]) -> float | None:

@@ -14,8 +14,9 @@ import optax
 from jaxtyping import Array
 
 from fathomx.diagnostics.alignment import compare_to_backprop
-from fathomx.experiments.limits.nonlinear import Nonlinear, posed
+from fathomx.experiments.limits.nonlinear import Nonlinear, expected, posed
 from fathomx.experiments.limits.scales import Scale
+from fathomx.graph.vector_space import Entries
 from fathomx.inference import Newton, Solver, StateDescent, infer
 from fathomx.problem.energies import weight_gradient
 from fathomx.problem.problem import Problem
@@ -30,7 +31,10 @@ SOLVERS: dict[str, Solver] = {
 
 
 def relax(network: Nonlinear, method: str, seed: int, scale: Scale) -> dict[str, Any]:
-    """What `measure` finds, and how long it took; little of it where inference diverged."""
+    """What `measure` finds, what is expected, and how long it took.
+
+    Little is found where inference diverged.
+    """
     problem = posed(network, seed, scale)
     # Seeds share their shapes, and so what is compiled; the time is that of running alone.
     program = _compiled(network, method, scale)
@@ -40,7 +44,7 @@ def relax(network: Nonlinear, method: str, seed: int, scale: Scale) -> dict[str,
     if not found["ratio"] <= 1 + TOLERANCE:
         # Inference begins at the loss: above it, it has diverged, and the rest says nothing.
         found = {key: found[key] for key in ("strength", "evaluations")}
-    return {**found, "seconds": seconds}
+    return {**found, **expected(network, seed, scale), "seconds": seconds}
 
 
 @functools.cache
@@ -57,23 +61,45 @@ def _compiled(
 def measure(problem: Problem, solver: Solver) -> dict[str, Array]:
     """Relaxes a problem and compares the weight gradient there with backprop's.
 
-    `ratio`: energy over loss; `cosine`, `lowest_cosine`, `output_cosine`: of all weights, of the
-    node where it is lowest, of the readout; `cosines` and `lengths` `(nodes,)`, of every node, the
-    latter relative to backprop's; `unsettled`, `evaluations`: largest of the batch; `strength`.
+    `ratio`: energy over loss; `cosine`, `lowest_cosine`, `hidden_cosine`, `output_cosine`: of all
+    weights, of the node where it is lowest, of the hidden node where it is lowest (those after the
+    first and before the readout), of the readout; `cosines` and `lengths` `(nodes,)`, of every
+    node, the latter relative to backprop's; `moved` `(nodes - 1,)`, how far the activities of every
+    node before the output are from the feedforward pass, relative to their size there, and
+    `last_moved`, those that the readout reads; `unsettled`, `evaluations`: largest of the batch;
+    `strength`.
     """
     relaxed = infer(problem, solver)
     gradient = weight_gradient(problem, relaxed.activities, relaxed.errors)
     key = jax.random.key(0)
     found = compare_to_backprop(problem, gradient, key)
-    loss = problem.loss(problem.feedforward()).mean()
+    explained, feedforward = problem.explain({})
+    loss = problem.loss(explained).mean()
+    moved = _moved(problem, feedforward, relaxed.activities)
     return {
         "ratio": relaxed.energy.sum() / loss,
         "cosine": found.overall,
         "lowest_cosine": jnp.nanmin(found.cosine),
+        "hidden_cosine": jnp.nanmin(found.cosine[1:-1], initial=jnp.inf),
         "output_cosine": found.cosine[-1],
         "cosines": found.cosine,
         "lengths": found.ratio,
+        "moved": moved,
+        "last_moved": moved[-1],
         "unsettled": relaxed.unsettled.max(),
         "strength": strength(problem, key),
         "evaluations": relaxed.evaluations.max(),
     }
+
+
+def _moved(problem: Problem, before: Entries, after: Entries) -> Array:
+    """Of every node before the output: `||z - z_before|| / ||z_before||`, over batch and units."""
+    network = problem.network
+
+    def sizes(name: str, activities: Array) -> Array:
+        rows = network.entry(name).rows(activities)
+        return jnp.sqrt(jnp.sum(rows**2, axis=tuple(range(1, rows.ndim))))
+
+    return jnp.concatenate(
+        [sizes(n, after[n] - before[n]) / sizes(n, before[n]) for n in network.hidden]
+    )

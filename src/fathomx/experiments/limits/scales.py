@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -15,7 +16,8 @@ class Scale:
       standard parameterization; `hidden_layers`, the depths of both.
     * `mlp_widths`, and `mlp_nodes` of the tanh perceptrons.
     * `cnn_widths`, and `cnn_blocks` in each of three stages.
-    * `transformer_widths`, and `transformer_blocks`.
+    * `transformer_widths`, and `transformer_blocks`; `embedding_widths` of the transformers whose
+      embeddings have the standard deviations `embeddings` in place of muPC's.
     * `images` that perceptrons relax, `cnn_images`, `windows` of `context` tokens.
     * `seeds`, which draw weights and choose the examples.
     """
@@ -35,6 +37,18 @@ class Scale:
     windows: int
     context: int
     seeds: tuple[int, ...]
+    embedding_widths: tuple[int, ...]
+    embeddings: tuple[float, ...]
+
+    @property
+    def configuration(self) -> dict[str, Any]:
+        """What rows depend on.
+
+        Which networks have other embeddings is left out: it changes no row that there is, so that
+        folders of version 0.1 go on.
+        """
+        fields = dataclasses.asdict(self).items()
+        return {name: value for name, value in fields if not name.startswith("embedding")}
 
 
 SCALES = {
@@ -54,6 +68,8 @@ SCALES = {
         windows=2,
         context=32,
         seeds=(0, 1, 2),
+        embedding_widths=(32, 128, 256, 512),
+        embeddings=(0.1, 0.3, 1.0, 3.0),
     ),
     "paper": Scale(
         name="paper",
@@ -71,5 +87,7 @@ SCALES = {
         windows=16,
         context=128,
         seeds=(0, 1, 2),
+        embedding_widths=(32, 128, 256, 512, 1024),
+        embeddings=(0.1, 0.3, 1.0, 3.0),
     ),
 }

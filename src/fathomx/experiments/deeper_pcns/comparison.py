@@ -1,0 +1,208 @@
+"""The comparison: its runs, and what is written of them."""
+
+from __future__ import annotations
+
+import dataclasses
+import math
+from pathlib import Path
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import optax
+from jaxtyping import Array
+
+from fathomx import data as data_sets
+from fathomx.data import Dataset
+from fathomx.diagnostics.energy_balance import energy_balance
+from fathomx.experiments.deeper_pcns.methods import GENTLE, METHODS, MOMENTUM, PLAIN, RELEASED
+from fathomx.experiments.deeper_pcns.networks import NETWORKS
+from fathomx.experiments.deeper_pcns.scales import SCALES, Scale
+from fathomx.experiments.examples import first
+from fathomx.experiments.figures import draw_accuracies, draw_curves, draw_energies
+from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.unfinished import Unfinished
+from fathomx.inference import infer
+from fathomx.inference.schedule import Decaying, Spiking, Uniform
+from fathomx.models import vgg
+from fathomx.problem.problem import Problem
+from fathomx.records.forms import listed, named, text
+from fathomx.records.reading import read_json
+from fathomx.records.values import plain
+from fathomx.records.writing import write_json
+from fathomx.training import DivergenceError, fit
+
+# The weights' rate of the released configuration.
+_RELEASED_RATE = 7.5e-4
+_ENERGIES = "initialization.json"
+
+COLUMNS = (
+    Column("test_accuracy", "test accuracy, %", ".1f", 100.0),
+    Column("train_accuracy", "training accuracy, %", ".1f", 100.0),
+    Column("step_seconds", "s / step", ".3f"),
+    Column("compile_seconds", "first step, s", ".1f"),
+    Column("memory_megabytes", "step memory, MB", ".1f"),
+    Column("cosine_to_backprop", "cosine to backprop", ".2f"),
+    Column("strength", "strength", ".2g"),
+    Column("imbalance", "energy imbalance", ".2g"),
+    Column("unsettled", "unsettled", ".2g"),
+)
+
+
+def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
+    """Runs what is missing of the comparison, then writes tables and figures.
+
+    `results.csv` (a line per run), `results.md` (means and spreads), `accuracy.png`, `energy.png`,
+    and with more than one epoch `curves.png`. A run that is stopped continues from its last epoch
+    or minute. Raises `ValueError` for an unknown scale, network or method.
+    """
+    size = chosen_scale(scale, SCALES)
+    data = data_sets.load("cifar10")
+    methods = {**METHODS, **RELEASED}
+    settings = {key: value for key, value in dataclasses.asdict(size).items() if key != "plan"}
+    comparison = Comparison(
+        networks={name: size.seeds_of(name) for name in NETWORKS},
+        methods=tuple(methods),
+        configuration={
+            **settings,
+            "rules": {name: repr(method.rule(0)) for name, method in methods.items()},
+        },
+        run=lambda cell: run(cell, size, data, folder / "unfinished" / Path(cell.file).stem),
+        outcome=_outcome,
+        columns=COLUMNS,
+        draw=_draw,
+        applies=applies,
+        plan=size.plan,
+    )
+    comparison.begin(folder, selection)
+    stored = folder / _ENERGIES
+    if not stored.exists():
+        write_json(stored, initial_energies(size, data, say))
+    return comparison.reproduce(folder, selection, say)
+
+
+def _energies(path: Path) -> dict[str, Any]:
+    """What was stored of the energies at initialization."""
+    form = named({"network": text, "labels": listed(text), "runs": named({})})
+    return read_json(path, form, "delete it, and the same command makes it again")
+
+
+def applies(cell: Cell) -> bool:
+    """Networks in the form of the released code have its methods and backprop, others all else."""
+    if NETWORKS[cell.network].published:
+        return cell.method in RELEASED or cell.method == "backprop"
+    return cell.method in METHODS
+
+
+def _outcome(row: dict[str, Any]) -> str:
+    if row["test_accuracy"] is None:
+        return "diverged"
+    return f"test accuracy {100 * row['test_accuracy']:.1f}%"
+
+
+def _draw(found: list[Group], folder: Path) -> None:
+    draw_energies(_energies(folder / _ENERGIES), folder / "energy.png")
+    methods = (*METHODS, *RELEASED)
+    draw_accuracies(found, tuple(NETWORKS), methods, folder / "accuracy.png")
+    if any(len(row.get("history") or ()) > 1 for group in found for row in group.rows):
+        draw_curves(found, folder / "curves.png")
+
+
+def subset(data: Dataset, scale: Scale, network: str) -> Dataset:
+    """The first examples of every part, as many as a network is trained and tested on."""
+    return dataclasses.replace(
+        data,
+        train=first(data.train, scale.examples_of(network)),
+        validation=first(data.validation, scale.validation),
+        test=first(data.test, scale.test),
+        augmentation=data.augmentation if scale.augmented else None,
+    )
+
+
+def run(cell: Cell, scale: Scale, data: Dataset, folder: Path) -> dict[str, Any]:
+    """Trains one network and scores the weights of its last epoch.
+
+    Until it has ended, what there is of it stands in `folder`, from which it continues.
+    """
+    architecture = NETWORKS[cell.network]
+    method = {**METHODS, **RELEASED}[cell.method]
+    data = subset(data, scale, cell.network)
+    updates = architecture.steps if method.incremental else 1
+    rate = _RELEASED_RATE if architecture.published else scale.learning_rate
+    with Unfinished(folder, dataclasses.asdict(cell)) as unfinished:
+        try:
+            result = fit(
+                architecture.network(scale.width, method, cell.seed),
+                data,
+                method.rule(architecture.steps),
+                optimizer=_optimizer(scale, rate, len(data.train.labels), updates),
+                epochs=scale.epochs,
+                batch_size=scale.batch_size,
+                seed=cell.seed,
+                observers=(unfinished,),
+            )
+        except DivergenceError as error:
+            return {"test_accuracy": None, "diverged": str(error)}
+    summary = result.summary
+    return {
+        "test_accuracy": summary["test_accuracy"],
+        "validation_accuracy": summary["validation_accuracy"],
+        "train_accuracy": summary["train_accuracy"],
+        "step_seconds": summary["step_seconds_median"],
+        "compile_seconds": summary["first_step_seconds"],
+        "memory_megabytes": (summary["step_memory_bytes"] or math.nan) / 2**20,
+        "cosine_to_backprop": summary["cosine_to_backprop"],
+        "imbalance": summary["imbalance"],
+        "unsettled": summary["unsettled"]["median"],
+        "strength": summary["pc_strength"],
+        "parameters": summary["parameters"],
+        "train_seconds": summary["train_seconds"],
+        "history": result.history,
+    }
+
+
+def _optimizer(
+    scale: Scale, rate: float, examples: int, updates_per_batch: int
+) -> optax.GradientTransformation:
+    """AdamW with the paper's schedule over all updates; more than one per batch if incremental.
+
+    Its epsilon is small: at the usual 1e-8 the early layers of plain predictive coding, whose
+    gradients are smaller than that, would stand still for a reason that is not inference's.
+    """
+    steps = scale.epochs * (examples // scale.batch_size) * updates_per_batch
+    rate /= 1 if updates_per_batch == 1 else 3
+    schedule = optax.warmup_cosine_decay_schedule(
+        rate, 1.1 * rate, max(1, steps // 10), steps, 0.1 * rate
+    )
+    return optax.adamw(schedule, eps=1e-12, weight_decay=3e-5)
+
+
+def initial_energies(scale: Scale, data: Dataset, say: Say) -> dict[str, Any]:
+    """Energy per node after inference in VGG-10 at initialization, by schedule and descent.
+
+    Weights have the standard deviation `sqrt(2 / fan_in)`, with which neither predictions nor
+    errors shrink from node to node, so that what is seen is inference's doing.
+    """
+    steps = NETWORKS["VGG-10"].steps
+    schedules = {"uniform": Uniform(), "spiking": Spiking(1e-3), "decaying": Decaying()}
+    descents = {"rate 0.1": GENTLE, "rate 0.5": PLAIN, "rate 0.5, momentum": MOMENTUM}
+    solvers = {
+        f"{schedule}, {descent}": take.descent(steps, precision)
+        for descent, take in descents.items()
+        for schedule, precision in schedules.items()
+    }
+    network = vgg(10, width=scale.width, key=jax.random.key(0))
+    images = jnp.asarray(data.train.inputs[: scale.batch_size])
+    problem = Problem(network, images, data.train.labels[: scale.batch_size], 1.0)
+    found: dict[str, Any] = {"network": "VGG-10", "labels": list(network.labels), "runs": {}}
+    for name, solver in solvers.items():
+        energy: Array = infer(problem, solver).energy
+        balance = energy_balance(network, energy)
+        found["runs"][name] = plain(
+            {"energy": energy, "imbalance": balance.imbalance, "decay": balance.decay}
+        )
+        say(
+            f"VGG-10 at initialization, {name}: energy {float(energy.sum()):.3g}, the half of the "
+            f"nodes nearer to the output has {float(balance.imbalance):.3g} times that of the other"
+        )
+    return found
