@@ -180,8 +180,8 @@ SCALES = {
 COLUMNS = (
     Column("reached", "nodes with 0.9 of their error at equilibrium", ".0f"),
     Column("traced", "with 0.1", ".0f"),
-    Column("first", "at the node next to the input", ".2g"),
-    Column("smallest", "smallest", ".2g"),
+    Column("first", "at the node next to the input", ".3g"),
+    Column("smallest", "smallest", ".3g"),
     Column("largest", "largest", ".3f"),
     Column("smallest_match", "smallest cosine to it", ".3f"),
     Column("cosine", "update's cosine to backprop's", ".3f"),
