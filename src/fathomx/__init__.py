@@ -21,9 +21,12 @@ from fathomx.diagnostics.target_alignment import TargetAlignment as TargetAlignm
 from fathomx.diagnostics.target_alignment import target_alignment as target_alignment
 from fathomx.graph.arrival import arrivals as arrivals
 from fathomx.graph.clamp import Clamp as Clamp
+from fathomx.graph.energy import Bernoulli as Bernoulli
 from fathomx.graph.energy import Categorical as Categorical
 from fathomx.graph.energy import Energy as Energy
 from fathomx.graph.energy import Gaussian as Gaussian
+from fathomx.graph.energy import Laplace as Laplace
+from fathomx.graph.energy import Poisson as Poisson
 from fathomx.graph.entries import Node as Node
 from fathomx.graph.entries import Root as Root
 from fathomx.graph.entries import Stack as Stack

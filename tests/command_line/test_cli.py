@@ -11,6 +11,7 @@ import time
 
 import numpy as np
 import pytest
+from PIL import Image
 
 from fathomx.command_line.job import Job
 from fathomx.data import Dataset, Part, load
@@ -188,6 +189,27 @@ def test_a_transformer_trains_on_a_text_and_writes_on(run, tmp_path):
         assert "novel.txt is not the text any more that the run in out was trained on" in message
 
 
+def test_a_folder_of_images_is_trained_on_and_known_again(run, tmp_path):
+    rng = np.random.default_rng(0)
+    for kind, shade in (("day", 200), ("night", 50)):
+        (tmp_path / "sky" / kind).mkdir(parents=True)
+        for number in range(10):
+            pixels = np.clip(rng.normal(shade, 20, (4, 6, 3)), 0, 255).astype(np.uint8)
+            Image.fromarray(pixels).save(tmp_path / "sky" / kind / f"{number}.png")
+    images = [*("--data", "sky", "--image-size", "3"), *("--depth", "2", "--width", "4")]
+    options = [*images, *("--epochs", "2", "--batch-size", "4", "--learning", "backprop")]
+    code, out, _ = run("train", *options, "--out", "out")
+    assert code == 0 and "sky (16 training examples)" in out
+    config = strict(tmp_path / "out" / "config.json")
+    assert config["image_size"] == 3 and len(config["images_sha256"]) == 64
+    Image.fromarray(pixels).save(tmp_path / "sky" / "day" / "new.png")
+    message = refused(run, tmp_path, "train", "--resume", "out")
+    assert "sky is not the folder of images any more that the run in out was trained on" in message
+    (tmp_path / "sky" / "day" / "new.png").write_bytes(b"no image")
+    message = refused(run, tmp_path, "train", *options, "--out", "other")
+    assert "the image day/new.png in sky cannot be read" in message
+
+
 @pytest.mark.usefixtures("few_digits")
 def test_the_command_in_the_folder_repeats_the_run(run, tmp_path):
     options = [*BACKPROP, "--epochs", 1, "--learning-rate", "0.02", "--seed", "3"]
@@ -282,6 +304,11 @@ def test_help_tells_every_option_and_default(run):
         (["--model", "transformer", "--data", "digits"], ["reads text", "'tiny-shakespeare'"]),
         (["--data", "tiny-shakespeare"], ["is text", "'residual-mlp'", "'transformer'"]),
         (["--data", "novel.txt"], ["novel.txt", "no file", "tiny-shakespeare"]),
+        (["--data", "diabetes"], ["'diabetes'", "real targets", "fx.fit"]),
+        (["--data", "digits", "--image-size", "8"], ["image_size", "'digits'", "folder"]),
+        (["--image-size", "8"], ["image_size", "folder"]),
+        (["--data", ".", "--image-size", "0"], ["image_size", "at least 1"]),
+        (["--data", "."], ["holds no folder of images", "cat/1.png"]),
         (["--model", "transformer", "--context", "0"], ["context", "at least 1"]),
         (["--schedule", "spiking"], ["gauss-newton", "schedule", "'state-descent'"]),
         (["--inference", "newton", "--steps", "3"], ["newton", "steps", "'state-descent'"]),

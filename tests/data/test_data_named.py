@@ -161,6 +161,16 @@ def test_folders_of_the_names_of_files_are_passed_by(tiny, tmp_path):
     check_tiny(data.load("tiny", folder=folder))
 
 
+def test_unpacked_files_without_a_published_checksum_are_passed_by(tiny, tmp_path, monkeypatch):
+    source = replace(tiny[0], unpacked={})
+    monkeypatch.setitem(_named._REGISTRY, "tiny", partial(_named._load_idx, source))
+    packed = put(tmp_path / "packed", dict(WAYS[2](*item) for item in tiny[1].items()))
+    check_tiny(data.load("tiny", folder=packed))
+    unpacked = put(tmp_path / "unpacked", dict(WAYS[1](*item) for item in tiny[1].items()))
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte.gz .* is missing"):
+        data.load("tiny", folder=unpacked)
+
+
 @pytest.mark.parametrize("way", [1, 3])
 def test_unpacked_files_have_their_checksum(tiny, tmp_path, way):
     files = dict(WAYS[way](*item) for item in tiny[1].items())
@@ -272,7 +282,9 @@ def test_cache_folder_is_the_users():
 
 
 def test_names():
-    assert data.names() == ("digits", "mnist", "fashion-mnist", "cifar10", "tiny-shakespeare")
+    images = ("digits", "mnist", "fashion-mnist", "kmnist", "cifar10", "cifar100", "svhn")
+    tables = ("wine", "breast-cancer", "diabetes")
+    assert data.names() == (*images, "tiny-imagenet", *tables, "tiny-shakespeare")
 
 
 @pytest.mark.parametrize(
@@ -289,7 +301,7 @@ def test_unknown_name_gives_the_nearest(name, nearest):
     with pytest.raises(ValueError, match=f"Did you mean '{nearest}'") as caught:
         data.load(name)
     assert repr(name) in str(caught.value)
-    assert "digits, mnist, fashion-mnist, cifar10" in str(caught.value)
+    assert "digits, mnist, fashion-mnist, kmnist, cifar10" in str(caught.value)
 
 
 @pytest.mark.parametrize(
@@ -297,7 +309,7 @@ def test_unknown_name_gives_the_nearest(name, nearest):
     [("zzzz", ValueError), ("", ValueError), *((n, TypeError) for n in (None, 3, ["mnist"]))],
 )
 def test_unknown_name_near_to_none(name, error):
-    with pytest.raises(error, match="digits, mnist, fashion-mnist, cifar10"):
+    with pytest.raises(error, match="digits, mnist, fashion-mnist, kmnist, cifar10"):
         data.load(name)
 
 

@@ -21,6 +21,7 @@ from PIL import Image
 from fathomx import data
 from fathomx.data import CropAndFlip, DataError, _named, _parquet
 from fathomx.data._parquet import ImageFile, read_images
+from fathomx.data._scale import PixelScale
 
 REAL = os.environ.get("FATHOMX_DATA")
 TRAIN, TEST = "train-00000-of-00001.parquet", "test-00000-of-00001.parquet"
@@ -483,7 +484,7 @@ def test_standardizer_is_exact_where_products_exceed_64_bits():
     pixels[0, 0, 0] = 254
     pixels[:10000, :, 1], pixels[10000:, :, 1] = 0, 2
     assert (255 * 20_000_000) ** 2 > 2**64
-    scale = _named._Standardizer(pixels, channels=2)
+    scale = PixelScale(pixels, channels=2)
     # Two values 1 apart, the rarer with probability p, have the variance p (1 - p).
     p = 1 / 20_000_000
     np.testing.assert_allclose(scale.mean, [255 - p, 1.0], rtol=1e-15)

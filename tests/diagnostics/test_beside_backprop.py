@@ -111,3 +111,12 @@ def test_a_diagnosis_holds_them(crossed):
     found = fx.diagnose(problem, descent)
     np.testing.assert_allclose(found.alignment.quarters, [0, 1, 1, 1], atol=1e-12)
     assert float(found.update.target.mean) == pytest.approx(1)
+
+
+def test_the_gradient_of_another_network_is_refused():
+    network, other = (
+        fx.models.mlp(5, 3, width=width, depth=4, key=jax.random.key(0)) for width in (4, 6)
+    )
+    problem = fx.Problem(network, jnp.ones((2, 5)), jnp.ones((2, 3)))
+    with pytest.raises(ValueError, match="not alike"):
+        beside_backprop(problem, other, jax.random.key(0))

@@ -75,6 +75,7 @@ def test_the_interval_of_an_exponent():
     assert slope(x, y) == pytest.approx(solution[0])
     assert (high - low) / 2 == pytest.approx(12.7062 * deviation, rel=1e-4)
     assert interval(x[:2], y[:2]) == (-math.inf, math.inf)
+    assert interval(x, np.full(3, 4.0)) == pytest.approx((0, 0), abs=1e-12)
 
 
 TINY = Scale("tiny", "digits", (4, 8), (0,), ((4, 4), (8, 2)), examples=640, rate=1e-2)

@@ -2,6 +2,7 @@
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
@@ -29,6 +30,49 @@ def test_moments_are_those_of_the_model(float64):
     assert (np.abs(x.mean(0) - v @ w @ [1, -2]) < 4 * error).all()
     spread = np.sqrt((covariance**2 + np.outer(np.diag(covariance), np.diag(covariance))) / count)
     assert (np.abs(np.cov(x.T) - covariance) < 4 * spread).all()
+
+
+@pytest.mark.parametrize(
+    ("energy", "mean", "variance"),
+    [
+        (fx.Bernoulli(), lambda a: 1 / (1 + np.exp(-a)), lambda a: 1 / (2 + 2 * np.cosh(a))),
+        (fx.Poisson(), np.exp, np.exp),
+        # Of scale 1 / precision, with twice its square as variance.
+        (fx.Laplace(2.0), lambda a: a, lambda a: np.full_like(a, 0.5)),
+    ],
+    ids=["Bernoulli", "Poisson", "Laplace"],
+)
+def test_samples_of_other_energies_have_their_mean_and_variance(energy, mean, variance):
+    a, count = np.array([-1.0, 0.3, 1.5]), 20_000
+    network = fx.Network(
+        [
+            fx.Root("u", (3,)),
+            fx.Node("h", linear(3, 3, 3)),
+            fx.Node("x", lambda z: z, energy=energy),
+        ]
+    )
+    x = np.asarray(fx.sample(network, jax.random.key(0), {"h": np.tile(a, (count, 1))})["x"])
+    error = np.sqrt(variance(a) / count)
+    assert (np.abs(x.mean(0) - mean(a)) < 4 * error).all()
+    np.testing.assert_allclose(x.var(0), variance(a), rtol=0.08)
+    drawn = energy.draw(jax.random.key(1), jnp.asarray(a))
+    assert drawn.shape == (3,)
+
+
+def test_what_cannot_be_drawn_is_said():
+    class Own(fx.Energy):
+        def unit(self, target, prediction):
+            return jnp.sum((target - prediction) ** 4)
+
+    network = fx.Network(
+        [
+            fx.Root("u", (3,)),
+            fx.Node("h", linear(3, 3, 3)),
+            fx.Node("x", lambda z: z, energy=Own()),
+        ]
+    )
+    with pytest.raises(ValueError, match="'x' has the energy Own, of which it is not known how"):
+        fx.sample(network, jax.random.key(0))
 
 
 def test_clamps_are_interventions_and_classes_are_drawn():

@@ -119,7 +119,8 @@ def entries(table: Table, world: World) -> None:
 
 def energies(table: Table, world: World) -> None:
     """Energies and clamps."""
-    table.call("fx.Categorical", {"precision": 2.0}, {"precision": kinds.number(above=0)})
+    for name in ("Categorical", "Bernoulli", "Poisson", "Laplace"):
+        table.call(f"fx.{name}", {"precision": 2.0}, {"precision": kinds.number(above=0)})
     fixed = kinds.number(above=0).but(
         *("np.array([3, 3])", "jnp.array([3, 3])", "np.array(@)", "np.array(@, '>f4')"),
         *("jnp.asarray(@)", "[3]"),
@@ -208,9 +209,13 @@ def inner_entries(table: Table, world: World) -> None:
     table.inner(feedback, "infer_shape", [jax.ShapeDtypeStruct((5,), jnp.float32)])
     table.inner(feedback, "learned_function")
     table.inner(feedback, "with_function", eqx.nn.Linear(5, 3, key=world.key))
-    for energy in (fx.Gaussian(), fx.Categorical(), _Own()):
+    others = (fx.Categorical(), fx.Bernoulli(), fx.Poisson(), fx.Laplace(), _Own())
+    for energy in (fx.Gaussian(), *others):
         for name in ("unit", "terms", "error"):
             table.inner(energy, name, jnp.ones(5), jnp.ones(5))
+        table.inner(energy, "curvature", jnp.ones(5), jnp.ones(5), jnp.ones(5))
+        table.inner(energy, "smoothed", jnp.ones(()))
+        table.inner(energy, "draw", world.key, jnp.ones(5))
         table.inner(energy, "expected", jnp.ones(5))
         table.inner(energy, "unfit", np.ones(5))
     for clamp in (fx.Clamp(three), fx.Clamp(three, jnp.ones((2, 3), bool))):
@@ -394,11 +399,15 @@ def predictions(table: Table, world: World) -> None:
             "length": 2,
             "key": world.key,
             "temperature": 0.5,
+            "top_k": 3,
+            "top_p": 0.5,
         },
         {
             "network": kinds.network().also("linear"),
             "tokens": kinds.tokens(VOCABULARY, free=(0,)).also("@[..., None]"),
             "temperature": kinds.number(least=0),
+            "top_k": kinds.count().but(NOTHING),
+            "top_p": kinds.number(above=0).but(NOTHING).also("1.25"),
         },
     )
 

@@ -217,6 +217,14 @@ def data(table: Table, world: World) -> None:
             "context": kinds.count().refused(),
         },
     )
+    table.call(
+        "fx.data.images",
+        {"path": world.photographs, "size": 2, "seed": 1},
+        {
+            "path": kinds.existing_folder(),
+            "size": kinds.count(most=65535).but(NOTHING).also("(2,)", "(2, 0)", "(2, 3, 4)"),
+        },
+    )
     table.call("fx.data.names")
     table.call("fx.data.texts")
     table.call(

@@ -13,6 +13,7 @@ import equinox as eqx
 import jax
 import numpy as np
 import optax
+from PIL import Image
 
 import fathomx as fx
 import fathomx.layers
@@ -244,6 +245,17 @@ class World:
             bytes([0, 0, 8, 3, *(0, 0, 0, 1), *(0, 0, 0, 2), *(0, 0, 0, 2), 1, 2, 3, 4])
         )
         return path
+
+    @functools.cached_property
+    def photographs(self) -> Path:
+        """A folder of images of two classes, of two by two pixels."""
+        folder = self.folder / "photographs"
+        for kind, shade in (("dark", 16), ("light", 208)):
+            (folder / kind).mkdir(parents=True)
+            for number in range(2):
+                rows = np.full((2, 2), shade + number, np.uint8)
+                Image.fromarray(rows).save(folder / kind / f"{number}.png")
+        return folder
 
     @functools.cached_property
     def text(self) -> Any:

@@ -115,6 +115,48 @@ def test_several_targets_own_pose_and_own_scores():
     np.testing.assert_array_equal(kept, network.entry("kind").function.linear.weight)
 
 
+TAGS = np.stack([CAUSES[:, 0] > 0, CAUSES[:, 1] > 0], axis=1).astype(np.float32)
+COUNTS = np.random.default_rng(8).poisson(np.exp(CAUSES))
+
+
+@pytest.mark.parametrize(
+    ("energy", "target", "mean_loss"),
+    [
+        (
+            fx.Bernoulli(),
+            TAGS,
+            lambda y, a: (np.log1p(np.exp(a)) - y * a).sum(axis=1).mean(),
+        ),
+        (
+            fx.Poisson(),
+            COUNTS,
+            lambda y, a: (np.exp(a) - y - y * (a - np.log(np.maximum(y, 1)))).sum(axis=1).mean(),
+        ),
+        (fx.Laplace(), CAUSES, lambda y, a: np.abs(y - a).sum(axis=1).mean()),
+    ],
+    ids=["Bernoulli", "Poisson", "Laplace"],
+)
+def test_other_targets_train_and_their_loss_is_that_of_the_network(energy, target, mean_loss):
+    network = fx.models.mlp(8, 2, width=8, depth=3, output=energy, key=jax.random.key(1))
+    data = fx.data.Dataset("own", **parts(input=IMAGES, output=target))
+    result = fx.fit(network, data, **{**OPTIONS, "epochs": 12})
+    assert result.summary["test_accuracy"] is None
+    predicted = np.asarray(fx.predict(result.network, data.test["input"]), float)
+    expected = mean_loss(data.test["output"].astype(float), predicted)
+    np.testing.assert_allclose(result.summary["test_loss"], expected, rtol=1e-4)
+    before = np.asarray(fx.predict(network, data.test["input"]), float)
+    assert expected < 0.8 * mean_loss(data.test["output"].astype(float), before)
+
+
+def test_targets_that_an_energy_cannot_compare_are_said_before_training():
+    network = fx.models.mlp(8, 2, width=8, depth=3, output=fx.Poisson(), key=jax.random.key(1))
+    data = fx.data.Dataset("own", **parts(input=IMAGES, output=CAUSES))
+    with pytest.raises(ValueError, match=r"in the train part of 'own', .* counts of at least 0"):
+        fx.fit(network, data, **OPTIONS)
+    with pytest.raises(ValueError, match="give one target of this shape per example"):
+        fx.fit(network, (IMAGES, COUNTS[:, 0]), **OPTIONS)
+
+
 @pytest.mark.parametrize(
     ("change", "words"),
     [

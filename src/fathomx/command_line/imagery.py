@@ -72,7 +72,7 @@ class OfLatents(Imagery):
         self, network: Network, canvas: Canvas, count: int, key: PRNGKeyArray
     ) -> list[Panel]:
         drawn = jax.random.normal(key, (count, *network.roots[0].shape), network.dtype)
-        pictures = canvas(predict(network, {network.roots[0].name: drawn}))
+        pictures = canvas(pictured(network, {network.roots[0].name: drawn}))
         rows = [
             PictureRow("samples" if not begin else "", pictures[begin : begin + _IN_A_ROW])
             for begin in range(0, count, _IN_A_ROW)
@@ -86,7 +86,7 @@ class OfLatents(Imagery):
 
     def panels(self, network: Network, data: Dataset, key: PRNGKeyArray) -> list[Panel]:
         canvas, few = canvas_of(data), data.validation.inputs[:_IN_A_ROW]
-        found = predict(network, latents(network, jnp.asarray(few)))
+        found = pictured(network, latents(network, jnp.asarray(few)))
         reconstructed = Panel(
             "reconstructions",
             "Validation images, and what the decoder predicts from the latent that explains them.",
@@ -110,7 +110,7 @@ class OfLatents(Imagery):
         for down in steps:
             z = mean + steps[:, None] * spread[0] * directions[0]
             z = z + (down * spread[second] * directions[second] if second else 0)
-            shown = predict(network, {root.name: jnp.asarray(z).reshape(-1, *root.shape)})
+            shown = pictured(network, {root.name: jnp.asarray(z).reshape(-1, *root.shape)})
             rows.append(PictureRow(f"{down:+.1f}", canvas(shown)))
             if not second:
                 break
@@ -177,6 +177,11 @@ def imagined_images(network: Network, labels: Array) -> tuple[Array, Array]:
     problem = Problem(network, {network.output.name: labels})
     start = top_down(problem)
     return start[INPUT], infer(problem, SOLVER, at=start).activities[INPUT]
+
+
+def pictured(network: Network, given: Any) -> Array:
+    """What the prediction of the output stands for: of a `Bernoulli` energy, probabilities."""
+    return network.output.energy.expected(predict(network, given))
 
 
 def _relaxed(problem: Problem) -> Any:

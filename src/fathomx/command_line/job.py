@@ -8,7 +8,7 @@ from typing import Any
 import jax
 import optax
 
-from fathomx import data as data_sets
+from fathomx.command_line import sources
 from fathomx.command_line.choices import (
     DESCENTS,
     NUMBERS,
@@ -60,13 +60,7 @@ class Job(Settings):
 
     def load(self) -> Dataset:
         """The data set, in the form that the model takes."""
-        assert self.data is not None
-        if self.data in data_sets.names():
-            found = data_sets.load(self.data, context=self.context)
-        else:
-            assert self.context is not None
-            found = data_sets.text(self.data, self.context)
-        data = MODELS[self.model].reading.view(found)
+        data = MODELS[self.model].reading.view(sources.load(self))
         return data if self.take is None else data.take(self.take)
 
     def network(self, data: Dataset) -> Network:

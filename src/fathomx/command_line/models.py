@@ -10,7 +10,14 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fathomx.command_line.imagery import SOLVER, Imagery, OfLabels, OfLatents, latents
+from fathomx.command_line.imagery import (
+    SOLVER,
+    Imagery,
+    OfLabels,
+    OfLatents,
+    latents,
+    pictured,
+)
 from fathomx.data import Dataset
 from fathomx.graph.network import INPUT, Network
 from fathomx.inference import infer
@@ -26,7 +33,6 @@ from fathomx.models import (
     vgg,
     with_encoder,
 )
-from fathomx.problem.energies import predict
 from fathomx.problem.problem import Problem
 from fathomx.training.scores import Scores
 
@@ -101,7 +107,7 @@ def _both_ends(network: Network, batch: Any) -> Problem:
 
 def _reconstruction(network: Network, batch: Any) -> dict[str, Array]:
     """The mean squared error of what the decoder predicts from the latent that it inferred."""
-    missed = predict(network, latents(network, batch["input"])) - batch["input"]
+    missed = pictured(network, latents(network, batch["input"])) - batch["input"]
     return {"reconstruction_error": jnp.mean(missed.reshape(len(missed), -1) ** 2, axis=1)}
 
 

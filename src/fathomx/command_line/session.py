@@ -27,17 +27,19 @@ from fathomx.records.lock import FolderLock
 from fathomx.records.run_files import RunFiles, check_places, read_config
 from fathomx.training import CheckpointError, ProgressBar, RunFolder, fit
 
-_TEXT = "text_sha256"
+_TEXT, _IMAGES = "text_sha256", "images_sha256"
+# All named sets but the one of which no sums are published.
+_VERIFIED = set(data_sets.names()) - {"tiny-imagenet"}
 
 
 def run_config(job: Job, data: Dataset) -> dict[str, Any]:
     """What a run folder says of its job: the settings, the version, the command to repeat it.
 
-    And of a text of one's own what tells it from another: named data sets are verified anyway.
+    And of data of one's own what tells it from others: named data sets are verified anyway.
     """
     return {
         **job.config(),
-        **({_TEXT: _digest(data)} if job.data not in data_sets.names() else {}),
+        **({_field(data): _digest(data)} if job.data not in _VERIFIED else {}),
         "fathomx": fathomx.__version__,
         "command": " ".join(["fathomx train", *written_options(job)]),
     }
@@ -56,20 +58,24 @@ def stored_job(folder: Path) -> Job:
 
 
 def stored_data(job: Job, folder: Path) -> Dataset:
-    """The data of the job of a run; `RunFolderError` if a text is another one by now."""
+    """The data of the job of a run; `RunFolderError` if it is other data by now."""
     data = job.load()
-    begun_with = read_config(folder).get(_TEXT)
+    begun_with = read_config(folder).get(_field(data))
     if begun_with is not None and begun_with != _digest(data):
+        kind = "text" if isinstance(data, Text) else "folder of images"
         raise RunFolderError(
-            f"{job.data} is not the text any more that the run in {folder} was trained on; put "
+            f"{job.data} is not the {kind} any more that the run in {folder} was trained on; put "
             "that one back, or start a new run."
         )
     return data
 
 
+def _field(data: Dataset) -> str:
+    return _TEXT if isinstance(data, Text) else _IMAGES
+
+
 def _digest(data: Dataset) -> str:
-    assert isinstance(data, Text)
-    found = hashlib.sha256(data.vocabulary.encode())
+    found = hashlib.sha256(data.vocabulary.encode() if isinstance(data, Text) else b"")
     for part in (data.train, data.validation, data.test):
         for array in part:
             found.update(np.ascontiguousarray(array).tobytes())

@@ -62,8 +62,15 @@ class Settings:
 
     data: str | None = _option(
         None,
-        f"Data set, one of {', '.join(data_sets.names())}, or the path of a text file. "
+        f"Data set, one of {', '.join(data_sets.names())}, or the path of a text file or of a "
+        "folder (or zip file) of images, one folder per class. "
         + _per_model(lambda model: model.reading.data),
+        network=True,
+    )
+    image_size: int | None = _option(
+        None,
+        "Height and width to which the images of a folder are scaled and cut. [default: those of "
+        "the first]",
         network=True,
     )
     take: int | None = _option(

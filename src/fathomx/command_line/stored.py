@@ -11,6 +11,7 @@ from fathomx.command_line.settings import Settings
 # Fields that configurations of the first version do not have.
 _ADDED = (
     "take",
+    "image_size",
     "normalization",
     "auxiliary",
     "heads",

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import dataclasses
 import math
-from pathlib import Path
 
 from fathomx import data as data_sets
 from fathomx.checks.names import unknown
+from fathomx.command_line import sources
 from fathomx.command_line.choices import DESCENTS
 from fathomx.command_line.models import MODELS, TOKENS
 from fathomx.command_line.settings import Settings
@@ -20,6 +20,7 @@ _LEAST = {
     "steps": 1,
     "take": 1,
     "context": 1,
+    "image_size": 1,
 }
 _POSITIVE = ("learning_rate", "output_precision", "strength", "activity_rate")
 # Fields that only some models have.
@@ -45,10 +46,9 @@ def validate(settings: Settings) -> None:
 
 
 def _check_values(settings: Settings) -> None:
-    named_sets = (None, *data_sets.names())
-    if settings.data not in named_sets and not Path(str(settings.data)).is_file():
+    if settings.data is not None and not sources.is_there(settings.data):
         named = unknown("data", settings.data, data_sets.names())
-        raise ValueError(f"{named} There is no file of that name either.")
+        raise ValueError(f"{named} There is no file or folder of that name either.")
     for field in dataclasses.fields(settings):
         value, choices = getattr(settings, field.name), field.metadata["choices"]
         if choices and value is not None and value not in choices:
@@ -75,13 +75,19 @@ def _check_model(settings: Settings) -> None:
             )
     if settings.data is not None:
         _check_reading(settings.data, settings.model)
+    data = settings.data or chosen.reading.data
+    if settings.image_size is not None and not sources.is_images(data):
+        raise ValueError(
+            f"image_size is for a folder of images, which data {data!r} is not; leave it "
+            "out, or give the folder as data."
+        )
     if settings.width is not None:
         _check_width(settings.width, settings.model)
 
 
 def _check_reading(data: str, model: str) -> None:
     chosen = MODELS[model]
-    text = data in data_sets.texts() or data not in data_sets.names()
+    text = sources.is_text(data)
     if text and chosen.reading is not TOKENS:
         reader = next(name for name, m in MODELS.items() if m.reading is TOKENS)
         raise ValueError(

@@ -11,11 +11,18 @@ The named sets:
 * `digits`: 1,797 handwritten digits of 8x8 pixels, part of scikit-learn, always offline.
 * `mnist`: 70,000 handwritten digits of 28x28 pixels.
 * `fashion-mnist`: 70,000 pictures of clothing of 28x28 pixels.
+* `kmnist`: 70,000 letters of cursive Japanese of 28x28 pixels.
 * `cifar10`: 60,000 color photographs of 32x32 pixels; needs `pip install "fathomx[images]"`.
+* `cifar100`: as many, of 100 classes.
+* `svhn`: 99,289 color photographs of digits of house numbers of 32x32 pixels.
+* `tiny-imagenet`: 110,000 color photographs of 64x64 pixels, of 200 classes; not fetched, and needs
+  `pip install "fathomx[images]"`.
+* `wine`, `breast-cancer`: tables with classes, part of scikit-learn, always offline.
+* `diabetes`: a table with real targets, part of scikit-learn, always offline.
 * `tiny-shakespeare`: 1,115,394 characters of plays, as windows of tokens (a `Text`).
 
-`split` divides arrays of your own; `text` reads any text file as a `Text`, `read_idx` any file of
-the format of MNIST as an array.
+`split` divides arrays of your own; `images` reads a folder of images, one folder per class, `text`
+any text file as a `Text`, `read_idx` any file of the format of MNIST as an array.
 
 ```python
 digits = fx.data.load("digits")
@@ -27,6 +34,7 @@ x.shape, y.shape, digits.image_shape    # ((1257, 64), (1257,), (8, 8))
 from fathomx.data._augmentation import CropAndFlip
 from fathomx.data._dataset import Dataset
 from fathomx.data._files import DataError
+from fathomx.data._folder import images
 from fathomx.data._idx import read_idx
 from fathomx.data._named import load, names, texts
 from fathomx.data._parts import Part
@@ -39,6 +47,7 @@ __all__ = [
     "Dataset",
     "Part",
     "Text",
+    "images",
     "load",
     "names",
     "read_idx",

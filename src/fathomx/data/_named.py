@@ -7,7 +7,7 @@ import hashlib
 import logging
 import os
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from importlib import import_module
 from pathlib import Path
@@ -22,9 +22,13 @@ from fathomx.data._augmentation import CropAndFlip
 from fathomx.data._dataset import Dataset
 from fathomx.data._encoding import decoded
 from fathomx.data._files import DataError, read_bytes
+from fathomx.data._folder import load_tiny_imagenet, require_pillow
+from fathomx.data._formats import Labeled, parse_cifar100, parse_svhn
 from fathomx.data._idx import parse_idx
 from fathomx.data._parquet import ImageFile, read_images, require_decoders
 from fathomx.data._parts import Part
+from fathomx.data._scale import PixelScale
+from fathomx.data._tables import load_classes, load_values
 from fathomx.data._text import Text, windows_of
 
 _ENVIRONMENT = "FATHOMX_DATA"
@@ -41,6 +45,9 @@ _TRAIN_LABELS = "train-labels-idx1-ubyte.gz"
 _TEST_IMAGES = "t10k-images-idx3-ubyte.gz"
 _TEST_LABELS = "t10k-labels-idx1-ubyte.gz"
 
+
+_CIFAR100_FILE = "cifar-100-binary.tar.gz"
+_TINY_IMAGENET_NAMES = ("tiny-imagenet-200", "tiny-imagenet-200.zip")
 
 _TRAIN_TABLE = "train-00000-of-00001.parquet"
 _TEST_TABLE = "test-00000-of-00001.parquet"
@@ -82,18 +89,20 @@ class _HashedSource(_Source):
 class _IdxSource(_HashedSource):
     """A data set published as four packed idx files, with the sha256 of each file.
 
-    In a folder they may be unpacked, with the sha256 of `unpacked`, and named with a dot.
+    In a folder they may be named with a dot, and unpacked where the sha256 of that is known, too.
     """
 
-    unpacked: Mapping[str, str]
+    unpacked: Mapping[str, str] = field(default_factory=dict)
 
     def names(self, file: str) -> tuple[str, ...]:
         plain = file.removesuffix(".gz")
         dotted = plain.replace("-idx", ".idx")
-        return (file, plain, f"{dotted}.gz", dotted)
+        packed, unpacked = (file, f"{dotted}.gz"), (plain, dotted)
+        return (*packed, *unpacked) if file in self.unpacked else packed
 
     def known_sha256(self, file: str) -> tuple[str, ...]:
-        return (self.sha256[file], self.unpacked[file])
+        known = (self.sha256[file], self.unpacked.get(file))
+        return tuple(each for each in known if each is not None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -101,6 +110,20 @@ class _TextSource(_HashedSource):
     """A data set published as one text file, with its sha256."""
 
     file: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class _PackedSource(_HashedSource):
+    """A data set of color images in files of a format of their own, with the sha256 of each.
+
+    * `read`: from the bytes of a file, the part that is wanted (`train` or `test`), and the path
+      for messages, to its images and labels.
+    * `files`: those of the two parts. `augmentation`: of training images.
+    """
+
+    read: Callable[[bytes, str, str], Labeled]
+    files: Mapping[str, str]
+    augmentation: CropAndFlip | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -145,6 +168,48 @@ _FASHION_MNIST = _IdxSource(
     },
 )
 
+# The sums of this set and of the two below are those that TensorFlow Datasets published for them,
+# in tensorflow_datasets/url_checksums of github.com/tensorflow/datasets.
+_KMNIST = _IdxSource(
+    name="kmnist",
+    home="http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
+    sha256={
+        _TRAIN_IMAGES: "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
+        _TRAIN_LABELS: "e38f9ebcd0f3ebcdec7fc8eabdcdaef93bb0df8ea12bee65224341c8183d8e17",
+        _TEST_IMAGES: "edd7a857845ad6bb1d0ba43fe7e794d164fe2dce499a1694695a792adfac43c5",
+        _TEST_LABELS: "20bb9a0ef54c7db3efc55a92eef5582c109615df22683c380526788f98e42a1c",
+    },
+)
+
+_SVHN = _PackedSource(
+    name="svhn",
+    home="http://ufldl.stanford.edu/housenumbers/",
+    sha256={
+        "train_32x32.mat": "435e94d69a87fde4fd4d7f3dd208dfc32cb6ae8af2240d066de1df7508d083b8",
+        "test_32x32.mat": "cdce80dfb2a2c4c6160906d0bd7c68ec5a99d7ca4831afa54f09182025b6a75b",
+    },
+    files={"train": "train_32x32.mat", "test": "test_32x32.mat"},
+    read=lambda content, part, path: parse_svhn(content, path),
+)
+
+_CIFAR100 = _PackedSource(
+    name="cifar100",
+    home="https://www.cs.toronto.edu/~kriz/",
+    sha256={_CIFAR100_FILE: "58a81ae192c23a4be8b1804d68e518ed807d710a4eb253b1f2a199162a40d8ec"},
+    files=dict.fromkeys(("train", "test"), _CIFAR100_FILE),
+    read=lambda content, part, path: parse_cifar100(content, f"cifar-100-binary/{part}.bin", path),
+    classes=100,
+    augmentation=CropAndFlip(),
+)
+
+# Of this one no sums are published, so that it is not fetched.
+_TINY_IMAGENET = _Source(
+    name="tiny-imagenet",
+    home="http://cs231n.stanford.edu/",
+    validation=10000,
+    classes=200,
+)
+
 _CIFAR10 = _ParquetSource(
     name="cifar10",
     home="https://huggingface.co/datasets/uoft-cs/cifar10/resolve/main/plain_text/",
@@ -178,10 +243,11 @@ def load(
 
     Inputs of gray images are flat float32 vectors, `(n, 64)` or `(n, 784)`, those of color images
     `(n, 32, 32, 3)`, C-contiguous, with int32 labels `(n,)`; a `Text` has int32 inputs and labels
-    `(n, context)`. `Dataset.images` and `Dataset.flat` turn vectors and images into each other, and
-    `image_shape` of the result says how to show one. Pixels are scaled to 0..1 and standardized by
-    the training part, with its mean and its standard deviation over all pixels, of each channel by
-    itself for color images, in all three parts:
+    `(n, context)`; a table with real targets has arrays by name, `input` and `output`.
+    `Dataset.images` and `Dataset.flat` turn vectors and images into each other, and `image_shape`
+    of the result says how to show one. Pixels are scaled to 0..1 and standardized by the training
+    part, with its mean and its standard deviation over all pixels, of each channel by itself for
+    color images, in all three parts:
 
         (pixel - mean) / std
 
@@ -200,6 +266,10 @@ def load(
       Coat, 5 Sandal, 6 Shirt, 7 Sneaker, 8 Bag, 9 Ankle boot. Source: H. Xiao, K. Rasul, R.
       Vollgraf, "Fashion-MNIST: a Novel Image Dataset for Benchmarking Machine Learning Algorithms",
       arXiv:1708.07747, 2017; MIT, copyright 2017 Zalando SE.
+    * `kmnist`: as `mnist`, with ten letters of cursive Japanese: 0 o, 1 ki, 2 su, 3 tsu, 4 na, 5
+      ha, 6 ma, 7 ya, 8 re, 9 wo. Source: T. Clanuwat, M. Bober-Irizar, A. Kitamoto, A. Lamb, K.
+      Yamamoto, D. Ha, "Deep Learning for Classical Japanese Literature", arXiv:1812.01718, 2018;
+      CC BY-SA 4.0.
     * `cifar10`: 32x32 color photographs, pixels 0..255, channels red, green, blue, 10 classes: 0
       airplane, 1 automobile, 2 bird, 3 cat, 4 deer, 5 dog, 6 frog, 7 horse, 8 ship, 9 truck; the
       50,000 original training examples, permuted and split into 45,000 train and 5,000 validation,
@@ -207,6 +277,35 @@ def load(
       Needs `pip install "fathomx[images]"`. Source: A. Krizhevsky, "Learning Multiple Layers of
       Features from Tiny Images", technical report, University of Toronto, 2009; its page states no
       license and asks for a citation of the report.
+    * `cifar100`: as `cifar10`, with the 100 fine classes, of which the file
+      `cifar100/cifar-100-binary.tar.gz` lists the names; it is read as it is, and needs nothing
+      more installed. Source: as `cifar10`.
+    * `svhn`: 32x32 color photographs of the digits of house numbers, pixels 0..255, 10 classes;
+      the 73,257 original training examples, permuted and split into 68,257 train and 5,000
+      validation, and the 26,032 original test examples in their order, from `svhn/train_32x32.mat`
+      and `svhn/test_32x32.mat`; without augmentation, since a mirrored digit is none. Source: Y.
+      Netzer et al., "Reading Digits in Natural Images with Unsupervised Feature Learning", NIPS
+      Workshop on Deep Learning and Unsupervised Feature Learning, 2011; for non-commercial use.
+    * `tiny-imagenet`: 64x64 color photographs, 200 classes, numbered in the order of their names
+      such as n01443537; the 100,000 original training examples, permuted and split into 90,000
+      train and 10,000 validation, and as the test part the 10,000 original validation examples,
+      since those for test have no labels. Its `augmentation` is `CropAndFlip(8)`. It takes 5.4 GB
+      of memory in float32 and is decoded on every call. Needs `pip install "fathomx[images]"`.
+      Source: Stanford's course CS231n, cs231n.stanford.edu; a part of ImageNet, whose terms allow
+      non-commercial research.
+    * `wine`: 178 wines, 13 measured values, 3 growers; permuted, then split into 126 train, 17
+      validation and 35 test, every column standardized by itself. Part of scikit-learn. Source: S.
+      Aeberhard, M. Forina, UCI Machine Learning Repository, 1992; CC BY 4.0.
+    * `breast-cancer`: 569 tumors, 30 measured values, 0 malignant and 1 benign; 400 train, 56
+      validation and 113 test, else as `wine`. Source: W. Wolberg, O. Mangasarian, N. Street, W.
+      Street, UCI Machine Learning Repository, 1993; CC BY 4.0.
+    * `diabetes`: 442 patients, 10 values (age, sex, body mass index, blood pressure, six blood
+      serum measurements) and a real target, the disease a year later; 310 train, 44 validation and
+      88 test, named arrays `input` `(n, 10)` and `output` `(n, 1)`, which are the names of the
+      ends of `fx.models.mlp`. Columns and target are standardized by the training part, whose
+      targets have the mean 152.46 and the standard deviation 78.56. Part of scikit-learn. Source:
+      B. Efron, T. Hastie, I. Johnstone, R. Tibshirani, "Least Angle Regression", Annals of
+      Statistics 32(2), 2004.
     * `tiny-shakespeare`: 1,115,394 characters of plays, 65 different ones, as a `Text`: windows of
       `context` tokens with the next token as the label at every position, one after the other; the
       first 90 of 100 characters are for training, the next 5 for validation, the last 5 for test.
@@ -218,7 +317,10 @@ def load(
     where it is fetched into the cache. Every file is checked against its published sha256, wherever
     it came from; those of `cifar10`, published in more than one image format, by the sha256 of
     their decoded pixels and labels. The files of `mnist` and `fashion-mnist` may be unpacked, and
-    may be named with a dot as in `train-images.idx3-ubyte`, each as it comes.
+    those of `kmnist` too may be named with a dot as in `train-images.idx3-ubyte`, each as it comes.
+    Of `tiny-imagenet` no sha256 is published: it is not fetched, but read from
+    `tiny-imagenet/tiny-imagenet-200.zip` or the folder `tiny-imagenet/tiny-imagenet-200` unpacked
+    from it. The sha256 of `kmnist`, `cifar100` and `svhn` are those of TensorFlow Datasets.
 
     The images of `cifar10/train-00000-of-00001.parquet` and `cifar10/test-00000-of-00001.parquet`
     are decoded on the first call (seconds) and kept in the user's cache as plain arrays (185 MB),
@@ -234,7 +336,7 @@ def load(
     Raises `ValueError` if `name` is none of `names()`, if `context` is given for images, is below 1
     or does not fit into the text; `TypeError` if an argument is of the wrong kind; `DataError` if a
     file is corrupted or truncated, or is missing and cannot be fetched; `ImportError` for
-    `cifar10`, if pyarrow or Pillow is not installed.
+    `cifar10` and `tiny-imagenet`, if pyarrow or Pillow is not installed.
 
     ```python
     fx.data.load("digits")
@@ -267,10 +369,10 @@ def texts() -> tuple[str, ...]:
 
 @open_gate
 def names() -> tuple[str, ...]:
-    """The names that `load` knows: images, smallest data set first, then texts.
+    """The names that `load` knows: images, smallest data set first, tables, then texts.
 
     ```python
-    fx.data.names()    # ('digits', 'mnist', 'fashion-mnist', 'cifar10', 'tiny-shakespeare')
+    fx.data.names()    # ('digits', 'mnist', 'fashion-mnist', 'kmnist', 'cifar10', ...)
     ```
     """
     return tuple(_REGISTRY)
@@ -284,7 +386,7 @@ def _load_digits(folder: str | None) -> Dataset:
     pixels = pixels.astype(np.uint8)
     order = np.random.default_rng(_SEED).permutation(len(pixels))
     train, validation, test = np.split(order, [1257, 1257 + 180])
-    scale = _Standardizer(pixels[train])
+    scale = PixelScale(pixels[train])
     return Dataset(
         "digits",
         train=Part(scale(pixels[train]), labels[train]),
@@ -320,6 +422,39 @@ def _load_parquet(source: _ParquetSource, folder: str | None) -> Dataset:
     )
 
 
+def _load_packed(source: _PackedSource, folder: str | None) -> Dataset:
+    # One file may hold both parts, and is read once.
+    files = dict.fromkeys(source.files.values())
+    contents = {file: _read_checked(source, file, folder) for file in files}
+    parts = []
+    for part, file in source.files.items():
+        path, content = contents[file]
+        parts.append(source.read(content, part, str(path)))
+    del contents
+    shape = parts[0][0].shape[1:]
+    return _split(
+        source,
+        *parts,
+        image_shape=shape,
+        channels=shape[-1],
+        augmentation=source.augmentation,
+    )
+
+
+def _load_tiny_imagenet(source: _Source, folder: str | None) -> Dataset:
+    require_pillow()
+    places = _places(source, folder)
+    for place in (place / name for place in places for name in _TINY_IMAGENET_NAMES):
+        if os.path.exists(place):
+            return load_tiny_imagenet(source.name, str(place), source.validation, _SEED)
+    packed = _TINY_IMAGENET_NAMES[-1]
+    raise DataError(
+        f"data set {source.name!r} is not there (looked in {' and in '.join(map(str, places))}): "
+        f"get {source.home}{packed} and set {_ENVIRONMENT} to a folder that holds it as "
+        f"{source.name}/{packed}, packed or unpacked."
+    )
+
+
 def _load_text(source: _TextSource, folder: str | None, context: int = _CONTEXT) -> Text:
     path, content = _read_checked(source, source.file, folder)
     return windows_of(source.name, decoded(content, "utf-8", str(path)), context)
@@ -339,7 +474,7 @@ def _split(
     order = np.random.default_rng(_SEED).permutation(len(images))
     train, validation = np.split(order, [len(order) - source.validation])
     train_images = images[train]
-    scale = _Standardizer(train_images, channels)
+    scale = PixelScale(train_images, channels)
     return Dataset(
         source.name,
         train=Part(scale(train_images), labels[train].astype(np.int32)),
@@ -349,40 +484,6 @@ def _split(
         image_shape=image_shape,
         augmentation=augmentation,
     )
-
-
-class _Standardizer:
-    """Standardizes pixels by the moments of those it is made from.
-
-        (pixel - mean) / std
-
-    The last axis is made of `channels` interleaved channels, each with its own moments. Scaling the
-    pixels to 0..1 first would cancel out, so the moments stay in pixel units, where they come
-    exactly from sums of integers.
-    """
-
-    def __init__(self, pixels: NDArray[np.uint8], channels: int = 1) -> None:
-        # Summed by position first: numpy is slow along an axis as short as the channels.
-        rows = pixels.reshape(len(pixels), -1)
-        totals = rows.sum(axis=0, dtype=np.uint64)
-        squares = np.square(rows, dtype=np.uint16).sum(axis=0, dtype=np.uint64)
-        count = pixels.size // channels
-        self.mean, self.std = np.empty(channels), np.empty(channels)
-        for channel in range(channels):
-            # As Python's integers, since the products exceed 64 bits.
-            total = int(totals[channel::channels].sum())
-            square = int(squares[channel::channels].sum())
-            self.mean[channel] = total / count
-            self.std[channel] = np.sqrt((count * square - total**2) / count**2)
-
-    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
-        # In place: the larger sets take 553 MB in float32, and no second array is needed.
-        values = pixels.astype(np.float32, order="C")
-        rows = values.reshape(len(values), -1)
-        repeats = rows.shape[1] // len(self.mean)
-        rows -= np.tile(self.mean.astype(np.float32), repeats)
-        rows /= np.tile(self.std.astype(np.float32), repeats)
-        return values
 
 
 def _read(source: _IdxSource, file: str, folder: str | None) -> NDArray[np.uint8]:
@@ -404,16 +505,21 @@ def _read_checked(source: _HashedSource, file: str, folder: str | None) -> tuple
     return path, content
 
 
-def _locate(source: _Source, file: str, folder: str | None) -> Path:
+def _places(source: _Source, folder: str | None) -> list[Path]:
+    """The folders in which the files of a data set are looked for."""
     given = os.environ.get(_ENVIRONMENT) if folder is None else folder
     cache = _cache_folder()
     places = [Path(given).expanduser(), cache] if given else [cache]
-    for path in (place / source.name / name for place in places for name in source.names(file)):
+    return [place / source.name for place in places]
+
+
+def _locate(source: _Source, file: str, folder: str | None) -> Path:
+    places = _places(source, folder)
+    for path in (place / name for place in places for name in source.names(file)):
         # Unlike Path.is_file, this is False too for a folder that may not be entered.
         if os.path.isfile(path):
             return path
-    looked = " and in ".join(str(place / source.name) for place in places)
-    return _fetch(source, file, looked)
+    return _fetch(source, file, " and in ".join(map(str, places)))
 
 
 def _cache_folder() -> Path:
@@ -468,6 +574,13 @@ _REGISTRY: dict[str, Callable[[str | None], Dataset]] = {
     "digits": _load_digits,
     "mnist": partial(_load_idx, _MNIST),
     "fashion-mnist": partial(_load_idx, _FASHION_MNIST),
+    "kmnist": partial(_load_idx, _KMNIST),
     "cifar10": partial(_load_parquet, _CIFAR10),
+    "cifar100": partial(_load_packed, _CIFAR100),
+    "svhn": partial(_load_packed, _SVHN),
+    "tiny-imagenet": partial(_load_tiny_imagenet, _TINY_IMAGENET),
+    "wine": lambda folder: load_classes("wine", "load_wine"),
+    "breast-cancer": lambda folder: load_classes("breast-cancer", "load_breast_cancer"),
+    "diabetes": lambda folder: load_values("diabetes", "load_diabetes", scaled=False),
     **{name: partial(_load_text, source) for name, source in _TEXTS.items()},
 }

@@ -75,8 +75,9 @@ def compare_to_backprop(problem: Problem, gradient: Network, key: PRNGKeyArray) 
 
 
 def compare(gradient: Network, told: Network) -> Alignment:
-    """The alignment of a gradient with that of backprop, `told`."""
-    ours, our_size = unit_size(gradient)
+    """The alignment of a gradient with that of backprop, `told`; `ValueError` if not alike."""
+    check_alike(told, gradient)
+    ours, our_size = unit_size(weights(gradient))
     theirs, their_size = unit_size(told)
     between = node_dot(ours, theirs)
     own, other = node_dot(ours, ours), node_dot(theirs, theirs)

@@ -413,7 +413,9 @@ def _exponent(own: Sequence[Work]) -> str:
     if len(set(x.tolist())) < 2:
         return "-"
     low, high = interval(x, y)
-    return f"{slope(x, y):.2f}" + (f" ({low:.2f} to {high:.2f})" if math.isfinite(low) else "")
+    if not math.isfinite(low):
+        return f"{slope(x, y):z.2f}"
+    return f"{slope(x, y):z.2f} ({low:z.2f} to {high:z.2f})"
 
 
 def _style(family: str) -> dict[str, Any]:

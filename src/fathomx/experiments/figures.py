@@ -15,29 +15,39 @@ _MARKERS = ("o", "s", "^", "D", "v")
 
 
 def draw_energies(content: Mapping[str, Any], path: Path) -> Path:
-    """The disease and the cure: energy per node after inference, by precision and descent."""
-    figure, (axes,) = new_figure(4.4)
+    """The disease and the cure: energy per node after inference, a panel for every descent.
+
+    Runs are called by precision, comma, descent. The second and third precision often coincide:
+    their markers are filled and hollow.
+    """
     labels = content["labels"]
     nodes = np.arange(1, len(labels) + 1)
-    for place, (name, found) in enumerate(content["runs"].items()):
-        imbalance = found["imbalance"]
-        said = "all in the output half" if imbalance is None else f"imbalance {imbalance:.2g}"
-        axes.semilogy(
-            nodes,
-            np.asarray(found["energy"], float),
-            color=COLORS[place % 3],
-            marker=_MARKERS[place % 3],
-            linestyle=DASHES[1 - place // 3],
-            markersize=5,
-            label=f"{name}: {said}",
-        )
-    axes.set_xticks(nodes, labels, rotation=30, ha="right")
-    axes.set_ylabel("energy, mean over the batch")
-    axes.set_title(
-        f"{content['network']} at initialization: energy after inference, by precision and descent",
-        fontsize=10,
+    descents = list(dict.fromkeys(name.partition(", ")[2] for name in content["runs"]))
+    figure, panels = new_figure(3.9, columns=len(descents), sharey=True)
+    styles = (
+        {"marker": "o"},
+        {"marker": "s"},
+        {"marker": "D", "markersize": 8, "markerfacecolor": "none", "linestyle": DASHES[1]},
     )
-    axes.legend(fontsize=7, frameon=False, loc="lower right")
+    for axes, descent in zip(panels, descents, strict=True):
+        own = {n: found for n, found in content["runs"].items() if n.partition(", ")[2] == descent}
+        for place, (name, found) in enumerate(own.items()):
+            imbalance = found["imbalance"]
+            said = "all in the output half" if imbalance is None else f"{imbalance:.2g}"
+            axes.semilogy(
+                nodes,
+                np.asarray(found["energy"], float),
+                color=COLORS[place],
+                label=f"{name.partition(', ')[0]}: {said}",
+                **{"markersize": 4, **styles[place]},
+            )
+        axes.set_xticks(nodes[::3], labels[::3], rotation=30, ha="right")
+        axes.set_title(descent, fontsize=9)
+        axes.legend(
+            fontsize=7, frameon=False, loc="lower right", title="imbalance", title_fontsize=7
+        )
+    panels[0].set_ylabel("energy, mean over the batch")
+    figure.suptitle(f"{content['network']} at initialization: energy after inference", fontsize=10)
     return save(figure, path)
 
 

@@ -19,5 +19,7 @@ def interval(x: np.ndarray, y: np.ndarray) -> tuple[float, float]:
     if len(x) < 3:
         return -np.inf, np.inf
     fitted = scipy.stats.linregress(np.log(x), np.log(y))
-    half = float(scipy.stats.t.ppf(0.975, len(x) - 2) * fitted.stderr)
+    # Of values that are all alike the quotient inside is 0 / 0.
+    error = 0.0 if np.ptp(y) == 0 else float(fitted.stderr)
+    half = float(scipy.stats.t.ppf(0.975, len(x) - 2)) * error
     return float(fitted.slope) - half, float(fitted.slope) + half

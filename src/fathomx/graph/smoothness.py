@@ -6,7 +6,7 @@ activation functions, so they hold for a user's own nodes.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
 import jax
@@ -15,7 +15,8 @@ from jax.extend import core as jax_core
 from jax.interpreters import partial_eval
 from jaxtyping import Array
 
-from fathomx.graph.entries import Root
+from fathomx.graph.energy import Energy
+from fathomx.graph.entries import Entry, Root
 from fathomx.graph.network import Network
 from fathomx.graph.predictor import first_block
 
@@ -34,11 +35,12 @@ def is_linear(network: Network) -> bool:
     return all(not any(_used_sources(jaxpr, count)) for jaxpr, count, _ in _derivatives(network))
 
 
-def has_kinks(network: Network) -> bool:
+def has_kinks(network: Network, observed: Iterable[str] = ()) -> bool:
     """Whether a derivative of the network jumps, as with ReLU, leaky ReLU or max pooling.
 
-    Where it does, the energy is not smooth and its minima may sit on kinks at which no gradient
-    vanishes, so that the relative gradient norm need not reach zero at equilibrium.
+    Or that of the energy of an entry that is `observed`, as with `Laplace`. Where it does, the
+    energy is not smooth and its minima may sit on kinks at which no gradient vanishes, so that the
+    relative gradient norm need not reach zero at equilibrium.
 
     Read off the traced derivative: it has kinks if it compares values that depend on activities.
     A function that compares without a jump in its derivative (ELU, a clamped variance) is reported
@@ -48,12 +50,38 @@ def has_kinks(network: Network) -> bool:
         jaxpr, used = partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
         if _compares(jaxpr, [index in moving for index, kept in enumerate(used) if kept])[0]:
             return True
-    return False
+    return any(_energy_has_kinks(network, name) for name in observed)
+
+
+def has_curvature(network: Network, name: str) -> bool:
+    """Whether the energy of an entry or feedback bends anywhere (`Energy.curvature`).
+
+    Read off its traced program: without curvature, the product with a change does not use it.
+    """
+    energy, like = _of_one(network, name)
+    traced = jax.make_jaxpr(energy.curvature)(like, like, like)
+    _, used = partial_eval.dce_jaxpr(traced.jaxpr, [True] * len(traced.jaxpr.outvars))
+    return bool(used[-1])
+
+
+def _energy_has_kinks(network: Network, name: str) -> bool:
+    energy, like = _of_one(network, name)
+    traced = jax.make_jaxpr(energy.error)(like, like)
+    return _compares(traced.jaxpr, [False] * (len(traced.jaxpr.invars) - 1) + [True])[0]
+
+
+def _of_one(network: Network, name: str) -> tuple[Energy, jax.ShapeDtypeStruct]:
+    """The energy of an entry, and what the activity of one of its nodes is like."""
+    part = network.predictor(name)
+    shape = network.shapes[name][part.batch_axis :]
+    return part.energy, jax.ShapeDtypeStruct(shape, network.dtype)
 
 
 def has_smoothed_form(network: Network) -> bool:
-    """Whether `smoothed` changes the network: whether it holds a ReLU or leaky ReLU."""
-    return any(callable(leaf) and leaf in SMOOTHED for leaf in jax.tree.leaves(network))
+    """Whether `smoothed` changes the network: whether it holds a ReLU, leaky ReLU or Laplace."""
+    if any(callable(leaf) and leaf in SMOOTHED for leaf in jax.tree.leaves(network)):
+        return True
+    return any(_rounded(entry, jnp.ones(())) is not entry for entry in network.entries)
 
 
 def smoothed(network: Network, temperature: Array) -> Network:
@@ -62,13 +90,20 @@ def smoothed(network: Network, temperature: Array) -> Network:
         relu(x)  ->  temperature * log(1 + exp(x / temperature))
 
     which is within `0.7 * temperature` of it. Functions that are not known stay as they are.
+    Energies are rounded off as they say (`Energy.smoothed`).
     """
 
     def smooth(leaf: Any) -> Any:
         family = SMOOTHED.get(leaf) if callable(leaf) else None
         return leaf if family is None else family(temperature)
 
-    return jax.tree.map(smooth, network)
+    changed: Network = jax.tree.map(smooth, network)
+    return changed.with_entries(tuple(_rounded(entry, temperature) for entry in changed.entries))
+
+
+def _rounded(entry: Entry, temperature: Array) -> Entry:
+    energy = entry.energy.smoothed(temperature)
+    return entry if energy is entry.energy else entry.with_energy(energy)
 
 
 def _derivatives(network: Network) -> list[tuple[Any, int, list[int]]]:

@@ -11,7 +11,9 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
+from fathomx import checks
 from fathomx.checks import Count, CountOrZero, gate
+from fathomx.graph.smoothness import has_curvature
 from fathomx.graph.vector_space import Entries, VectorSpace, zeros_like
 from fathomx.inference.base import (
     Solver,
@@ -35,8 +37,9 @@ class GaussNewtonState(SolverState):
 class GaussNewton(Solver[GaussNewtonState]):
     """Linearizes the network and solves for all errors at once by conjugate gradients.
 
-    With `J = do / de`, the derivative of all that is explained in the errors, and `G` the Hessian
-    of its energy in `o`, each iteration solves
+    With `J = do / de`, the derivative of all that is explained in the errors, and `G` the curvature
+    of its energy in `o` (the Hessian; of `fx.Laplace`, which has none, that of a parabola above
+    it), each iteration solves
 
         (Pi + J^T G J) d = -(Pi e + J^T g)
 
@@ -52,6 +55,8 @@ class GaussNewton(Solver[GaussNewtonState]):
 
     * `iterations`: linearizations, at least 0; 0 returns the feedforward state. 1 unless given.
     * `cg_iterations`: at most so many conjugate gradient iterations in each; 2 unless given.
+
+    Warns where an energy of your own has no curvature (`fx.Energy.curvature`).
 
     Ours. The system is the damped Gauss-Newton method (Nocedal and Wright, 2006, section 10.3) for
     the error-coordinate energy of Goemaere et al. (2025), arXiv 2505.20137; the safeguard is
@@ -75,6 +80,7 @@ class GaussNewton(Solver[GaussNewtonState]):
         return min(self.iterations, 1)
 
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> GaussNewtonState:
+        _check_curvature(problem)
         state = GaussNewtonState(**beginning(here), here=here)
         if self.iterations == 0:
             return state
@@ -139,8 +145,7 @@ class GaussNewton(Solver[GaussNewtonState]):
         inner = _Inner(space, space.dot(problem.weigh(here.errors), here.errors), image)
 
         def curvature(pushed: Entries) -> Entries:
-            product: Entries = jax.jvp(problem.explained_gradient, (here.explained,), (pushed,))[1]
-            return product
+            return problem.explained_curvature(here.explained, pushed)
 
         def after(search: _Vector, product: Array, residual: _Vector) -> tuple[Array, _Vector]:
             """The step length along a direction, and the residual after the step."""
@@ -203,6 +208,18 @@ class _Inner(eqx.Module):
     def __call__(self, u: _Vector, v: _Vector) -> Float[Array, " batch"]:
         along_v = v.along * self.size + self.space.dot(self.image, v.forces)
         return u.along * along_v + self.space.dot(u.forces, v.image)
+
+
+def _check_curvature(problem: Problem) -> None:
+    """Warns where there is nothing to solve with: every iteration is then a gradient step."""
+    for name in problem.explained:
+        if not has_curvature(problem.network, name):
+            energy = type(problem.network.predictor(name).energy).__name__
+            checks.warn(
+                f"the energy {energy} of {name!r} has no curvature, so that Gauss-Newton takes "
+                "plain gradient steps; define its curvature(target, prediction, change), as "
+                "fx.Laplace does, or use fx.StateDescent or fx.ErrorDescent."
+            )
 
 
 def _ratio(above: Array, below: Array) -> Array:

@@ -23,7 +23,8 @@ class Relaxation(eqx.Module):
 
     * `activities`: of all entries by name, `(batch, ...)` for a node, `(depth, batch, ...)` for a
       stack: inferred where they are free, the clamped values where they are not, both in an entry
-      that is clamped in part. A free `Categorical` leaf holds its probabilities.
+      that is clamped in part. A free leaf of another energy holds what its prediction stands
+      for: probabilities if it is `Categorical` or `Bernoulli`, rates if it is `Poisson`.
     * `errors`: alike; `z_v - mu_v` where free, minus the derivative of the energy at precision 1
       in the prediction where observed (`y - mu` if it is Gaussian); of feedbacks, the discrepancy.
     * `energy`: `(nodes,)`, in the order of `network.labels`, mean over the batch.
@@ -33,8 +34,9 @@ class Relaxation(eqx.Module):
       to what all steps gained; 1 where no step was taken or the energy rose.
     * `steps`: `(batch,)`, inference steps taken.
     * `evaluations`: `(batch,)`, gradients and Hessian-vector products computed.
-    * `kinks`: whether the network's derivative jumps. Then `unsettled` does not need to vanish at
-      a minimum, and `decrease` is the number to look at.
+    * `kinks`: whether the derivative of the network, or of the energy of what is observed, jumps.
+      Then `unsettled` does not need to vanish at a minimum, and `decrease` is the number to look
+      at.
     """
 
     activities: Entries
@@ -63,8 +65,9 @@ class Relaxation(eqx.Module):
         )
         if self.kinks:
             text += (
-                f"; the network has kinks (ReLU or alike), at which minima keep a gradient: judge "
-                f"by the energy decrease of the last step, largest {float(self.decrease.max()):.2g}"
+                "; there are kinks (ReLU, Laplace or alike), at which minima keep a gradient: "
+                "judge by the energy decrease of the last step, largest "
+                f"{float(self.decrease.max()):.2g}"
             )
         return text
 
@@ -96,5 +99,5 @@ def relaxation(
         decrease=progress.decrease,
         steps=progress.steps,
         evaluations=progress.evaluations,
-        kinks=has_kinks(problem.network),
+        kinks=has_kinks(problem.network, problem.observed),
     )

@@ -129,13 +129,15 @@ def feedforward_scores(problem: Problem, explained: Entries) -> tuple[Array, Arr
     """Loss at precision 1 and accuracy of what is predicted, means over examples and positions.
 
     The accuracy is that of the output, if it is observed whole and predicted from what is given;
-    NaN otherwise, as where a latent root explains it.
+    NaN otherwise, as where a latent root explains it or its energy does not compare classes.
     """
     output = problem.network.output.name
+    classes = problem.network.output.energy.takes_labels
     loss = problem.loss(explained).mean()
     scalar = not problem.network.output_shape
     latent = any(root.name in problem.free for root in problem.network.roots)
-    if latent or scalar or output not in problem.observed or not problem.clamps[output].whole:
+    whole = output in problem.observed and problem.clamps[output].whole
+    if latent or scalar or not classes or not whole:
         return loss, jnp.full_like(loss, jnp.nan)
     hits = jnp.argmax(explained[output], axis=-1) == jnp.argmax(problem.target, axis=-1)
     return loss / problem.positions, jnp.mean(hits.astype(loss.dtype))

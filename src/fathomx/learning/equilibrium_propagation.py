@@ -38,9 +38,10 @@ class EquilibriumPropagation(PredictiveCoding):
 
     With a squared error the energy of the negative nudge is bounded below only while
     `beta lambda_max(J Pi^-1 J^T) < 1`; `stability` measures it, and `fx.fit` reports it after every
-    epoch as `nudge_stability`. (Cross-entropy grows only linearly and is always bounded.) With
-    batch normalization the statistics are frozen, while backprop differentiates through them, so
-    there a difference to backprop remains.
+    epoch as `nudge_stability`. (Cross-entropy and absolute error grow only linearly and are
+    always bounded; that of `fx.Poisson` grows exponentially and its negative nudge never is: use
+    the one-sided form.) With batch normalization the statistics are frozen, while backprop
+    differentiates through them, so there a difference to backprop remains.
 
     **Fields**
 

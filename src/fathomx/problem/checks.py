@@ -86,8 +86,10 @@ def check_clamp(network: Network, entry: Entry, clamp: Clamp, batch: int | None)
     _check_positions(entry, whole)
     known = array if isinstance(array, jax.core.Tracer) else np.asarray(array, np.float64)
     if isinstance(known, np.ndarray) and not isinstance(whole, jax.core.Tracer):
-        seen = jnp.asarray(known[np.asarray(whole)])
-        _check_values(f"the clamp of {entry.name!r}", seen)
+        seen = known[np.asarray(whole)]
+        _check_values(f"the clamp of {entry.name!r}", jnp.asarray(seen))
+        if not entry.is_root and seen.size:
+            _check_fit(entry, _selected(known, np.asarray(whole)))
     return Clamp(jnp.where(whole, array, 0).astype(array.dtype), whole)
 
 
@@ -201,27 +203,43 @@ def check_target(
     else:
         array = _one_hot(entry, array, shape, network.dtype, "target labels")
         if array.ndim == 0 or array.shape[1:] != shape:
-            raise ValueError(_unfit_target(entry.name, array, shape, batch))
+            raise ValueError(_unfit_target(entry, array, shape, batch))
     _check_batch(array.shape[entry.batch_axis], batch, f"the target of node {entry.name!r}")
     array = array.astype(network.dtype)
     if not masked:
         _check_values(f"the target of node {entry.name!r}", array)
-        traced = isinstance(array, jax.core.Tracer)
-        unfit = None if traced else entry.energy.unfit(array)
-        if unfit:
-            raise ValueError(f"the target of node {entry.name!r} must be {unfit}.")
+        if not isinstance(array, jax.core.Tracer):
+            _check_fit(entry, array)
     return array
 
 
-def _unfit_target(name: str, array: Array, shape: tuple[int, ...], batch: int | None) -> str:
+def _selected(values: np.ndarray, mask: np.ndarray) -> np.ndarray:
+    """What a mask selects: whole distributions, where it does not split the last axis."""
+    whole = (mask == mask[..., :1]).all()
+    found: np.ndarray = values[mask[..., 0]] if whole else values[mask]
+    return found
+
+
+def _check_fit(entry: Entry, known: Array | np.ndarray) -> None:
+    """Raises `ValueError` for values that the energy of an entry cannot compare."""
+    unfit = entry.energy.unfit(jnp.asarray(known))
+    if unfit:
+        raise ValueError(f"the target of node {entry.name!r} must be {unfit}.")
+
+
+def _unfit_target(entry: Entry, array: Array, shape: tuple[int, ...], batch: int | None) -> str:
     """What is wrong with the shape of a target, and how it would be right."""
     count = "batch" if batch is None else batch
-    found = f"the target has shape {array.shape}, but node {name!r} predicts {(count, *shape)}"
+    wanted = (count, *shape)
+    found = f"the target has shape {array.shape}, but node {entry.name!r} predicts {wanted}"
+    labels = entry.energy.takes_labels
     if array.ndim and array.shape[1:] == shape[:-1] and shape:
         if shape[-1] == 1:
             return f"{found}; give target[..., None]."
-        if not jnp.issubdtype(array.dtype, jnp.integer):
+        if labels and not jnp.issubdtype(array.dtype, jnp.integer):
             return f"{found}; labels must be integers, not {array.dtype}: give labels.astype(int)."
+    if not labels:
+        return f"{found}; give one target of this shape per example."
     return (
         f"{found}; give one target per example, or integer labels of shape {(count, *shape[:-1])}."
     )
@@ -244,6 +262,7 @@ def _are_labels(entry: Entry, array: Array | np.ndarray, shape: tuple[int, ...])
     """Whether integers lack the axis of classes; a single output is a regression, with values."""
     tokens = isinstance(entry, Root) and entry.dtype is not None
     fits = array.ndim > 0 and bool(shape) and shape[-1] > 1 and array.shape[1:] == shape[:-1]
+    fits = fits and entry.energy.takes_labels
     return fits and not tokens and bool(jnp.issubdtype(array.dtype, jnp.integer))
 
 
@@ -270,6 +289,16 @@ def check_integers(network: Network, arrays: Mapping[str, np.ndarray]) -> None:
             _check_labels(entry, array, network.shapes[entry.name][-1], what)
         elif isinstance(entry, Root) and entry.vocabulary is not None:
             check_tokens(array, entry.vocabulary)
+
+
+def check_targets(network: Network, arrays: Mapping[str, np.ndarray]) -> None:
+    """Raises `ValueError` for values that an energy cannot compare, whole parts at once."""
+    for entry in network.entries:
+        array = arrays.get(entry.name)
+        if array is None or not array.size or entry.is_root:
+            continue
+        if not _are_labels(entry, array, network.shapes[entry.name]):
+            _check_fit(entry, array)
 
 
 def check_tokens(tokens: Array | np.ndarray, vocabulary: int) -> None:

@@ -58,6 +58,11 @@ class EntryEnergy(eqx.Module):
         error = jax.vmap(self.energy.error)
         return (jax.vmap(error) if self.stacked else error)(target, prediction)
 
+    def curvature(self, target: Array, prediction: Array, change: Array) -> Array:
+        """The curvature in the prediction at factor 1 times a change of it, as an activity."""
+        curvature = jax.vmap(self.energy.curvature)
+        return (jax.vmap(curvature) if self.stacked else curvature)(target, prediction, change)
+
     def weighed(self, error: Array) -> Array:
         """The error times the factor: minus the gradient in the prediction."""
         return self._times(error)

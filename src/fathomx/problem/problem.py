@@ -154,6 +154,19 @@ class Problem(Coordinates):
         return gradient
 
     @fitting
+    def explained_curvature(self, explained: Entries, change: Entries) -> Entries:
+        """The curvature of `explained_energy` times a change of what is explained.
+
+        The Hessian, but of energies without one that of a parabola above (`Energy.curvature`).
+        """
+        product = {}
+        for part in self._explained_parts():
+            energy = self.observed_energy_of(part)
+            pair = self.compared(part, explained)
+            product[part.name] = energy.weighed(energy.curvature(*pair, change[part.name]))
+        return product
+
+    @fitting
     def explained_errors(self, explained: Entries) -> Entries:
         """The error of every observed entry at precision 1, and the feedbacks' discrepancies."""
         return {

@@ -10,7 +10,6 @@ import jax.numpy as jnp
 from jaxtyping import PRNGKeyArray
 
 from fathomx.checks import Count, gate
-from fathomx.graph.energy import Categorical
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
 from fathomx.problem.checks import check_clamps, check_roots
@@ -30,9 +29,10 @@ def sample(
 
         z_v = mu_v(z_parents) + noise / sqrt(pi_v),    noise ~ N(0, I)
 
-    and classes from the probabilities of a `Categorical` energy, as one-hot vectors. What is
-    clamped is set to its value, as by an intervention: what comes before it is not conditioned on
-    it (use `fx.infer` for that).
+    and what has another energy as that says (`fx.Energy.draw`): classes of `Categorical` as one-hot
+    vectors, labels of `Bernoulli` as 0 and 1, counts of `Poisson`, `Laplace` with heavier tails.
+    What is clamped is set to its value, as by an intervention: what comes before it is not
+    conditioned on it (use `fx.infer` for that).
 
     **Arguments**: `network`; a PRNG `key`; `clamped`, values by name as for `fx.Problem`; `batch`,
     the number of samples where nothing is clamped that tells it, 1 unless given.
@@ -71,14 +71,12 @@ def sample(
                 noise = jax.random.normal(own, entry.whole_shape(shape, count), network.dtype)
                 error = noise / jnp.sqrt(entry.precision(shape))
             activities[name] = entry.unroll(sources, error, clamp)[1]
-        elif isinstance(entry.energy, Categorical):
-            logits = entry.predict(sources, None)
-            chosen = jax.random.categorical(own, logits)
-            drawn = jax.nn.one_hot(chosen, logits.shape[-1], dtype=network.dtype)
-            activities[name] = drawn if clamp is None else clamp.meet(drawn)
         else:
-            raise ValueError(
-                f"{name!r} has the energy {type(entry.energy).__name__}, of which it is not known "
-                "how to draw; clamp it, or use a Gaussian or Categorical energy."
-            )
+            drawn = entry.energy.draw(own, entry.predict(sources, None))
+            if drawn is None:
+                raise ValueError(
+                    f"{name!r} has the energy {type(entry.energy).__name__}, of which it is not "
+                    "known how to draw; clamp it, or define the energy's draw(key, prediction)."
+                )
+            activities[name] = drawn if clamp is None else clamp.meet(drawn)
     return activities

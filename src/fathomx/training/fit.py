@@ -126,7 +126,8 @@ def fit(
 def _divided(network: Network, input: Any, target: Any) -> Dataset:
     """A data set of two arrays: labels of classes, or values of any shape by name."""
     values = checks.values("the targets", target)
-    if values.ndim == 1 and values.dtype.kind in "iu" and network.output_shape[0] > 1:
+    labels = values.ndim == 1 and values.dtype.kind in "iu" and network.output.energy.takes_labels
+    if labels and network.output_shape[0] > 1:
         return split((input, values), classes=network.output_shape[-1])
     return split({network.roots[0].name: input, network.output.name: values})
 

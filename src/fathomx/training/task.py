@@ -13,7 +13,7 @@ from fathomx.data import Dataset
 from fathomx.graph.network import Network
 from fathomx.learning import Pose
 from fathomx.learning.learner import pose as by_name
-from fathomx.problem.checks import check_integers
+from fathomx.problem.checks import check_integers, check_targets
 from fathomx.problem.problem import Problem
 from fathomx.training.scores import Scores, UsualScores, evaluate_part, score
 
@@ -98,3 +98,7 @@ def _check_parts(data: Dataset, network: Network) -> None:
                     "NaN or infinite; remove them, or mark them as missing by a pose that clamps "
                     "fx.Clamp.observed(batch[name])."
                 )
+        try:
+            check_targets(network, arrays)
+        except ValueError as error:
+            raise ValueError(f"in the {title} part of {data.name!r}, {error}") from None
