@@ -29,6 +29,7 @@ from fathomx.drawing.style import (
     COLORS,
     DASHES,
     FAINT,
+    GRAY,
     legend,
     legend_key,
     new_figure,
@@ -122,7 +123,7 @@ METHODS: dict[str, Rule] = {
     "Newton": _solves(Newton(_TOLERANCE)),
     "Gauss-Newton, strength 0.1": lambda spectra: Equilibrium(),
 }
-DEFAULT = "Gauss-Newton, strength 0.1"
+DEFAULT, _ONE_ITERATION = "Gauss-Newton, strength 0.1", "Gauss-Newton, 1 iteration"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -159,7 +160,7 @@ _LONG = (*(_after(name, STEPS[-1], "step") for name in DESCENTS), "Newton")
 _SHORT = tuple(name for name in METHODS if name not in _LONG)
 
 
-_QUICK = ("error descent, 8 steps", "Gauss-Newton, 1 iteration", DEFAULT)
+_QUICK = ("error descent, 8 steps", _ONE_ITERATION, DEFAULT)
 
 SCALES = {
     "laptop": Scale(
@@ -179,8 +180,8 @@ SCALES = {
 COLUMNS = (
     Column("reached", "nodes with 0.9 of their error at equilibrium", ".0f"),
     Column("traced", "with 0.1", ".0f"),
-    Column("first", "at the node next to the input", ".2g"),
-    Column("smallest", "smallest", ".2g"),
+    Column("first", "at the node next to the input", ".3g"),
+    Column("smallest", "smallest", ".3g"),
     Column("largest", "largest", ".3f"),
     Column("smallest_match", "smallest cosine to it", ".3f"),
     Column("cosine", "update's cosine to backprop's", ".3f"),
@@ -407,11 +408,12 @@ _FLOOR = 1e-8
 
 def _draw_reach(found: Found, path: Path) -> None:
     """Errors over those at equilibrium, node by node: a panel for every solver."""
-    figure, panels = new_figure(7.0, rows=3, columns=2, sharex=True)
+    figure, panels = new_figure(7.6, rows=3, columns=2, sharex=True)
     solvers = [(name, STEPS, "step") for name in DESCENTS]
-    solvers.append(("Gauss-Newton", ITERATIONS, "iteration"))
+    solvers += [("Gauss-Newton", ITERATIONS, "iteration")] * 2
     count = 1
-    for axes, (solver, counts, what) in zip(panels, solvers, strict=False):
+    for axes, (solver, counts, what) in zip(panels, solvers, strict=True):
+        axes.axhline(1, color=FAINT, linewidth=0.8, zorder=0)
         for place, steps in enumerate(counts):
             for network, dashes in _SHOWN.items():
                 row = found.get((network, _after(solver, steps, what)), {})
@@ -420,16 +422,17 @@ def _draw_reach(found: Found, path: Path) -> None:
                     _over_nodes(axes, row["ratio"], color=COLORS[place], linestyle=dashes)
         axes.set_yscale("log")
         axes.set_ylim(_FLOOR, 10)
-        axes.axhline(1, color=FAINT, linewidth=0.8, zorder=0)
         set_title(axes, solver)
         if len(axes.lines) == 1:
             note(axes, "not run")
-    panels[-1].set_axis_off()
+    closer = panels[-1]
+    closer.set_yscale("linear")
+    closer.set_ylim(0.8, 1.2)
+    set_title(closer, "Gauss-Newton, closer")
+    for axes in panels[4:]:
+        node_axis(axes, count)
     for axes in panels[::2]:
         axes.set_ylabel("error / at equilibrium")
-    for axes in panels[3:5]:
-        node_axis(axes, count)
-        axes.tick_params(labelbottom=True)
     handles = [
         legend_key(f"{steps:,} steps ({_after('Gauss-Newton', iterations, 'iteration')})", color=c)
         for steps, iterations, c in zip(STEPS, ITERATIONS, COLORS, strict=False)
@@ -438,7 +441,7 @@ def _draw_reach(found: Found, path: Path) -> None:
         legend_key(name, color="black", linestyle=dashes)
         for name, dashes in zip(("at initialization", "after training"), DASHES, strict=False)
     ]
-    panels[-1].legend(handles=handles, loc="center", fontsize=8.5, frameon=False)
+    legend(figure, handles)
     save(figure, path)
 
 
@@ -448,23 +451,21 @@ _SHOWN = dict(zip((OBJECTION.name, TRAINED.name), DASHES, strict=False))
 def _draw_changes(found: Found, path: Path) -> None:
     """How far the weights of every node have moved: a panel for every number of steps."""
     figure, panels = new_figure(5.6, rows=2, columns=2, sharex=True)
-    references = ("Gauss-Newton, 1 iteration", "backprop")
-    solvers = (*DESCENTS, *references)
     count, drawn = 1, set()
     for axes, steps in zip(panels, STEPS, strict=False):
-        for solver in solvers:
-            method = solver if solver in references else _after(solver, steps, "step")
+        for solver, style in _STYLE.items():
+            method = _after(solver, steps, "step") if solver in DESCENTS else solver
             changes = found.get((OBJECTION.name, method), {}).get("weight_change")
             if changes is not None:
                 count = len(changes)
                 drawn.add(solver)
-                _over_nodes(axes, changes, **_style(solvers.index(solver)))
+                _over_nodes(axes, changes, **style)
         set_title(axes, f"a few updates, {steps:,} steps of inference")
     set_title(panels[-1], "longer training")
-    for method, place in (("backprop", len(solvers) - 1), (DEFAULT, len(solvers) - 2)):
+    for method, shown in (("backprop", "backprop"), (DEFAULT, _ONE_ITERATION)):
         changes = found.get((OBJECTION.name, method), {}).get("longer_change")
         if changes is not None:
-            _over_nodes(panels[-1], changes, **_style(place))
+            _over_nodes(panels[-1], changes, **_STYLE[shown])
     for axes in panels:
         axes.set_yscale("log")
         axes.set_ylim(1e-7, 1)
@@ -474,19 +475,23 @@ def _draw_changes(found: Found, path: Path) -> None:
         node_axis(axes, count)
     for axes in panels[::2]:
         axes.set_ylabel("relative weight change")
-    handles = [
-        legend_key(name, **_style(place)) for place, name in enumerate(solvers) if name in drawn
-    ]
-    legend(figure, handles)
+    legend(figure, [legend_key(name, **style) for name, style in _STYLE.items() if name in drawn])
     save(figure, path)
 
 
-def _style(place: int) -> dict[str, Any]:
-    return {"color": COLORS[place], "linestyle": DASHES[place % len(DASHES)]}
+# Lines that lie upon each other: the broader ones below.
+_STYLE = {
+    "backprop": {"color": GRAY, "linewidth": 6},
+    "error descent": {"color": COLORS[5], "linewidth": 3},
+    _ONE_ITERATION: {"color": COLORS[6], "linestyle": "--", "linewidth": 1.2},
+    "state descent": {"color": COLORS[0], "linewidth": 1.4},
+    "momentum": {"color": COLORS[1], "linewidth": 1.4},
+    "PC-ALM": {"color": COLORS[2], "linestyle": "--", "linewidth": 1.8},
+}
 
 
 def _over_nodes(axes: Any, values: list[float], **style: Any) -> None:
     """A line over the nodes; what is zero is not drawn."""
     seen = np.asarray(values, float)
     nodes = np.arange(1, len(seen) + 1)
-    axes.plot(nodes, np.where(seen > 0, seen, np.nan), linewidth=1.4, **style)
+    axes.plot(nodes, np.where(seen > 0, seen, np.nan), **style)
