@@ -228,8 +228,8 @@ def _classes(files: Files, train: _Images) -> list[str]:
         held = f", but {loose} images" if loose and not train else ""
         kind = "folder" if os.path.isdir(files.place) else "zip file"
         raise DataError(
-            f"the {kind} {files.place} holds {holds}{held}: put the images of each class into a folder of its "
-            "own, such as cat/1.png and dog/1.png."
+            f"the {kind} {files.place} holds {holds}{held}: put the images of each class into "
+            "a folder of its own, such as cat/1.png and dog/1.png."
         )
     return list(train)
 
