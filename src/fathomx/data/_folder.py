@@ -15,7 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from fathomx import checks
-from fathomx.checks import open_gate
+from fathomx.checks import Seed, open_gate
 from fathomx.data._augmentation import CropAndFlip
 from fathomx.data._dataset import Dataset
 from fathomx.data._files import DataError, read_bytes
@@ -42,7 +42,7 @@ _LARGEST = 65535
 
 @open_gate
 def images(
-    path: str | os.PathLike[str], size: int | Sequence[int] | None = None, *, seed: int = 0
+    path: str | os.PathLike[str], size: int | Sequence[int] | None = None, *, seed: Seed = 0
 ) -> Dataset:
     """Reads a folder of images, one folder per class, as a data set named after it.
 
@@ -226,9 +226,10 @@ def _classes(files: Files, train: _Images) -> list[str]:
         loose = sum(name.lower().endswith(_SUFFIXES) for name in files.names)
         holds = f"one class alone, {next(iter(train))!r}" if train else "no folder of images"
         held = f", but {loose} images" if loose and not train else ""
+        kind = "folder" if os.path.isdir(files.place) else "zip file"
         raise DataError(
-            f"{files.place} holds {holds}{held}: put the images of each class into a folder of its "
-            "own, such as cat/1.png and dog/1.png."
+            f"the {kind} {files.place} holds {holds}{held}: put the images of each class into "
+            "a folder of its own, such as cat/1.png and dog/1.png."
         )
     return list(train)
 
