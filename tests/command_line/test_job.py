@@ -9,6 +9,8 @@ import pytest
 
 import fathomx as fx
 from fathomx.command_line.job import Job
+from fathomx.command_line.options import only_given, written_options
+from fathomx.command_line.train import train
 from fathomx.graph.statistics import parameter_count
 from fathomx.inference.schedule import Decaying, Spiking, Uniform
 from fathomx.learning import EquilibriumPropagation, ForwardUpdate, Incremental
@@ -276,3 +278,13 @@ def test_a_damaged_configuration_is_named(name, value):
 def test_a_configuration_that_lacks_a_field_is_named():
     with pytest.raises(ValueError, match=r"config\.json is damaged: it lacks model, seed\."):
         Job.from_config({k: v for k, v in OLD.items() if k not in ("model", "seed")})
+
+
+@pytest.mark.parametrize("model", ["mlp", "residual-mlp", "vgg", "transformer", "decoder"])
+@pytest.mark.parametrize("settings", [{}, {"batch_size": 16, "activation": "tanh"}])
+def test_the_command_of_a_job_leads_to_it(model, settings):
+    job = Job(model=model, **settings)
+    words = [word for option in written_options(job) for word in option.split()]
+    with train.make_context("train", words) as context:
+        given = {name: value for name, value in context.params.items() if name in job.config()}
+        assert Job(**only_given(given)) == job

@@ -84,7 +84,7 @@ def test_other_targets_are_arrays_by_name(labels):
         held(labels)
     message = str(caught.value)
     assert re.search("labels (have the shape|must be integers)", message)
-    assert message.endswith("arrays by name, such as {'input': inputs, 'target': labels}.")
+    assert message.endswith("such as {'input': inputs, 'output': targets}.")
     part = {"input": INPUTS, "target": labels}
     np.testing.assert_array_equal(
         Dataset("toy", part, part, part).train["target"], labels.astype(np.float32)

@@ -12,7 +12,7 @@ from typing import Any
 import click
 
 from fathomx.command_line.job import Job
-from fathomx.command_line.settings import option_fields
+from fathomx.command_line.settings import Settings, option_fields
 from fathomx.records.errors import RunFolderError
 from fathomx.records.writing import unwritable
 
@@ -145,9 +145,11 @@ def new_folder(out: Path | None, command: str) -> Path:
 def written_options(job: Job) -> list[str]:
     """The options that lead to this job, where they are not the defaults."""
     options = []
+    # Other defaults are the model's own.
+    usual = {**Job(model=job.model).config(), "model": Settings.model}
     for name, value in job.config().items():
         option = name.replace("_", "-")
-        if value is None or value == getattr(Job(model=job.model), name):
+        if value is None or value == usual[name]:
             continue
         if isinstance(value, bool):
             options.append(f"--{option}" if value else f"--no-{option}")

@@ -13,8 +13,8 @@ from fathomx import checks
 from fathomx.checks import open_gate
 
 _BY_NAME = (
-    "targets that are no class numbers are given as arrays by name, such as "
-    "{'input': inputs, 'target': labels}"
+    "targets that are no class numbers are given as arrays by the names of the network's entries, "
+    "such as {'input': inputs, 'output': targets}"
 )
 
 
