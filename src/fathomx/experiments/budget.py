@@ -424,12 +424,13 @@ def _style(family: str) -> dict[str, Any]:
         "color": COLORS[place],
         "linestyle": DASHES[place % len(DASHES)],
         "marker": "osD^v<"[place],
-        "markersize": 4,
+        # Momentum often needs what PC-ALM needs: hollow and larger, it leaves that to be seen.
+        **({"markersize": 8, "markerfacecolor": "none"} if place == 4 else {"markersize": 4}),
     }
 
 
 def _draw(found: Sequence[Work], path: Path) -> Path:
-    figure, panels = new_figure(3.4, columns=len(LEVELS), sharey=True)
+    figure, panels = new_figure(3.6, columns=len(LEVELS), sharey=True)
     for axes, level in zip(panels, LEVELS, strict=True):
         for family in FAMILIES:
             own = [w for w in found if (w.family, w.level) == (family, level)]
@@ -445,6 +446,8 @@ def _draw(found: Sequence[Work], path: Path) -> Path:
             )
         depths = sorted({w.depth for w in found})
         axes.set_xticks(depths, [str(depth) for depth in depths])
+        axes.set_yscale("log", base=2)
+        axes.yaxis.set_major_formatter(lambda value, place: f"{value:.0f}")
         axes.minorticks_off()
         axes.set_title(f"{100 * level:.0f}% of backprop's accuracy", fontsize=9)
         axes.set_xlabel("nodes")
