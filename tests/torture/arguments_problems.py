@@ -150,6 +150,7 @@ def inner_problems(table: Table, world: World) -> None:
         table.inner(problem, name)
     table.inner(both, "feedforward")
     table.inner(problem, "compared", part, explained)
+    table.inner(problem, "explained_curvature", explained, explained)
     table.inner(problem, "joined_errors", errors, explained)
     table.inner(problem, "errors_from", activities, activities)
     table.inner(problem, "alone", jax.tree.map(lambda a: a[0], problem.clamps))
