@@ -13,7 +13,6 @@ import dataclasses
 import functools
 import itertools
 import math
-import statistics
 import warnings
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -21,7 +20,6 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 
 from fathomx.data import Dataset
 from fathomx.drawing.style import (
@@ -42,9 +40,16 @@ from fathomx.experiments.grid import (
     Say,
     Selection,
     chosen_scale,
+    configuration,
 )
 from fathomx.experiments.power_laws import interval, slope
-from fathomx.experiments.residual import Residual, Spectra, evaluations, problem
+from fathomx.experiments.residual import (
+    Residual,
+    Spectra,
+    evaluations,
+    problem,
+    usual_spectra,
+)
 from fathomx.inference import (
     AugmentedGaussNewton,
     AugmentedLagrangian,
@@ -55,7 +60,6 @@ from fathomx.inference import (
 from fathomx.learning import Backprop, Equilibrium, LearningRule
 from fathomx.records.values import plain
 from fathomx.records.writing import write_text
-from fathomx.theory.activity_hessian import ErrorHessian, Extremes, StateHessian
 from fathomx.training import DivergenceError, fit
 
 DEPTHS = (4, 8, 16, 32, 64, 128, 256, 512)
@@ -63,7 +67,7 @@ LEVELS = (0.90, 0.95, 0.98)
 # The exponents of depth that were found elsewhere, at 90%.
 PUBLISHED = {"PC": 1.92, "PC-ALM": 1.27, "PC, momentum": 1.21}
 _WIDTH = 32
-_SEEDS, _EXAMPLES, _PRODUCTS = (0, 1, 2), 3, 256
+_PRODUCTS = 256
 _SCORED = 64
 
 NETWORKS = {f"depth {depth}": Residual("relu", _WIDTH, depth) for depth in DEPTHS}
@@ -167,10 +171,8 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
     those of any budget stand for all. Raises `ValueError` for an unknown scale, network or method.
     """
     size = chosen_scale(scale, SCALES)
-    settings = {**vars(size)}
     # More depths, seeds and budgets are more rows of the same comparison.
-    for key in ("depths", "seeds", "most"):
-        del settings[key]
+    settings = configuration(size, "depths", "seeds", "most")
     networks = {f"depth {depth}": size.seeds for depth in DEPTHS}
     comparison = Comparison(
         networks=networks,
@@ -276,7 +278,7 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
                 setting.network(data, cell.seed),
                 data,
                 rule,
-                optimizer=optax.adam(scale.rate * math.sqrt(setting.width / setting.depth)),
+                optimizer=setting.adam(scale.rate),
                 epochs=1,
                 batch_size=scale.batch_size,
                 seed=cell.seed,
@@ -306,24 +308,8 @@ def _data(scale: Scale) -> Dataset:
 
 @functools.cache
 def spectra(setting: Residual, scale: Scale) -> Spectra:
-    """Ends of the spectra at the start, each the median over three seeds and three examples."""
-    data = _data(scale)
-    state, error = [], []
-    for seed in _SEEDS:
-        network = setting.network(data, seed)
-        for example in range(_EXAMPLES):
-            posed = problem(network, data, slice(example, example + 1))
-            # Their constructor is that of the class above, which mypy does not see.
-            state.append(StateHessian(posed).extremes(products=_PRODUCTS))  # type: ignore[call-arg]
-            error.append(ErrorHessian(posed).extremes(products=_PRODUCTS))  # type: ignore[call-arg]
-    return Spectra(_median(state), _median(error))
-
-
-def _median(found: Sequence[Extremes]) -> Extremes:
-    return Extremes(
-        statistics.median(each.smallest for each in found),
-        statistics.median(each.largest for each in found),
-    )
+    """Those at the start."""
+    return usual_spectra(setting, _data(scale), _PRODUCTS)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -35,6 +35,11 @@ def chosen_scale(name: str, scales: Mapping[str, Scale]) -> Scale:
     return scales[name]
 
 
+def configuration(scale: Any, *without: str) -> dict[str, Any]:
+    """The fields of a scale that its rows depend on: all but these."""
+    return {key: value for key, value in vars(scale).items() if key not in without}
+
+
 @dataclasses.dataclass(frozen=True)
 class Cell:
     """One run of a comparison: which network, which method, which seed."""

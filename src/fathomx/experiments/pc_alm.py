@@ -11,8 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
-import statistics
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -20,12 +18,20 @@ from typing import Any
 
 import jax
 import numpy as np
-import optax
 
 from fathomx.diagnostics.alignment import alignment
 from fathomx.drawing.style import COLORS, new_figure, save
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
-from fathomx.experiments.residual import Residual, evaluations, problem, whole
+from fathomx.experiments.grid import (
+    Cell,
+    Column,
+    Comparison,
+    Group,
+    Say,
+    Selection,
+    chosen_scale,
+    configuration,
+)
+from fathomx.experiments.residual import Residual, evaluations, problem, usual_spectra, whole
 from fathomx.inference import (
     AugmentedGaussNewton,
     AugmentedLagrangian,
@@ -37,12 +43,9 @@ from fathomx.inference import (
 from fathomx.learning import Backprop, Equilibrium, LearningRule
 from fathomx.problem.strength import HoldStrength
 from fathomx.records.values import plain
-from fathomx.theory.activity_hessian import ErrorHessian, StateHessian
 from fathomx.training import DivergenceError, fit
 
 _SEEDS = (0, 1, 2)
-# Examples whose Hessians tell the rates of descent.
-_EXAMPLES = 3
 _SCORED = 64
 _QUARTERS = ("first_quarter", "second_quarter", "third_quarter", "last_quarter")
 
@@ -144,11 +147,10 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
     the scale is run. Raises `ValueError` for an unknown scale, network or method.
     """
     size = chosen_scale(scale, SCALES)
-    settings = {key: value for key, value in vars(size).items() if key != "plan"}
     return Comparison(
         networks={name: _SEEDS if name == CELL else (0,) for name in NETWORKS},
         methods=tuple(METHODS),
-        configuration=settings,
+        configuration=configuration(size, "plan"),
         run=lambda cell: run(cell, size),
         outcome=_outcome,
         columns=COLUMNS,
@@ -168,14 +170,13 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
     setting, data = NETWORKS[cell.network], whole(scale.data, scale.examples)
     network = setting.network(data, cell.seed)
     rule = METHODS[cell.method](rates(setting, scale), setting.depth)
-    rate = scale.rate * math.sqrt(setting.width / setting.depth)
     begun = time.perf_counter()
     try:
         result = fit(
             network,
             data,
             rule,
-            optimizer=optax.adam(rate),
+            optimizer=setting.adam(scale.rate),
             epochs=1,
             batch_size=scale.batch_size,
             seed=cell.seed,
@@ -207,17 +208,9 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
 
 @functools.cache
 def rates(setting: Residual, scale: Scale) -> Rates:
-    """One over the largest eigenvalue of the Hessian at the start, the median over three seeds."""
-    data = whole(scale.data, scale.examples)
-    state, error = [], []
-    for seed in _SEEDS:
-        network = setting.network(data, seed)
-        for example in range(_EXAMPLES):
-            posed = problem(network, data, slice(example, example + 1))
-            # Their constructor is that of the class above, which mypy does not see.
-            state.append(StateHessian(posed).extremes().largest)  # type: ignore[call-arg]
-            error.append(ErrorHessian(posed).extremes().largest)  # type: ignore[call-arg]
-    return Rates(1 / statistics.median(state), 1 / statistics.median(error))
+    """One over the largest eigenvalue of the Hessian at the start."""
+    found = usual_spectra(setting, whole(scale.data, scale.examples))
+    return Rates(1 / found.state.largest, 1 / found.error.largest)
 
 
 def _draw(groups: list[Group], folder: Path) -> None:

@@ -11,7 +11,6 @@ from __future__ import annotations
 
 import dataclasses
 import functools
-import math
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -21,7 +20,6 @@ import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-import optax
 
 from fathomx.data import Dataset
 from fathomx.diagnostics.alignment import compare_to_backprop, weight_change
@@ -38,7 +36,16 @@ from fathomx.drawing.style import (
     save,
     set_title,
 )
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.grid import (
+    Cell,
+    Column,
+    Comparison,
+    Group,
+    Say,
+    Selection,
+    chosen_scale,
+    configuration,
+)
 from fathomx.experiments.residual import Residual, Spectra, problem, whole
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
@@ -52,10 +59,10 @@ from fathomx.inference import (
     infer,
 )
 from fathomx.learning import Backprop, Equilibrium, Learner, LearningRule
-from fathomx.problem.energies import predict, weight_gradient
+from fathomx.problem.energies import weight_gradient
 from fathomx.problem.problem import Problem
 from fathomx.records.values import plain
-from fathomx.theory.activity_hessian import ErrorHessian, StateHessian
+from fathomx.training.scores import score
 
 STEPS = (8, 128, 1024)
 # A node is reached where its error has this part of its size at equilibrium, and there is a trace
@@ -203,11 +210,10 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
     method.
     """
     size = chosen_scale(scale, SCALES)
-    settings = {key: value for key, value in vars(size).items() if key != "plan"}
     return Comparison(
         networks=dict.fromkeys(NETWORKS, (0,)),
         methods=tuple(METHODS),
-        configuration=settings,
+        configuration=configuration(size, "plan"),
         run=lambda cell: run(cell, size),
         outcome=_outcome,
         columns=COLUMNS,
@@ -240,7 +246,7 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
         row |= {
             "longer_change": changes,
             "longer_moved": _moved(changes),
-            "test_accuracy": _accuracy(longer, whole(scale.data, scale.examples)),
+            "test_accuracy": score(longer, whole(scale.data, scale.examples).test)[1],
         }
     return plain(row)
 
@@ -353,11 +359,7 @@ def spectra(setting: Setting, scale: Scale, seed: int) -> Spectra:
     """Estimated at the feedforward pass of the first training image."""
     data = whole(scale.data, scale.examples)
     posed = problem(begun(setting, scale, seed), data, slice(1))
-    # Their constructor is that of the class above, which mypy does not see.
-    return Spectra(
-        StateHessian(posed).extremes(products=scale.products),  # type: ignore[call-arg]
-        ErrorHessian(posed).extremes(products=scale.products),  # type: ignore[call-arg]
-    )
+    return Spectra.of(posed, scale.products)
 
 
 def _learned(
@@ -368,8 +370,7 @@ def _learned(
     The first update, which is compiled, is not counted unless it is the only one.
     """
     data = whole(scale.data, scale.examples)
-    rate = scale.rate * math.sqrt(residual.width / residual.depth)
-    learner = Learner(rule, optax.adam(rate))
+    learner = Learner(rule, residual.adam(scale.rate))
     update = eqx.filter_jit(learner.update)
     order = np.random.default_rng(seed).permutation(len(data.train.labels))
     keys = jax.random.split(jax.random.key(seed), scale.updates)
@@ -385,14 +386,6 @@ def _learned(
 def _batch(data: Dataset, rows: np.ndarray) -> tuple[Any, Any]:
     target = jax.nn.one_hot(data.train.labels[rows], data.classes)
     return jnp.asarray(data.train.inputs[rows]), target
-
-
-def _accuracy(network: Network, data: Dataset) -> float:
-    """Of the test images, part by part."""
-    predicted = eqx.filter_jit(predict)
-    parts = range(0, len(data.test.labels), 1000)
-    found = [predicted(network, data.test.inputs[i : i + 1000]) for i in parts]
-    return float(np.mean(np.concatenate(found).argmax(axis=1) == data.test.labels))
 
 
 def _draw(groups: list[Group], folder: Path) -> None:

@@ -7,10 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 import functools
+import math
+import statistics
+from collections.abc import Sequence
 
 import jax
 import jax.numpy as jnp
 import numpy as np
+import optax
 from jaxtyping import PRNGKeyArray
 
 from fathomx.data import Dataset, Part
@@ -21,7 +25,7 @@ from fathomx.layers.parameterization import MuPC
 from fathomx.learning import Equilibrium, LearningRule
 from fathomx.models import residual_mlp
 from fathomx.problem.problem import Problem
-from fathomx.theory.activity_hessian import Extremes
+from fathomx.theory.activity_hessian import ErrorHessian, Extremes, StateHessian
 
 
 @dataclasses.dataclass(frozen=True)
@@ -49,6 +53,10 @@ class Residual:
             key=jax.random.key(seed),
         )
 
+    def adam(self, rate: float) -> optax.GradientTransformation:
+        """Plain Adam at a rate times the root of width over depth."""
+        return optax.adam(rate * math.sqrt(self.width / self.depth))
+
 
 @dataclasses.dataclass(frozen=True)
 class Spectra:
@@ -56,6 +64,32 @@ class Spectra:
 
     state: Extremes
     error: Extremes
+
+    @classmethod
+    def of(cls, posed: Problem, products: int | None = None) -> Spectra:
+        """Those of a problem of one example, from so many products if a number is given."""
+        # Their constructor is that of the class above, which mypy does not see.
+        return cls(
+            StateHessian(posed).extremes(products=products),  # type: ignore[call-arg]
+            ErrorHessian(posed).extremes(products=products),  # type: ignore[call-arg]
+        )
+
+
+def usual_spectra(setting: Residual, data: Dataset, products: int | None = None) -> Spectra:
+    """Those at the start, every end the median over three seeds and three examples each."""
+    found = [
+        Spectra.of(problem(network, data, slice(example, example + 1)), products)
+        for network in (setting.network(data, seed) for seed in range(3))
+        for example in range(3)
+    ]
+    return Spectra(_median([s.state for s in found]), _median([s.error for s in found]))
+
+
+def _median(found: Sequence[Extremes]) -> Extremes:
+    return Extremes(
+        statistics.median(each.smallest for each in found),
+        statistics.median(each.largest for each in found),
+    )
 
 
 @functools.lru_cache(maxsize=1)

@@ -86,10 +86,9 @@ def restored(path: PathLike, network: Network) -> Network:
                 f"{given.dtype}, but that of this network {wanted.shape} and {wanted.dtype}; build "
                 "the one that was saved, with the same function and sizes."
             )
-    leaves, structure, rest = _flat(network)
-    arrays = [jnp.asarray(found[name]) for name in _named(network)]
-    assert len(arrays) == len(leaves)
-    filled: Network = eqx.combine(jax.tree.unflatten(structure, arrays), rest)
+    arrays, rest = eqx.partition(network, eqx.is_array)
+    leaves = [jnp.asarray(found[name]) for name in own]
+    filled: Network = eqx.combine(jax.tree.unflatten(jax.tree.structure(arrays), leaves), rest)
     return filled
 
 
@@ -115,14 +114,10 @@ def _read(path: Path) -> Mapping[str, np.ndarray]:
     return arrays
 
 
-def _flat(network: Network) -> tuple[list[Any], Any, Network]:
-    arrays, rest = eqx.partition(network, eqx.is_array)
-    leaves, structure = jax.tree.flatten(arrays)
-    return leaves, structure, rest
-
-
 def _arrays(network: Network) -> dict[str, Any]:
-    return dict(zip(_named(network), _flat(network)[0], strict=True))
+    """All arrays by name, in the order of the tree."""
+    leaves = jax.tree.leaves(eqx.filter(network, eqx.is_array))
+    return dict(zip(_named(network), leaves, strict=True))
 
 
 def _named(network: Network) -> Iterator[str]:

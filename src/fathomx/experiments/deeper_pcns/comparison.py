@@ -20,7 +20,16 @@ from fathomx.experiments.deeper_pcns.networks import NETWORKS
 from fathomx.experiments.deeper_pcns.scales import SCALES, Scale
 from fathomx.experiments.examples import first
 from fathomx.experiments.figures import draw_accuracies, draw_curves, draw_energies
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.grid import (
+    Cell,
+    Column,
+    Comparison,
+    Group,
+    Say,
+    Selection,
+    chosen_scale,
+    configuration,
+)
 from fathomx.experiments.unfinished import Unfinished
 from fathomx.inference import infer
 from fathomx.inference.schedule import Decaying, Spiking, Uniform
@@ -59,12 +68,11 @@ def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
     size = chosen_scale(scale, SCALES)
     data = data_sets.load("cifar10")
     methods = {**METHODS, **RELEASED}
-    settings = {key: value for key, value in dataclasses.asdict(size).items() if key != "plan"}
     comparison = Comparison(
         networks={name: size.seeds_of(name) for name in NETWORKS},
         methods=tuple(methods),
         configuration={
-            **settings,
+            **configuration(size, "plan"),
             "rules": {name: repr(method.rule(0)) for name, method in methods.items()},
         },
         run=lambda cell: run(cell, size, data, folder / "unfinished" / Path(cell.file).stem),
