@@ -105,7 +105,7 @@ def load_tiny_imagenet(name: str, path: str, validation: int, seed: int) -> Data
     with opened(path) as files:
         train = _of_classes(files, "train")
         classes = _classes(files, train)
-        labeled = [(image, classes.index(kind)) for kind, found in train.items() for image in found]
+        labeled = _labeled(train, classes)
         if len(labeled) <= validation:
             raise DataError(
                 f"{path} holds {len(labeled)} training images of data set {name!r}, of which "
@@ -237,6 +237,12 @@ def _classes(files: Files, train: _Images) -> list[str]:
 _Labeled = list[tuple[str, int]]
 
 
+def _labeled(found: _Images, classes: list[str]) -> _Labeled:
+    """Every image with the number of its class."""
+    numbers = {kind: number for number, kind in enumerate(classes)}
+    return [(name, numbers[kind]) for kind, names in found.items() for name in names]
+
+
 def _divided(
     files: Files, parts: dict[str, _Images], classes: list[str], seed: int
 ) -> dict[str, _Labeled]:
@@ -250,7 +256,7 @@ def _divided(
                 f"the {title} part of {files.place} has the class {strange[0]!r}, which its train "
                 "part has not: give both the same folders."
             )
-        labeled = [(name, classes.index(kind)) for kind, names in found.items() for name in names]
+        labeled = _labeled(found, classes)
         drawn[title] = [labeled[place] for place in rng.permutation(len(labeled))]
     missing = [title for title in _PARTS if not drawn.get(title)]
     rest = drawn["train"]

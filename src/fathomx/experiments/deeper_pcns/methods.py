@@ -40,7 +40,7 @@ class Steps:
 
 
 PLAIN, GENTLE = Steps(0.5), Steps(0.1)
-# The longest first step that keeps `first` at most 1; what errors on skips are made for.
+# With a first step of 0.95, which hands nearly whole errors on.
 MOMENTUM = Steps(0.5, 0.9)
 # In the released configuration, and in the text that goes with it.
 CONFIGURED, DESCRIBED = Steps(0.8, 0.1), Steps(0.56, 0.9)
