@@ -177,7 +177,7 @@ MODELS: dict[str, Model] = {
         4,
         128,
         "mupc",
-        {"normalization": "none", "heads": 4, "context": 64},
+        {"normalization": "none", "heads": 4, "context": 64, "tokens": None},
         # Attention bends what one linearization takes for straight.
         steps=2,
     ),

@@ -40,12 +40,14 @@ from fathomx.data._named import load, names, texts
 from fathomx.data._parts import Part
 from fathomx.data._split import split
 from fathomx.data._text import Text, text
+from fathomx.data._tokens import Subwords
 
 __all__ = [
     "CropAndFlip",
     "DataError",
     "Dataset",
     "Part",
+    "Subwords",
     "Text",
     "images",
     "load",

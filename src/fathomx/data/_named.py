@@ -30,6 +30,7 @@ from fathomx.data._parts import Part
 from fathomx.data._scale import PixelScale
 from fathomx.data._tables import load_classes, load_values
 from fathomx.data._text import Text, windows_of
+from fathomx.data._tokens import Subwords
 
 _ENVIRONMENT = "FATHOMX_DATA"
 # Seconds to connect, and seconds without a byte: an offline machine must hear of it soon.
@@ -237,7 +238,11 @@ _TINY_SHAKESPEARE = _TextSource(
 
 @open_gate
 def load(
-    name: str, *, folder: str | os.PathLike[str] | None = None, context: int | None = None
+    name: str,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    context: int | None = None,
+    tokens: Subwords | int | None = None,
 ) -> Dataset:
     """Loads a named data set, split into train, validation and test and standardized.
 
@@ -332,11 +337,13 @@ def load(
     * `name`: one of `names()`.
     * `folder`: a folder that holds `mnist/` and the like; relative paths and `~` are allowed.
     * `context`: of texts only, the number of tokens in a window; 64 if it is `None`.
+    * `tokens`: of texts only, what a token is, as in `text`; characters if it is `None`.
 
-    Raises `ValueError` if `name` is none of `names()`, if `context` is given for images, is below 1
-    or does not fit into the text; `TypeError` if an argument is of the wrong kind; `DataError` if a
-    file is corrupted or truncated, or is missing and cannot be fetched; `ImportError` for
-    `cifar10` and `tiny-imagenet`, if pyarrow or Pillow is not installed.
+    Raises `ValueError` if `name` is none of `names()`, if `context` or `tokens` is given for what
+    is no text, is too small or does not fit into the text; `TypeError` if an argument is of the
+    wrong kind; `DataError` if a file is corrupted or truncated, or is missing and cannot be
+    fetched; `ImportError` for `cifar10` and `tiny-imagenet`, if pyarrow or Pillow is not installed,
+    and for subwords, if tokenizers is not.
 
     ```python
     fx.data.load("digits")
@@ -345,15 +352,17 @@ def load(
     """
     checks.choice("data set", name, names())
     place = None if folder is None else checks.path("folder", folder, "~/data")
-    if context is None:
-        return _REGISTRY[name](place)
-    checks.count("context", context)
-    if name not in _TEXTS:
-        raise ValueError(
-            f"context was {context!r}, but data set {name!r} is no text: leave it out, or load "
-            f"{' or '.join(_TEXTS)}."
-        )
-    return _load_text(_TEXTS[name], place, context)
+    if context is not None:
+        checks.count("context", context)
+    if name in _TEXTS:
+        return _load_text(_TEXTS[name], place, context or _CONTEXT, tokens)
+    for option, value in (("context", context), ("tokens", tokens)):
+        if value is not None:
+            raise ValueError(
+                f"{option} was {value!r}, but data set {name!r} is no text: leave it out, or load "
+                f"{' or '.join(_TEXTS)}."
+            )
+    return _REGISTRY[name](place)
 
 
 @open_gate
@@ -455,9 +464,15 @@ def _load_tiny_imagenet(source: _Source, folder: str | None) -> Dataset:
     )
 
 
-def _load_text(source: _TextSource, folder: str | None, context: int = _CONTEXT) -> Text:
+def _load_text(
+    source: _TextSource,
+    folder: str | None,
+    context: int = _CONTEXT,
+    tokens: Subwords | int | None = None,
+) -> Text:
     path, content = _read_checked(source, source.file, folder)
-    return windows_of(source.name, decoded(content, "utf-8", str(path)), context)
+    characters = decoded(content, "utf-8", str(path))
+    return windows_of(source.name, characters, context, tokens=tokens)
 
 
 def _split(
