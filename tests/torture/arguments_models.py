@@ -287,10 +287,11 @@ def texts(table: Table, world: World) -> None:
     table.call(
         "fx.data.Subwords.learned",
         {"text": "to be, or not to be, to be", "size": 258},
-        {"text": kinds.word().but("''"), "size": kinds.count(257)},
+        {"text": kinds.word().but("''"), "size": kinds.count(257).but("np.int8(@)", "np.uint8(@)")},
     )
     table.method(pieces, "encode", {"text": "to be"}, {"text": kinds.word().but("''")})
-    row = kinds.tokens(258, free=(0,)).but("@[:0]", "[]", "{}", "rows(@)", "np.array(@, object)")
+    odd = ("@[:0]", "[]", "{}", "rows(@)", "np.array(@, object)", "first_is(@, 255, 'uint8')")
+    row = kinds.tokens(258, free=(0,)).but(*odd)
     table.method(pieces, "decode", {"tokens": np.array([1, 0, 2])}, {"tokens": row})
     table.call("fx.data.Subwords.read", {"path": world.subwords}, {"path": kinds.existing_file()})
     book = world.text

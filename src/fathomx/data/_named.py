@@ -359,8 +359,8 @@ def load(
     for option, value in (("context", context), ("tokens", tokens)):
         if value is not None:
             raise ValueError(
-                f"{option} was {value!r}, but data set {name!r} is no text: leave it out, or load "
-                f"{' or '.join(_TEXTS)}."
+                f"{option} was {checks.shown(value)}, but data set {name!r} is no text: leave it "
+                f"out, or load {' or '.join(_TEXTS)}."
             )
     return _REGISTRY[name](place)
 
