@@ -79,6 +79,7 @@ from fathomx.learning import Learner as Learner
 from fathomx.learning import LearningRule as LearningRule
 from fathomx.learning import PredictiveCoding as PredictiveCoding
 from fathomx.learning import StepReport as StepReport
+from fathomx.learning.optimizer_choice import matrix_axes as matrix_axes
 from fathomx.models import wrap as wrap
 from fathomx.problem.energies import energy as energy
 from fathomx.problem.energies import predict as predict
@@ -92,6 +93,7 @@ from fathomx.sampling.tokens import generate as generate
 from fathomx.training import DivergenceError as DivergenceError
 from fathomx.training import FitResult as FitResult
 from fathomx.training import fit as fit
+from fathomx.training.choosing import EarlyStopping as EarlyStopping
 from fathomx.training.devices import Division as Division
 from fathomx.training.saved import save as save
 

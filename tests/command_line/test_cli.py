@@ -547,7 +547,7 @@ def test_sigint_in_a_real_process(run, tmp_path):
         job.network(data),
         data,
         job.rule(),
-        optimizer=job.optimizer(data),
+        optimizer=job.optimizer_for(data),
         epochs=150,
         batch_size=32,
         seed=0,

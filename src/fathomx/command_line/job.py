@@ -19,6 +19,7 @@ from fathomx.command_line.choices import (
 )
 from fathomx.command_line.defaults import filled_in
 from fathomx.command_line.models import MODELS, Generative
+from fathomx.command_line.optimization import early_stopping, optimizer_choice
 from fathomx.command_line.settings import Settings
 from fathomx.command_line.stored import stored_settings
 from fathomx.command_line.validation import validate
@@ -29,10 +30,14 @@ from fathomx.inference import Descent, GaussNewton, Langevin, Solver
 from fathomx.layers.parameterization import scale_learning_rates
 from fathomx.learning import Backprop, LearningRule, Pose
 from fathomx.learning.learner import cosine_adam
+from fathomx.learning.optimizer_choice import OptimizerChoice
 from fathomx.problem.problem import Problem
 from fathomx.problem.strength import HoldStrength
+from fathomx.training import EarlyStopping
+from fathomx.training.choosing import Choices
 from fathomx.training.fit import check_statistics
 from fathomx.training.scores import Scores
+from fathomx.training.task import Task
 
 # Of Langevin: steps and rate.
 _CHAIN, _CHAIN_RATE = 20, 0.01
@@ -141,8 +146,8 @@ class Job(Settings):
             given["steps"] = self.steps
         return DESCENTS[self.inference](**given)
 
-    def optimizer(self, data: Dataset) -> optax.GradientTransformation:
-        """Adam with a cosine schedule over all updates of the run and a small epsilon.
+    def optimizer_for(self, data: Dataset) -> optax.GradientTransformation:
+        """That of the settings over all updates of the run: Adam by a cosine unless given.
 
         At the learning-rate scales of the parameterization (`fx.scale_learning_rates`).
         """
@@ -153,7 +158,19 @@ class Job(Settings):
         decay = 0.0
         if self.generative is not None and self.inference != "langevin":
             decay = self.generative.decay
-        return scale_learning_rates(cosine_adam(self.learning_rate, steps, decay))
+        chosen = optimizer_choice(self, self.learning_rate)
+        if not decay or self.weight_decay is not None:
+            return chosen.make(steps)
+        if chosen == OptimizerChoice(self.learning_rate):
+            # Decays biases of stacks, too; runs that have begun so go on so.
+            return scale_learning_rates(cosine_adam(self.learning_rate, steps, decay))
+        kind = "adamw" if self.optimizer == "adam" else self.optimizer
+        return dataclasses.replace(chosen, optimizer=kind, weight_decay=decay).make(steps)
+
+    @property
+    def stopping(self) -> EarlyStopping | None:
+        """When training ends early, if it may."""
+        return early_stopping(self)
 
     def check(self, data: Dataset, network: Network) -> None:
         """Raises `ValueError` for what only the data and the network show to be impossible."""
@@ -163,6 +180,16 @@ class Job(Settings):
                 f"{len(data.train.labels)} training examples; choose a smaller --batch-size."
             )
         check_statistics(network, self.batch_size)
+        steps = len(data.train.labels) // self.batch_size
+        if self.accumulate is not None and self.accumulate > steps:
+            raise ValueError(
+                f"accumulate is {self.accumulate}, but an epoch has {steps} batches; give at most "
+                f"{steps}, or a smaller --batch-size."
+            )
+        Choices(validate_every=self.validate_every).check(steps)
+        self.optimizer_for(data)
+        if self.stopping is not None:
+            self.stopping.check(Task(data, self.pose, self.scores).score(network, "validation"))
         solver = self.solver()
         if isinstance(solver, Descent) and self.learning != "backprop":
             solver.check_arrivals(solver.usual_arrivals(network))

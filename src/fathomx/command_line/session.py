@@ -135,13 +135,16 @@ class Session:
                     network,
                     data,
                     rule,
-                    optimizer=job.optimizer(data),
+                    optimizer=job.optimizer_for(data),
                     epochs=job.epochs,
                     batch_size=job.batch_size,
                     seed=job.seed,
                     observers=(bar, run),
                     pose=job.pose,
                     scores=job.scores,
+                    average=job.average,
+                    validate_every=job.validate_every,
+                    early_stopping=job.stopping,
                 )
                 outcome.complete(network, result.network)
             finally:

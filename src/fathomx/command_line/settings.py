@@ -18,6 +18,8 @@ from fathomx.command_line.choices import (
 from fathomx.command_line.models import MODELS, Model
 from fathomx.layers.activations import ACTIVATIONS
 from fathomx.learning import DEFAULT_STRENGTH
+from fathomx.learning.optimizer_choice import OPTIMIZERS
+from fathomx.learning.optimizer_choice import SCHEDULES as LEARNING_RATE_SCHEDULES
 
 
 def _per_model(pick: Callable[[Model], Any]) -> str:
@@ -160,11 +162,68 @@ class Settings:
     )
     epochs: int = _option(15, "Passes over the training data.", training=True)
     batch_size: int = _option(64, "Examples in a step.")
+    optimizer: str = _option(
+        "adam",
+        "What makes steps of gradients: adam; adamw, with decay of weights; sgd; or muon, momentum "
+        "made orthogonal matrix by matrix, the rest by Adam.",
+        OPTIMIZERS,
+        training=True,
+    )
     learning_rate: float | None = _option(
         None,
-        "Peak learning rate of Adam, times the scales of the parameterization; it decays to 0 by a "
-        "cosine. "
+        "Highest learning rate; but for sgd, which needs one of its own, times the scales of the "
+        "parameterization. "
         + _by_name({name: each.learning_rate for name, each in PARAMETERIZATIONS.items()}),
+        training=True,
+    )
+    learning_rate_schedule: str = _option(
+        "cosine",
+        "How the learning rate falls to 0 at the end of the run, if it does.",
+        LEARNING_RATE_SCHEDULES,
+        training=True,
+    )
+    warm_up: int | float | None = _option(
+        None,
+        "Updates in which the learning rate rises to its highest; below 1, their part of all.",
+        training=True,
+    )
+    momentum: float | None = _option(
+        None, "Momentum of sgd and muon. [default: 0 for sgd, 0.95 for muon]", training=True
+    )
+    weight_decay: float | None = _option(
+        None,
+        "Decay of weights, times the learning rate; of adamw, sgd and muon. [default: 0.01 for "
+        "adamw, else 0; of decoders 2]",
+        training=True,
+    )
+    clip: float | None = _option(
+        None,
+        "Longest gradient, over all weights; a longer one is scaled down to it. [default: none]",
+        training=True,
+    )
+    accumulate: int | None = _option(
+        None, "Batches whose mean gradient makes one update. [default: 1]", training=True
+    )
+    average: float | None = _option(
+        None,
+        "Validate, test and keep averages of the weights over the steps, with this decay, such as "
+        "0.99. [default: none]",
+        training=True,
+    )
+    validate_every: int | None = _option(
+        None,
+        "Score validation after so many steps, too. [default: after every epoch only]",
+        training=True,
+    )
+    early_stopping: int | None = _option(
+        None,
+        "End training when validation has got no better for so many epochs, and keep the weights "
+        "of the best one. [default: never]",
+        training=True,
+    )
+    early_stopping_metric: str | None = _option(
+        None,
+        "The validation score that early stopping looks at, such as accuracy. [default: loss]",
         training=True,
     )
     strength: float | None = _option(

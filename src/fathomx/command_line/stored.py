@@ -23,6 +23,17 @@ _ADDED = (
     "bias",
     "steps",
     "activity_rate",
+    "optimizer",
+    "learning_rate_schedule",
+    "warm_up",
+    "momentum",
+    "weight_decay",
+    "clip",
+    "accumulate",
+    "average",
+    "validate_every",
+    "early_stopping",
+    "early_stopping_metric",
 )
 
 

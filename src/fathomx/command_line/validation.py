@@ -10,6 +10,7 @@ from fathomx.checks.names import unknown
 from fathomx.command_line import sources
 from fathomx.command_line.choices import DESCENTS
 from fathomx.command_line.models import MODELS, TOKENS
+from fathomx.command_line.optimization import early_stopping, optimizer_choice
 from fathomx.command_line.settings import Settings
 
 _LEAST = {
@@ -21,6 +22,9 @@ _LEAST = {
     "take": 1,
     "context": 1,
     "image_size": 1,
+    "accumulate": 1,
+    "validate_every": 1,
+    "early_stopping": 1,
 }
 _POSITIVE = ("learning_rate", "output_precision", "strength", "activity_rate")
 # Fields that only some models have.
@@ -43,6 +47,7 @@ def validate(settings: Settings) -> None:
     _check_model(settings)
     _check_inference(settings)
     _check_learning(settings)
+    _check_optimizer(settings)
 
 
 def _check_values(settings: Settings) -> None:
@@ -157,6 +162,31 @@ def _check_learning(settings: Settings) -> None:
             "strength and output_precision exclude each other: either the output precision is "
             "fixed, or it follows the strength; give one of them."
         )
+
+
+def _check_optimizer(settings: Settings) -> None:
+    # Says what is wrong by itself.
+    optimizer_choice(settings, settings.learning_rate or 1.0)
+    if settings.optimizer == "sgd" and settings.learning_rate is None:
+        raise ValueError(
+            "optimizer 'sgd' needs a learning rate of its own, for the defaults are those of Adam; "
+            "give learning_rate, such as 0.1."
+        )
+    if settings.accumulate not in (None, 1) and settings.learning == "incremental":
+        raise ValueError(
+            "learning 'incremental' updates weights within a batch, so that no gradient of several "
+            "batches can be accumulated; leave out accumulate, or use learning 'equilibrium'."
+        )
+    if settings.average is not None and not 0 < settings.average < 1:
+        raise ValueError(
+            f"average must be a number above 0 and below 1, such as 0.99, not {settings.average}."
+        )
+    if settings.early_stopping_metric is not None and settings.early_stopping is None:
+        raise ValueError(
+            "early_stopping_metric is for early stopping; give early_stopping, too, the epochs "
+            "without a better one after which training ends."
+        )
+    early_stopping(settings)
 
 
 def _inference_options(settings: Settings) -> list[str]:

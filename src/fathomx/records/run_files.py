@@ -80,10 +80,14 @@ _SUMMARY = named(
                 "depth",
                 "parameters",
                 "epochs",
+                "best_epoch",
+                "average",
                 "seed",
             ),
             number,
         ),
+        "best_by": optional(text),
+        "ended": optional(text),
     },
 )
 _STEPS = named(
@@ -107,6 +111,10 @@ _STEPS = named(
 _RECORDS = {
     "steps": _STEPS,
     "epoch": named({"epoch": position}, _OF_EPOCH),
+    "validation": named(
+        {"epoch": position, "step": position},
+        dict.fromkeys(("validation_loss", "validation_accuracy"), number),
+    ),
     "note": named({"epoch": position, "step": position, "text": text}),
 }
 _ENERGIES = optional(named({}, {"energy": optional(table)}))
@@ -114,7 +122,7 @@ _INFERENCE = named({}, {"labels": listed(text), "before": _ENERGIES, "after": _E
 
 
 def record(value: Any) -> None:
-    """A line of `metrics.jsonl`: of steps, of an epoch, or a note."""
+    """A line of `metrics.jsonl`: of steps, of an epoch, of a validation within one, or a note."""
     named({"kind": text})(value)
     form = _RECORDS.get(value["kind"])
     if form is not None:
@@ -269,6 +277,20 @@ class RunFiles:
         ordered = sorted(values)
         steps = np.array([(epoch - 1) * longest + step for epoch, step in ordered], float)
         return steps, np.array([values[at] for at in ordered], float)
+
+    def validation(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Training steps, counted over the whole run, and a validation score at each; NaN if null.
+
+        After every epoch and, where that was recorded, within.
+        """
+        points: dict[Any, Any] = {r.get("steps"): r.get(name) for r in self.epochs}
+        # Of the first epoch while it is the only one, no length is needed.
+        length = max((r.get("steps", 0) / r["epoch"] for r in self.epochs if r["epoch"]), default=0)
+        for record in self.records:
+            if record["kind"] == "validation":
+                points[(record["epoch"] - 1) * length + record["step"]] = record.get(name)
+        steps = sorted(step for step in points if finite(step) is not None)
+        return np.array(steps, float), numbers([points[step] for step in steps])
 
     def per_epoch(self, name: str) -> np.ndarray:
         """A metric after each epoch; NaN where it is null."""

@@ -77,9 +77,7 @@ def learning_curves(runs: Mapping[str, PathLike], path: PathLike) -> Path:
     handles += [
         legend_key("each step", color=FAINT, alpha=0.5, linewidth=0.7),
         legend_key(f"training{average}", color=FAINT, linewidth=1.7),
-        legend_key(
-            "validation, after an epoch", color=FAINT, marker="o", markersize=4, linewidth=0.8
-        ),
+        legend_key("validation", color=FAINT, marker="o", markersize=4, linewidth=0.8),
     ]
     set_title(loss_axes, "Training loss of the feedforward prediction")
     loss_axes.set_ylabel("loss, mean over the batch")
@@ -206,8 +204,7 @@ def _draw_accuracy(axes: Any, run: RunFiles, color: str, dash: str) -> None:
     line(axes, steps, _smooth(accuracy), color=color, alpha=0.6, linestyle=dash, linewidth=1.3)
     line(
         axes,
-        run.per_epoch("steps"),
-        run.per_epoch("validation_accuracy"),
+        *run.validation("validation_accuracy"),
         color=color,
         linestyle=dash,
         marker="o",

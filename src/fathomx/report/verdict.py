@@ -44,6 +44,7 @@ def verdict(
     loss = finite(summary.get("test_loss"))
     if loss is not None and config.get("context"):
         said[0] += f" Test loss: {loss:.4f} nats per token."
+    said += _choice_sentences(summary)
     if config.get("learning") == "backprop":
         said.append("There was no inference: this run learned by backprop.")
         return [*said, *_notes(history), *_lost(summary, history)]
@@ -84,6 +85,25 @@ def _accuracy_sentence(summary: Mapping[str, Any]) -> str:
         return f"{', '.join(known).capitalize()}." if told else "The test accuracy is unknown."
     aside = "" if finite(validation) is None else f" ({percent(validation)} in validation)"
     return f"Test accuracy: {percent(test)}{aside}."
+
+
+def _choice_sentences(summary: Mapping[str, Any]) -> list[str]:
+    """Why training ended before its last epoch, and which weights the scores are of."""
+    epochs, best, why = (summary.get(name) for name in ("epochs", "best_epoch", "ended"))
+    said = [f"Training ended after epoch {epochs}, because {why}."] if why else []
+    if best is not None:
+        by = str(summary.get("best_by")).replace("_", " ")
+        said.append(
+            f"The weights are those of epoch {best}, the best of {epochs} by validation {by}."
+        )
+    decay = finite(summary.get("average"))
+    if decay is not None:
+        said.append(
+            f"They are averages over the steps (decay {decay:g})."
+            if best is not None
+            else f"The weights are averages over the steps (decay {decay:g})."
+        )
+    return said
 
 
 def _settled_sentences(config: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:

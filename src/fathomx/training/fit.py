@@ -12,6 +12,7 @@ from fathomx.data import Dataset, split
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import holds_statistics
 from fathomx.learning import Equilibrium, Learner, LearningRule, Pose
+from fathomx.training.choosing import Choices, Decay, EarlyStopping
 from fathomx.training.observer import Observer, Plan
 from fathomx.training.run import Run
 from fathomx.training.scores import Scores
@@ -48,6 +49,9 @@ def fit(
     observers: Sequence[Observer] = (),
     pose: Pose | None = None,
     scores: Scores | None = None,
+    average: Decay | None = None,
+    validate_every: Count | None = None,
+    early_stopping: EarlyStopping | None = None,
 ) -> FitResult:
     """Trains a network and scores it: validation after each epoch, the test set once, at the end.
 
@@ -71,6 +75,14 @@ def fit(
       per example, or one for the batch, by name. Unless given `loss`, and `accuracy` where the
       batch holds integer labels under the output's name (or `target`); with a free root or a
       feedback `loss` and `energy` after inference.
+    * `average`: the decay, above 0 and below 1, of an exponential moving average of the weights
+      over all steps, which takes the place of the weights in validation, test and the network that
+      is returned; none unless given.
+    * `validate_every`: after how many steps of an epoch validation is scored within it, besides
+      that at its end; observers are told (`validated`).
+    * `early_stopping`: an `fx.EarlyStopping`, by which training ends when validation gets no
+      better, and the weights of the best epoch are returned. What else ends it: an observer's
+      `stop`.
 
     Each batch is divided among the devices of JAX's default backend (`fx.Division`). The cores of a
     processor count as devices if JAX is told so before anything is computed, as the command line
@@ -88,10 +100,14 @@ def fit(
     of its own; `weight_change_per_node` is `fx.weight_change` since the start; `energy_per_node`
     and `imbalance` (`fx.energy_balance`) are those of the epoch's last batch after inference;
     `step_memory_bytes` is what the compiled training step needs at once beside the data;
-    `train_seconds` includes compilation, validation, probes and checkpoints.
+    `train_seconds` includes compilation, validation, probes and checkpoints; `epochs` were trained,
+    and `ended` says why not more; `average` is the decay of averaged weights. Under early stopping
+    `best_epoch` and `best_by` say whose weights are returned, and the numbers that belong to an
+    epoch are those of that one.
 
-    Raises `ValueError` for a batch larger than the data and for shapes that do not fit, and
-    `DivergenceError` when weights or energies stop being finite.
+    Raises `ValueError` for a batch larger than the data, for shapes that do not fit and for early
+    stopping by what is not scored, and `DivergenceError` when weights or energies stop being
+    finite.
 
     ```python
     result = fx.fit(network, fx.data.load("digits"), fx.Equilibrium(),
@@ -105,8 +121,11 @@ def fit(
     if not isinstance(data, Dataset):
         data = _divided(network, *data)
     task = Task(data, pose, scores)
-    plan = _plan(network, data, epochs, batch_size)
+    choices = Choices(average, validate_every, early_stopping)
+    plan = _plan(network, data, epochs, batch_size, choices)
     task.check(network)
+    if early_stopping is not None:
+        early_stopping.check(task.score(network, "validation"))
     try:
         run = Run(network, task, Learner(rule, optimizer, task.pose), plan, seed, observers)
     except BaseException:
@@ -137,7 +156,7 @@ def _failed(observers: Sequence[Observer]) -> None:
         observer.failed()
 
 
-def _plan(network: Network, data: Dataset, epochs: int, batch_size: int) -> Plan:
+def _plan(network: Network, data: Dataset, epochs: int, batch_size: int, choices: Choices) -> Plan:
     size = data.size
     if batch_size > size:
         raise ValueError(
@@ -145,7 +164,8 @@ def _plan(network: Network, data: Dataset, epochs: int, batch_size: int) -> Plan
             f"a batch size from 1 to {size}."
         )
     check_statistics(network, batch_size)
-    return Plan(epochs, size // batch_size, batch_size, network.labels)
+    choices.check(size // batch_size)
+    return Plan(epochs, size // batch_size, batch_size, network.labels, choices)
 
 
 def check_statistics(network: Network, batch_size: int) -> None:

@@ -79,6 +79,15 @@ class ProgressBar(Observer):
             )
         self._console.print(text, highlight=False, soft_wrap=True)
 
+    def validated(self, record: dict[str, Any], state: TrainingState) -> None:
+        assert self._plan is not None
+        self._console.print(
+            f"{self._name}  epoch {record['epoch']}/{self._plan.epochs}"
+            f"  step {record['step']}/{self._plan.steps_per_epoch}  {_validation(record)}",
+            highlight=False,
+            soft_wrap=True,
+        )
+
     def noted(self, record: dict[str, Any]) -> None:
         self._console.print(
             f"{self._name}: {record['text']}", highlight=False, markup=False, soft_wrap=True
@@ -92,6 +101,13 @@ class ProgressBar(Observer):
 
     def finished(self, summary: dict[str, Any], state: TrainingState) -> None:
         self.close()
+        if summary.get("ended"):
+            self._console.print(
+                f"{self._name}: ended after epoch {summary['epochs']}, because {summary['ended']}.",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
 
     def close(self) -> None:
         """Removes the bar."""
