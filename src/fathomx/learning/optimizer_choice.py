@@ -7,7 +7,9 @@ from collections.abc import Callable
 from typing import Any, NamedTuple
 
 import jax
+import jax.numpy as jnp
 import optax
+from jaxtyping import Array
 from optax.contrib import MuonDimensionNumbers, muon
 
 from fathomx.checks import Count, NotNegative, Positive, choice, count, gate, number
@@ -95,6 +97,45 @@ def _each(tree: Any, judge: Callable[[Any, int], Any], front: int = 0) -> Any:
 
 
 _KNOWN = (ScaledWeight, Normalization, Energy, Root)
+
+
+class _Accumulated(NamedTuple):
+    """The optimizer's state, the sum of gradients since its update, and of how many batches."""
+
+    inner: Any
+    total: Any
+    waited: Array
+
+
+def _accumulating(
+    optimizer: optax.GradientTransformation, batches: int
+) -> optax.GradientTransformation:
+    """An optimizer that waits for the mean gradient of so many batches.
+
+    `optax.MultiSteps` sums in float32 whatever the weights are in.
+    """
+
+    def init(params: Any) -> _Accumulated:
+        zeros = jax.tree.map(jnp.zeros_like, params)
+        return _Accumulated(optimizer.init(params), zeros, jnp.zeros((), jnp.int32))
+
+    def update(updates: Any, state: _Accumulated, params: Any = None) -> tuple[Any, _Accumulated]:
+        total = jax.tree.map(jnp.add, state.total, updates)
+        zeros = jax.tree.map(jnp.zeros_like, total)
+
+        def take(inner: Any, total: Any) -> tuple[Any, Any, Any]:
+            mean = jax.tree.map(lambda gradient: gradient / batches, total)
+            return *optimizer.update(mean, inner, params), zeros
+
+        def wait(inner: Any, total: Any) -> tuple[Any, Any, Any]:
+            return zeros, inner, total
+
+        waited = state.waited + 1
+        due = waited == batches
+        step, inner, total = jax.lax.cond(due, take, wait, state.inner, total)
+        return step, _Accumulated(inner, total, jnp.where(due, 0, waited))
+
+    return optax.GradientTransformation(init, update)
 
 
 class _Kind(NamedTuple):
@@ -197,7 +238,9 @@ class OptimizerChoice:
         if isinstance(self.warm_up, int):
             count("warm_up", self.warm_up, least=0)
         else:
-            number("warm_up", self.warm_up, least=0, below=1, remedy="give an integer to count updates")
+            number(
+                "warm_up", self.warm_up, least=0, below=1, remedy="give an integer to count updates"
+            )
 
     def make(self, updates: Count) -> optax.GradientTransformation:
         """The optimizer for a run that takes so many batches (or updates, if none accumulate).
@@ -217,7 +260,7 @@ class OptimizerChoice:
         if kind.scaled:
             made = scale_learning_rates(made)
         if self.accumulate > 1:
-            made = optax.MultiSteps(made, self.accumulate).gradient_transformation()
+            made = _accumulating(made, self.accumulate)
         return made
 
     def _rate(self, updates: int) -> optax.Schedule:

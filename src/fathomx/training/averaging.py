@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array
 
-from fathomx.graph.network import Network
+Tree = TypeVar("Tree")
 
 
-def averaged(average: Network, network: Network, decay: float, step: Array) -> Network:
+def averaged(average: Tree, network: Tree, decay: float, step: Array) -> Tree:
     """The exponential moving average of the weights after a step, which count from 1.
 
         a_t = a_{t-1} + (theta_t - a_{t-1}) (1 - decay) / (1 - decay^t)
@@ -31,5 +31,5 @@ def averaged(average: Network, network: Network, decay: float, step: Array) -> N
         return old + (new - old) * ((1 - decay) / whole)
 
     taken: Any = jax.tree.map(one, eqx.filter(average, eqx.is_inexact_array), moving)
-    found: Network = eqx.combine(taken, rest)
+    found: Tree = eqx.combine(taken, rest)
     return found

@@ -79,7 +79,7 @@ class EarlyStopping:
                 f"{', '.join(map(repr, known))}; choose one of these as its metric."
             )
 
-    def is_better(self, score: float, best: float) -> bool:
+    def is_better(self, score: Any, best: Any) -> bool:
         """Whether a score is better than the best so far, which is NaN where there is none."""
         if not math.isfinite(score):
             return False
