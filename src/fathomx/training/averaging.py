@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -27,7 +28,7 @@ def averaged(average: Tree, network: Tree, decay: float, step: Array) -> Tree:
 
     def one(old: Array, new: Array) -> Array:
         # Not as 1 - decay^t, of which little would be left in float32.
-        whole = -jnp.expm1(step.astype(new.dtype) * jnp.log(jnp.asarray(decay, new.dtype)))
+        whole = -jnp.expm1(step.astype(new.dtype) * math.log(decay))
         return old + (new - old) * ((1 - decay) / whole)
 
     taken: Any = jax.tree.map(one, eqx.filter(average, eqx.is_inexact_array), moving)
