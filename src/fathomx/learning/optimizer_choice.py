@@ -147,15 +147,18 @@ class _Kind(NamedTuple):
 
 
 def _adam(chosen: OptimizerChoice, rate: optax.Schedule) -> optax.GradientTransformation:
+    """Adam, with an epsilon of 1e-12."""
     return optax.adam(rate, eps=_EPSILON)
 
 
 def _adamw(chosen: OptimizerChoice, rate: optax.Schedule) -> optax.GradientTransformation:
+    """Adam with decay of weights, apart from the gradient."""
     decay = chosen.weight_decay or 0.0
     return optax.adamw(rate, eps=_EPSILON, weight_decay=decay, mask=matrices)
 
 
 def _sgd(chosen: OptimizerChoice, rate: optax.Schedule) -> optax.GradientTransformation:
+    """Gradient descent, with or without momentum and decay of weights."""
     parts = [optax.trace(chosen.momentum)] if chosen.momentum else []
     if chosen.weight_decay:
         parts.append(optax.add_decayed_weights(chosen.weight_decay, matrices))
@@ -163,6 +166,7 @@ def _sgd(chosen: OptimizerChoice, rate: optax.Schedule) -> optax.GradientTransfo
 
 
 def _muon(chosen: OptimizerChoice, rate: optax.Schedule) -> optax.GradientTransformation:
+    """Momentum made orthogonal, matrix by matrix; the rest by Adam."""
     return muon(
         rate,
         beta=_MUON_MOMENTUM if chosen.momentum is None else chosen.momentum,
