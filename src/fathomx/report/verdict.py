@@ -113,9 +113,11 @@ def _settled_sentences(config: Mapping[str, Any], summary: Mapping[str, Any]) ->
     median, worst = finite(unsettled.get("median")), finite(unsettled.get("max"))
     if median is None:
         return ["How settled inference was is unknown: there was no inference, or it failed."]
+    best = summary.get("best_epoch")
+    when = "the last epoch" if best is None else f"epoch {best}"
     kept = (
-        f"In the last epoch, inference left the median example with {short(median)} of the "
-        "energy gradient it started from"
+        f"In {when}, inference left the median example with {short(median)} of the energy gradient "
+        "it started from"
     )
     kept += f", the worst example with {short(worst)}" if worst is not None else ""
     if median > 1:
@@ -156,11 +158,13 @@ def _cosine_sentences(
         meaning = "a different update, though it points backprop's way"
     else:
         meaning = "a different update, which does not follow backprop's direction"
-    said = [
-        f"The cosine of the weight update to backprop's was {short(cosine)} at the end: {meaning}."
-    ]
+    best = summary.get("best_epoch")
+    when = "at the end" if best is None else f"after epoch {best}"
+    said = [f"The cosine of the weight update to backprop's was {short(cosine)} {when}: {meaning}."]
     said += quarter_sentences(summary)
     ends = [record for record in history if "cosine_to_backprop_per_node" in record]
+    if best is not None:
+        ends = [record for record in ends if record.get("epoch") == best]
     per_node = (ends[-1]["cosine_to_backprop_per_node"] or []) if ends else []
     known = [(value, n) for n, value in enumerate(map(finite, per_node), 1) if value is not None]
     if len(known) > 1:

@@ -77,7 +77,7 @@ def fit(
       feedback `loss` and `energy` after inference.
     * `average`: the decay, above 0 and below 1, of an exponential moving average of the weights
       over all steps, which takes the place of the weights in validation, test and the network that
-      is returned; none unless given.
+      is returned; none unless given. What is measured of updates is that of the weights themselves.
     * `validate_every`: after how many steps of an epoch validation is scored within it, besides
       that at its end; observers are told (`validated`).
     * `early_stopping`: an `fx.EarlyStopping`, by which training ends when validation gets no
