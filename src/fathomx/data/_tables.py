@@ -29,11 +29,26 @@ def load_values(name: str, loader: str, **options: Any) -> Dataset:
     columns, targets = _table(loader, **options)
     arrays = {"input": columns, "output": targets[:, None]}
     places = _divided(len(columns))
-    scales = {key: ColumnScale(array[places[0]]) for key, array in arrays.items()}
+    return standardized(name, arrays, places, ("input", "output"))
+
+
+def standardized(
+    name: str, arrays: dict[str, NDArray[Any]], places: list[NDArray[Any]], ends: tuple[str, ...]
+) -> Dataset:
+    """Named arrays divided by the places of their rows.
+
+    Those of `ends` are standardized by the training part, and the data set keeps their scales.
+    """
+    scales = {key: ColumnScale(arrays[key][places[0]]) for key in ends}
     train, validation, test = (
-        {key: scales[key](array[rows]) for key, array in arrays.items()} for rows in places
+        {
+            key: scales[key](array[rows]) if key in ends else array[rows]
+            for key, array in arrays.items()
+        }
+        for rows in places
     )
-    return Dataset(name, train, validation, test)
+    kept = {key: (scale.mean, scale.std) for key, scale in scales.items()}
+    return Dataset(name, train, validation, test, scales=kept)
 
 
 def _table(loader: str, **options: Any) -> tuple[NDArray[Any], NDArray[Any]]:
