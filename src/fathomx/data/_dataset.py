@@ -15,6 +15,7 @@ from fathomx import checks
 from fathomx.checks import example, open_gate
 from fathomx.data._images import check_channels_last, checked_image_shape
 from fathomx.data._parts import Part, in_part, is_named, labeled_pair, named_arrays
+from fathomx.data._preparation import Preparation
 
 _TITLES = ("train", "validation", "test")
 # Root mean squares between which networks are expected to train as they are: counts and pixels of
@@ -66,6 +67,8 @@ class Dataset:
       training images: it takes images `(batch, height, width, channels)` and a PRNG key and returns
       images of the same shape, such as `fathomx.data.CropAndFlip()`. It must be pure, since it is
       compiled. The arrays here are never augmented. Of pairs only.
+    * `preparation`: `None` (the default), or what was done to raw values and what numbers stand for
+      (`fathomx.data.Preparation`).
 
     Raises `TypeError` if a part is neither a pair nor arrays by name, an array does not hold real
     numbers or is masked, labels are not integers, or `name`, `classes`, `image_shape` or
@@ -89,9 +92,13 @@ class Dataset:
     classes: int = 0
     image_shape: tuple[int, ...] = ()
     augmentation: Callable[[Any, Any], Any] | None = None
+    preparation: Preparation | None = None
 
     def __post_init__(self) -> None:
         checks.word("the name of a data set", self.name, "toy")
+        if self.preparation is not None:
+            kind = "fathomx.data.Preparation()"
+            checks.instance("preparation", self.preparation, Preparation, kind)
         with in_part("train", self.name):
             named = is_named(self.train)
         if named:
@@ -118,6 +125,12 @@ class Dataset:
         """
         part = getattr(self, checks.choice("part", title, _TITLES))
         return dict(part) if self.named else {"input": part.inputs, "target": part.labels}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes in their order; their numbers, where no names are known."""
+        known = () if self.preparation is None else self.preparation.class_names
+        return known or tuple(map(str, range(self.classes)))
 
     @property
     def size(self) -> int:
