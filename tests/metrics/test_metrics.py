@@ -219,8 +219,8 @@ def test_errors_are_in_the_units_that_targets_had():
     network = fx.models.mlp(10, 1, width=6, depth=2, key=jax.random.key(0))
     options = {"epochs": 1, "metrics": ["rmse", "mae", "r2", "mse"]}
     one, other = (fx.fit(network, d, fx.Backprop(), **options).summary for d in (told, silent))
-    mean, deviation = told.scales["output"]
-    assert mean.shape == deviation.shape == (1,) and deviation[0] == pytest.approx(78.56, abs=0.01)
+    deviation = told.preparation.scales["output"].std
+    assert deviation.shape == (1,) and deviation[0] == pytest.approx(78.56, abs=0.01)
     for name, power in (("rmse", 1), ("mae", 1), ("mse", 2), ("r2", 0), ("loss", 0)):
         scaled = other[f"test_{name}"] * deviation[0] ** power
         assert one[f"test_{name}"] == pytest.approx(scaled, rel=1e-4)
@@ -242,7 +242,10 @@ def test_an_own_metric():
     network = fx.models.mlp(10, 1, width=6, depth=2, key=jax.random.key(0))
     result = fx.fit(network, data, fx.Backprop(), epochs=1, metrics=["rmse", Within(40.0)])
     found = np.asarray(fx.predict(result.network, data.test["input"])) - data.test["output"]
-    assert result.summary["test_within"] == (abs(found * data.scales["output"][1]) < 40).mean()
+    assert (
+        result.summary["test_within"]
+        == (abs(found * data.preparation.scales["output"].std) < 40).mean()
+    )
     assert 0 < result.summary["test_within"] < 1
     assert set(result.history[0]) >= {"validation_rmse", "validation_within"}
 
@@ -299,19 +302,3 @@ def test_what_has_no_prediction_to_judge_is_said():
     decoder = fx.models.decoder(2, 5, width=6, depth=2, key=jax.random.key(0))
     with pytest.raises(ValueError, match="'output', beside its target, and here it is inferred"):
         fx.fit(decoder, fx.data.split({"output": X}), metrics=["rmse"])
-
-
-@pytest.mark.parametrize(
-    ("scales", "error", "message"),
-    [
-        ({"target": (0, 1)}, ValueError, "which is not among its named arrays"),
-        ({"output": (0, 0)}, ValueError, "must be a mean and a positive standard deviation"),
-        ({"output": (np.zeros(2), 1)}, ValueError, r"arrays of shape \(3,\)"),
-        ({"output": 2.0}, TypeError, "must be a list such as"),
-        ([2.0], TypeError, "must be a dictionary"),
-    ],
-)
-def test_scales_that_cannot_be_are_said(scales, error, message):
-    part = {"input": X, "output": X[:, :3]}
-    with pytest.raises(error, match=message):
-        fx.data.Dataset("own", part, part, part, scales=scales)

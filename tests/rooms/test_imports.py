@@ -19,7 +19,7 @@ LEVELS = (
     ("models", "diagnostics"),
     ("theory",),
     ("training",),
-    ("report",),
+    ("evaluation", "report"),
     ("experiments",),
     ("command_line",),
 )

@@ -38,6 +38,7 @@ from fathomx.data._folder import images
 from fathomx.data._idx import read_idx
 from fathomx.data._named import load, names, texts
 from fathomx.data._parts import Part
+from fathomx.data._preparation import Preparation
 from fathomx.data._split import split
 from fathomx.data._text import Text, text
 
@@ -46,6 +47,7 @@ __all__ = [
     "DataError",
     "Dataset",
     "Part",
+    "Preparation",
     "Text",
     "images",
     "load",

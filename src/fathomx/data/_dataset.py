@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import copy
-import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +15,7 @@ from fathomx import checks
 from fathomx.checks import example, open_gate
 from fathomx.data._images import check_channels_last, checked_image_shape
 from fathomx.data._parts import Part, in_part, is_named, labeled_pair, named_arrays
+from fathomx.data._preparation import Preparation
 
 _TITLES = ("train", "validation", "test")
 # Root mean squares between which networks are expected to train as they are: counts and pixels of
@@ -67,9 +67,8 @@ class Dataset:
       training images: it takes images `(batch, height, width, channels)` and a PRNG key and returns
       images of the same shape, such as `fathomx.data.CropAndFlip()`. It must be pure, since it is
       compiled. The arrays here are never augmented. Of pairs only.
-    * `scales`: by how much named arrays were standardized, `{"output": (mean, deviation)}`, numbers
-      or arrays of the shape of one example; metrics judge predictions of such an array in the units
-      that it had before, `mean + deviation * value`. Nothing by default.
+    * `preparation`: `None` (the default), or what was done to raw values and what numbers stand for
+      (`fathomx.data.Preparation`).
 
     Raises `TypeError` if a part is neither a pair nor arrays by name, an array does not hold real
     numbers or is masked, labels are not integers, or `name`, `classes`, `image_shape` or
@@ -93,10 +92,13 @@ class Dataset:
     classes: int = 0
     image_shape: tuple[int, ...] = ()
     augmentation: Callable[[Any, Any], Any] | None = None
-    scales: Mapping[str, tuple[Any, Any]] = dataclasses.field(default_factory=dict)
+    preparation: Preparation | None = None
 
     def __post_init__(self) -> None:
         checks.word("the name of a data set", self.name, "toy")
+        if self.preparation is not None:
+            kind = "fathomx.data.Preparation()"
+            checks.instance("preparation", self.preparation, Preparation, kind)
         with in_part("train", self.name):
             named = is_named(self.train)
         if named:
@@ -107,7 +109,6 @@ class Dataset:
             with in_part(title, self.name):
                 self._set(title, self._checked_part(title, named))
                 self._check_shapes(title)
-        self._set("scales", self._checked_scales(named))
         if not named:
             self._check_images()
         _warn_of_scale(self.name, self.train if named else {"inputs": self.train.inputs})
@@ -124,6 +125,12 @@ class Dataset:
         """
         part = getattr(self, checks.choice("part", title, _TITLES))
         return dict(part) if self.named else {"input": part.inputs, "target": part.labels}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes in their order; their numbers, where no names are known."""
+        known = () if self.preparation is None else self.preparation.class_names
+        return known or tuple(map(str, range(self.classes)))
 
     @property
     def size(self) -> int:
@@ -283,28 +290,6 @@ class Dataset:
                 takes=2,
             )
             check_channels_last(f"inputs of data set {self.name!r}", self.input_shape, "inputs")
-
-    def _checked_scales(self, named: bool) -> dict[str, tuple[NDArray[Any], NDArray[Any]]]:
-        title = f"scales of data set {self.name!r}"
-        given = checks.mapping(title, self.scales, "{'output': (mean, deviation)}")
-        shapes = self._shapes("train") if named else {}
-        found = {}
-        for name, scale in given.items():
-            if name not in shapes:
-                raise ValueError(
-                    f"{title} name {name!r}, which is not among its named arrays "
-                    f"({', '.join(shapes) or 'it has none'}); leave it out."
-                )
-            pair = checks.items(f"{name!r} of {title}", scale, "(mean, deviation)")
-            ends = [np.asarray(checks.values(f"{name!r} of {title}", v), float) for v in pair]
-            fits = all(e.shape in ((), shapes[name]) and np.isfinite(e).all() for e in ends)
-            if len(ends) != 2 or not fits or (ends[1] <= 0).any():
-                raise ValueError(
-                    f"{name!r} of {title} must be a mean and a positive standard deviation, finite "
-                    f"numbers or arrays of shape {shapes[name]}."
-                )
-            found[name] = (ends[0], ends[1])
-        return found
 
     def _check_no_fields_of_pairs(self) -> None:
         for field, default in (("classes", 0), ("image_shape", ()), ("augmentation", None)):

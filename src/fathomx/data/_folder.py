@@ -20,6 +20,7 @@ from fathomx.data._augmentation import CropAndFlip
 from fathomx.data._dataset import Dataset
 from fathomx.data._files import DataError, read_bytes
 from fathomx.data._parts import Part
+from fathomx.data._preparation import Preparation
 from fathomx.data._scale import PixelScale
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -92,7 +93,7 @@ def images(
         classes = _classes(files, parts["train"])
         drawn = _divided(files, parts, classes, seed)
         name = os.path.basename(os.path.normpath(given)).removesuffix(".zip") or "images"
-        return _assembled(name, files, drawn, len(classes), sides)
+        return _assembled(name, files, drawn, classes, sides)
 
 
 def load_tiny_imagenet(name: str, path: str, validation: int, seed: int) -> Dataset:
@@ -118,7 +119,7 @@ def load_tiny_imagenet(name: str, path: str, validation: int, seed: int) -> Data
             "validation": [labeled[place] for place in order[cut:]],
             "test": _annotated(files, classes),
         }
-        return _assembled(name, files, drawn, len(classes), None, CropAndFlip(8))
+        return _assembled(name, files, drawn, classes, None, CropAndFlip(8))
 
 
 def require_pillow() -> None:
@@ -292,7 +293,7 @@ def _assembled(
     name: str,
     files: Files,
     drawn: dict[str, _Labeled],
-    classes: int,
+    classes: list[str],
     size: tuple[int, int] | None,
     augmentation: CropAndFlip | None = None,
 ) -> Dataset:
@@ -310,7 +311,14 @@ def _assembled(
         inputs = scale(held.pop(title))
         labels = np.array([label for _, label in drawn[title]], np.int32)
         parts[title] = Part(inputs if color else inputs.reshape(len(inputs), -1), labels)
-    return Dataset(name, **parts, classes=classes, image_shape=shape, augmentation=augmentation)
+    return Dataset(
+        name,
+        **parts,
+        classes=len(classes),
+        image_shape=shape,
+        augmentation=augmentation,
+        preparation=Preparation({"input": scale}, class_names=tuple(classes)),
+    )
 
 
 def _decoded(

@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from fathomx.data._dataset import Dataset
 from fathomx.data._parts import Part
+from fathomx.data._preparation import Preparation
 from fathomx.data._scale import ColumnScale
 
 _SEED = 0
@@ -17,46 +18,35 @@ _SEED = 0
 
 def load_classes(name: str, loader: str) -> Dataset:
     """A table whose rows have a class: columns standardized by the training part."""
-    columns, labels = _table(loader)
+    table = _table(loader)
+    columns, labels = table.data, table.target
     places = _divided(len(columns))
     scale = ColumnScale(columns[places[0]])
     train, validation, test = (Part(scale(columns[rows]), labels[rows]) for rows in places)
-    return Dataset(name, train, validation, test, classes=int(labels.max()) + 1)
+    names = tuple(map(str, table.target_names))
+    preparation = Preparation({"input": scale}, tuple(map(str, table.feature_names)), names)
+    return Dataset(
+        name, train, validation, test, classes=int(labels.max()) + 1, preparation=preparation
+    )
 
 
 def load_values(name: str, loader: str, **options: Any) -> Dataset:
     """A table whose rows have a real target: `input` and `output`, both standardized."""
-    columns, targets = _table(loader, **options)
+    table = _table(loader, **options)
+    columns, targets = table.data, table.target
     arrays = {"input": columns, "output": targets[:, None]}
     places = _divided(len(columns))
-    return standardized(name, arrays, places, ("input", "output"))
-
-
-def standardized(
-    name: str, arrays: dict[str, NDArray[Any]], places: list[NDArray[Any]], ends: tuple[str, ...]
-) -> Dataset:
-    """Named arrays divided by the places of their rows.
-
-    Those of `ends` are standardized by the training part, and the data set keeps their scales.
-    """
-    scales = {key: ColumnScale(arrays[key][places[0]]) for key in ends}
+    scales = {key: ColumnScale(array[places[0]]) for key, array in arrays.items()}
     train, validation, test = (
-        {
-            key: scales[key](array[rows]) if key in ends else array[rows]
-            for key, array in arrays.items()
-        }
-        for rows in places
+        {key: scales[key](array[rows]) for key, array in arrays.items()} for rows in places
     )
-    kept = {key: (scale.mean, scale.std) for key, scale in scales.items()}
-    return Dataset(name, train, validation, test, scales=kept)
+    preparation = Preparation(scales, tuple(map(str, table.feature_names)))
+    return Dataset(name, train, validation, test, preparation=preparation)
 
 
-def _table(loader: str, **options: Any) -> tuple[NDArray[Any], NDArray[Any]]:
+def _table(loader: str, **options: Any) -> Any:
     # Imported here because scikit-learn is slow to import; by name because it has no type hints.
-    columns, targets = getattr(import_module("sklearn.datasets"), loader)(
-        return_X_y=True, **options
-    )
-    return columns, targets
+    return getattr(import_module("sklearn.datasets"), loader)(**options)
 
 
 def _divided(size: int) -> list[NDArray[Any]]:

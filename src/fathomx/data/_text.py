@@ -101,6 +101,11 @@ class Text(Dataset):
         self._check_tokens(row)
         return "".join(self.vocabulary[int(token)] for token in row)
 
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The characters."""
+        return tuple(self.vocabulary)
+
     def flat(self) -> Dataset:
         """Tokens are no vector of numbers: raises `ValueError`."""
         raise ValueError(

@@ -66,8 +66,8 @@ class Metric(eqx.Module):
         **Arguments**: `prediction`, `(batch, ...)`, the mean of the output's energy
         (`Energy.expected`): probabilities of classes or labels, rates of counts, values; `target`,
         of the same shape: one-hot for integer labels. Both in the units of the data set before it
-        was standardized, where it knows them (`Dataset.scales`). Traced, so that it is written with
-        `jax.numpy` or operators.
+        was standardized, where it knows them (`fx.data.Preparation`). Traced, so that it is written
+        with `jax.numpy` or operators.
         """
 
     def value(self, means: Mapping[str, Any]) -> float:

@@ -101,10 +101,10 @@ class Task:
         first = self._first()
         problem = self.pose(network, first)
         metrics = metrics_in_force(problem, first, self.metrics)
-        scale = self.data.scales.get(network.output.name)
-        if "values" not in target_kinds(problem, first):
-            scale = None
-        return UsualScores(self.pose, metrics, scale)
+        if self.data.preparation is None or "values" not in target_kinds(problem, first):
+            return UsualScores(self.pose, metrics)
+        scale = self.data.preparation.scales.get(network.output.name)
+        return UsualScores(self.pose, metrics, None if scale is None else (scale.mean, scale.std))
 
     def score(self, network: Network, title: str) -> dict[str, float | None]:
         """The scores of a part; `loss` is among them, `None` if there is none."""
