@@ -70,6 +70,8 @@ class Task:
 
     def score(self, network: Network, title: str) -> dict[str, float | None]:
         """The scores of a part; `loss` and `accuracy` are among them, `None` if there are none."""
+        if title not in self.data.titles:
+            return {"loss": None, "accuracy": None}
         if self.scores is None and self.pose is _pair:
             loss, accuracy = score(network, getattr(self.data, title))
             return {"loss": loss, "accuracy": accuracy}
@@ -84,7 +86,7 @@ def _pair(network: Network, batch: Any) -> Problem:
 
 def _check_parts(data: Dataset, network: Network) -> None:
     """All parts before anything is trained, since compiled code cannot look at values."""
-    for title in ("train", "validation", "test"):
+    for title in data.titles:
         arrays = data.arrays(title)
         try:
             check_integers(network, arrays)
