@@ -59,7 +59,7 @@ class Text(Dataset):
                 f"the vocabulary of data set {self.name!r} was {self.vocabulary!r}, expected "
                 f"{self.classes} different characters: pass one for every class."
             )
-        for part in (self.train, self.validation, self.test):
+        for part in (getattr(self, title) for title in self.titles):
             self._check_tokens(part.inputs)
 
     def encode(self, text: str) -> NDArray[np.int32]:

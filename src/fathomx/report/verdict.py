@@ -81,6 +81,8 @@ def _accuracy_sentence(summary: Mapping[str, Any]) -> str:
         scores = {k: finite(v) for k, v in summary.items() if k.startswith("test_")}
         known = [f"{k.replace('_', ' ')} {short(v)}" for k, v in scores.items() if v is not None]
         told = set(scores) - {"test_accuracy", "test_loss"}
+        if "epochs" in summary and not known:
+            return "There is no test score."
         return f"{', '.join(known).capitalize()}." if told else "The test accuracy is unknown."
     aside = "" if finite(validation) is None else f" ({percent(validation)} in validation)"
     return f"Test accuracy: {percent(test)}{aside}."

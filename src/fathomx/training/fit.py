@@ -6,9 +6,9 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from fathomx import checks
 from fathomx.checks import Count, Optimizer, Positive, Seed, gate
 from fathomx.data import Dataset, split
+from fathomx.data._forms import described, values
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import holds_statistics
 from fathomx.learning import Equilibrium, Learner, LearningRule, Pose
@@ -132,11 +132,19 @@ def fit(
 
 def _divided(network: Network, input: Any, target: Any) -> Dataset:
     """A data set of two arrays: labels of classes, or values of any shape by name."""
-    values = checks.values("the targets", target)
-    labels = values.ndim == 1 and values.dtype.kind in "iu" and network.output.energy.takes_labels
+    found = values("the targets", target)
+    labels = found.ndim == 1 and found.dtype.kind in "iu" and network.output.energy.takes_labels
     if labels and network.output_shape[0] > 1:
-        return split((input, values), classes=network.output_shape[-1])
-    return split({network.roots[0].name: input, network.output.name: values})
+        return split((input, found), classes=network.output_shape[-1])
+    if found.ndim == 1 and network.output_shape == (1,):
+        found = found[:, None]
+    if found.shape[1:] != network.output_shape:
+        raise ValueError(
+            f"{described('the targets', target)} have the shape {found.shape[1:]} for each "
+            f"example, but node {network.output.name!r} predicts {network.output_shape}; give as "
+            "many targets, or build the network for these."
+        )
+    return split({network.roots[0].name: input, network.output.name: found})
 
 
 def _failed(observers: Sequence[Observer]) -> None:

@@ -68,8 +68,10 @@ class ProgressBar(Observer):
         text = (
             f"{self._name}  epoch {record['epoch']}/{self._plan.epochs}"
             f"  loss {_shown(record['train_loss'], '.4f')}"
-            f"  {_validation(record)}"
         )
+        validation = _validation(record)
+        if validation:
+            text += f"  {validation}"
         if record["unsettled"]["median"] is not None:
             text += (
                 f"  unsettled {record['unsettled']['median']:.2g}"

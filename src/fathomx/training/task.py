@@ -107,7 +107,14 @@ class Task:
         return UsualScores(self.pose, metrics, None if scale is None else (scale.mean, scale.std))
 
     def score(self, network: Network, title: str) -> dict[str, float | None]:
-        """The scores of a part; `loss` is among them, `None` if there is none."""
+        """The scores of a part; `loss` is among them, `None` if there is none.
+
+        Of a part that is missing, no score is known.
+        """
+        if title not in self.data.titles:
+            judge = self.judge(network)
+            keys = [m.key for m in judge.metrics] if isinstance(judge, UsualScores) else []
+            return dict.fromkeys(("loss", *keys))
         if self.scores is None and self.metrics is None and self.pose is _pair:
             loss, accuracy = score(network, getattr(self.data, title))
             return {"loss": loss, "accuracy": accuracy}
@@ -125,7 +132,7 @@ def _pair(network: Network, batch: Any) -> Problem:
 
 def _check_parts(data: Dataset, network: Network) -> None:
     """All parts before anything is trained, since compiled code cannot look at values."""
-    for title in ("train", "validation", "test"):
+    for title in data.titles:
         arrays = data.arrays(title)
         try:
             check_integers(network, arrays)
