@@ -21,8 +21,9 @@ The named sets:
 * `diabetes`: a table with real targets, part of scikit-learn, always offline.
 * `tiny-shakespeare`: 1,115,394 characters of plays, as windows of tokens (a `Text`).
 
-`split` divides arrays of your own; `images` reads a folder of images, one folder per class, `text`
-any text file as a `Text`, `read_idx` any file of the format of MNIST as an array.
+`split` divides arrays of your own; `images` reads a folder of images, one folder per class, `table`
+a CSV or parquet file, `text` any text file as a `Text`, `read_idx` any file of the format of MNIST
+as an array.
 
 ```python
 digits = fx.data.load("digits")
@@ -40,9 +41,11 @@ from fathomx.data._named import load, names, texts
 from fathomx.data._parts import Part
 from fathomx.data._preparation import Preparation
 from fathomx.data._split import split
+from fathomx.data._table_files import TASKS, table
 from fathomx.data._text import Text, text
 
 __all__ = [
+    "TASKS",
     "CropAndFlip",
     "DataError",
     "Dataset",
@@ -54,6 +57,7 @@ __all__ = [
     "names",
     "read_idx",
     "split",
+    "table",
     "text",
     "texts",
 ]

@@ -15,6 +15,7 @@ from fathomx.report.figures import alignment_per_node as alignment_per_node
 from fathomx.report.figures import energy_over_training as energy_over_training
 from fathomx.report.figures import energy_per_node as energy_per_node
 from fathomx.report.figures import learning_curves as learning_curves
+from fathomx.report.figures import predictions as predictions
 from fathomx.report.figures import strength_and_settledness as strength_and_settledness
 from fathomx.report.page import wanted_figures as wanted_figures
 from fathomx.report.page import write_page as write_page
