@@ -57,9 +57,9 @@ def table(
     Returns inputs and class labels, or arrays by the names `input` and `output`, which are those of
     the ends of `fx.models.mlp`, `(n, columns)`. Names of columns and classes are in `preparation`.
 
-    Raises `DataError` for a file that is missing or cannot be read, `TypeError` for a column that
-    holds no numbers, and `ValueError` for one with missing values, unknown columns, columns that do
-    not suit the task and fewer than 10 rows.
+    Raises `DataError` for a file that is missing or cannot be read, and `ValueError` for columns
+    that hold no numbers or miss some, unknown columns, columns that do not suit the task and fewer
+    than 10 rows.
 
     ```python
     houses = fx.data.table("houses.csv", ["price", "days"])
@@ -73,7 +73,7 @@ def table(
     rest = [name for name in read.column_names if name not in names]
     if not rest:
         raise ValueError(f"{path} holds no columns beside its targets; there is nothing to go by.")
-    inputs = np.stack(list(columns(read.select(rest)).values()), axis=1).astype(np.float64)
+    inputs = np.stack([_numbers(read, name) for name in rest], axis=1).astype(np.float64)
     targets = {name: _column(read, name) for name in names}
     task = _usual(targets) if task is None else checks.choice("task", task, TASKS)
     name = os.path.splitext(os.path.basename(path))[0] or "table"
@@ -146,8 +146,19 @@ def _column(read: Any, name: str) -> NDArray[Any]:
     column = read[name]
     kinds = (types.is_string, types.is_large_string, types.is_dictionary)
     if column.null_count or not any(is_kind(column.type) for is_kind in kinds):
-        return columns(read.select([name]))[name]
+        return _numbers(read, name)
     return np.asarray(column.to_pylist())
+
+
+def _numbers(read: Any, name: str) -> NDArray[Any]:
+    """A column of numbers; what is in a file is a value, whatever kind it is of."""
+    try:
+        found = columns(read.select([name]))[name]
+    except TypeError as error:
+        raise ValueError(str(error)) from None
+    if found.ndim > 1:
+        raise ValueError(f"column {name!r} holds lists; make a column of each of their members.")
+    return found
 
 
 def _usual(targets: dict[str, NDArray[Any]]) -> str:
@@ -182,7 +193,7 @@ def _labels(targets: dict[str, NDArray[Any]]) -> tuple[NDArray[Any], tuple[str, 
 
 def _real(name: str, values: NDArray[Any]) -> NDArray[Any]:
     if values.dtype.kind not in "iufb":
-        raise TypeError(
+        raise ValueError(
             f"column {name!r} holds texts, not numbers; use the task 'classification', or turn it "
             "into numbers."
         )

@@ -94,7 +94,7 @@ def learning_curves(runs: Mapping[str, PathLike], path: PathLike) -> Path:
         metric_axes.set_ylabel("accuracy (fraction correct)")
     else:
         wish = better(metric)
-        set_title(metric_axes, f"{label(metric).capitalize()} on the validation set")
+        set_title(metric_axes, f"{label(metric)[:1].upper()}{label(metric)[1:]} on the validation set")
         metric_axes.set_ylabel(label(metric) + (f" ({wish} is better)" if wish else ""))
     if not has_lines(metric_axes):
         note(metric_axes, f"no {label(metric)} was recorded")
@@ -235,7 +235,8 @@ def predictions(folder: PathLike, path: PathLike) -> Path:
         true, said = found.target[:, column], found.prediction[:, column]
         known = np.isfinite(true) & np.isfinite(said)
         true, said = true[known], said[known]
-        set_title(top, safe_name(found.names[column]))
+        error = np.sqrt(np.mean((true - said) ** 2)) if len(true) else np.nan
+        set_title(top, f"{safe_name(found.names[column])} (RMSE {error:.4g})")
         if not len(true):
             note(top, "no finite prediction was recorded")
             continue

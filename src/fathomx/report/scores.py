@@ -10,6 +10,7 @@ from fathomx.report.wording import percent, short
 
 _PARTS = ("train_", "validation_", "test_")
 _ACCURACY = "accuracy"
+_ACRONYMS = ("mse", "rmse", "mae", "r2", "f1")
 
 
 def metrics_of(numbers: Mapping[str, Any]) -> list[str]:
@@ -25,7 +26,7 @@ def metrics_of(numbers: Mapping[str, Any]) -> list[str]:
 
 def label(key: str) -> str:
     """The key of a metric in words."""
-    return key.replace("_", " ")
+    return key.upper() if key in _ACRONYMS else key.replace("_", " ")
 
 
 def better(key: str) -> str | None:
