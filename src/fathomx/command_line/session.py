@@ -20,7 +20,7 @@ from fathomx.command_line.options import written_options
 from fathomx.command_line.outcome import Outcome
 from fathomx.command_line.sources import is_table, is_text, task_of
 from fathomx.command_line.trained import trained_network
-from fathomx.data import Dataset, Text
+from fathomx.data import TASKS, Dataset, Text
 from fathomx.graph.network import Network
 from fathomx.learning import PredictiveCoding
 from fathomx.records.errors import DamagedFileError, RunFolderError
@@ -44,7 +44,7 @@ def run_config(job: Job, data: Dataset) -> dict[str, Any]:
     """
     return {
         **job.config(),
-        "task": task_of(data),
+        **({} if _by_classes(data) else {"task": task_of(data)}),
         **({_field(job): _digest(data)} if job.data not in _VERIFIED else {}),
         "fathomx": fathomx.__version__,
         "command": " ".join(["fathomx train", *written_options(job)]),
@@ -74,6 +74,11 @@ def stored_data(job: Job, folder: Path) -> Dataset:
             "that one back, or start a new run."
         )
     return data
+
+
+def _by_classes(data: Dataset) -> bool:
+    """Whether targets are classes, which goes without saying."""
+    return task_of(data) == TASKS[0]
 
 
 def _field(job: Job) -> str:
@@ -136,7 +141,8 @@ class Session:
         say(
             self.console,
             f"{self.name}: {job.model}, {network.depth} nodes, {job.data} "
-            f"({data.size} training examples, {task_of(data)}), {job.learning}"
+            f"({data.size} training examples{'' if _by_classes(data) else f', {task_of(data)}'}), "
+            f"{job.learning}"
             + (f" with {job.solver()!r}" if isinstance(rule, PredictiveCoding) else ""),
         )
         with self._saying_how_to_continue():
