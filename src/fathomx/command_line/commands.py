@@ -10,6 +10,7 @@ import jax
 import fathomx
 from fathomx.command_line.compare import compare
 from fathomx.command_line.diagnose import diagnose
+from fathomx.command_line.evaluate import evaluate_run
 from fathomx.command_line.messages import say_mistake
 from fathomx.command_line.pictures import complete, generate
 from fathomx.command_line.reproduce import reproduce
@@ -71,7 +72,8 @@ def _fail(message: str, code: int = 1) -> int:
 
 
 @click.group(
-    invoke_without_command=True, commands=[train, compare, diagnose, generate, complete, reproduce]
+    invoke_without_command=True,
+    commands=[train, compare, diagnose, evaluate_run, generate, complete, reproduce],
 )
 @click.version_option(fathomx.__version__, prog_name="fathomx")
 @click.pass_context

@@ -60,8 +60,12 @@ class Job(Settings):
 
     def load(self) -> Dataset:
         """The data set, in the form that the model takes."""
-        data = MODELS[self.model].reading.view(sources.load(self))
+        data = self.view(sources.load(self))
         return data if self.take is None else data.take(self.take)
+
+    def view(self, data: Dataset) -> Dataset:
+        """A data set as the model reads it."""
+        return MODELS[self.model].reading.view(data)
 
     def network(self, data: Dataset) -> Network:
         """The network at initialization, built for this data set."""

@@ -31,6 +31,7 @@ x.shape, y.shape, digits.image_shape    # ((1257, 64), (1257,), (8, 8))
 ```
 """
 
+from fathomx.data._adapted import adapted
 from fathomx.data._augmentation import CropAndFlip
 from fathomx.data._dataset import Dataset
 from fathomx.data._files import DataError
@@ -49,6 +50,7 @@ __all__ = [
     "Part",
     "Preparation",
     "Text",
+    "adapted",
     "images",
     "load",
     "names",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import math
 from collections.abc import Mapping
+from typing import Any
 
 import jax.numpy as jnp
 import numpy as np
@@ -58,6 +59,28 @@ class Evaluation:
     def __repr__(self) -> str:
         found = ", ".join(f"{name} {estimate}" for name, estimate in self.metrics.items())
         return f"Evaluation({self.data!r}, {self.part}, {self.size} examples: {found})"
+
+    def record(self) -> dict[str, Any]:
+        """The numbers as files hold them, without those of single examples."""
+        found: dict[str, Any] = {
+            "data": self.data,
+            "part": self.part,
+            "size": self.size,
+            "metrics": {name: dataclasses.asdict(each) for name, each in self.metrics.items()},
+        }
+        if self.confusion is not None:
+            found["confusion"] = self.confusion
+            found["classes"] = [
+                {
+                    **each._asdict(),
+                    "recall": dataclasses.asdict(each.recall),
+                    "precision": dataclasses.asdict(each.precision),
+                }
+                for each in self.per_class()
+            ]
+        if self.calibration is not None:
+            found["calibration"] = self.calibration.record()
+        return found
 
     def worst(self, count: Count = 10) -> list[int]:
         """The places of the examples with the largest loss, the largest first."""
