@@ -13,6 +13,7 @@ from fathomx.command_line.diagnose import diagnose
 from fathomx.command_line.evaluate import evaluate_run
 from fathomx.command_line.messages import say_mistake
 from fathomx.command_line.pictures import complete, generate
+from fathomx.command_line.predict import predict_files
 from fathomx.command_line.reproduce import reproduce
 from fathomx.command_line.runtime import prepare
 from fathomx.command_line.stopping import Stopped, never_ended_by_printing, stopped_by_signals
@@ -73,7 +74,7 @@ def _fail(message: str, code: int = 1) -> int:
 
 @click.group(
     invoke_without_command=True,
-    commands=[train, compare, diagnose, evaluate_run, generate, complete, reproduce],
+    commands=[train, compare, diagnose, evaluate_run, predict_files, generate, complete, reproduce],
 )
 @click.version_option(fathomx.__version__, prog_name="fathomx")
 @click.pass_context

@@ -37,6 +37,7 @@ from fathomx.data._dataset import Dataset
 from fathomx.data._files import DataError
 from fathomx.data._folder import images
 from fathomx.data._idx import read_idx
+from fathomx.data._inputs import Inputs, read_inputs
 from fathomx.data._named import load, names, texts
 from fathomx.data._parts import Part
 from fathomx.data._preparation import Preparation
@@ -47,6 +48,7 @@ __all__ = [
     "CropAndFlip",
     "DataError",
     "Dataset",
+    "Inputs",
     "Part",
     "Preparation",
     "Text",
@@ -55,6 +57,7 @@ __all__ = [
     "load",
     "names",
     "read_idx",
+    "read_inputs",
     "split",
     "text",
     "texts",
