@@ -23,7 +23,7 @@ from fathomx.command_line.imagery import latents
 from fathomx.command_line.loaded import Run, ended
 from fathomx.command_line.messages import say
 from fathomx.command_line.options import check_text
-from fathomx.data import DataError, Dataset, Text
+from fathomx.data import DataError, Text
 from fathomx.data._encoding import decoded
 from fathomx.data._files import read_bytes
 from fathomx.evaluation.answers import answer, probabilities
@@ -94,9 +94,14 @@ class Predictions:
         """Writes all of it as a table or as arrays, by the suffix of the path."""
         content = io.BytesIO()
         if path.suffix == ".npz":
-            columns = {name: np.asarray(column) for name, column in self.told.items()}
-            where = {"file": np.asarray(self.files), "row": np.asarray(self.rows)}
-            np.savez(content, **where, **columns, names=np.asarray(self.names), values=self.numbers)
+            arrays: dict[str, Any] = {
+                "files": np.asarray(self.files),
+                "rows": np.asarray(self.rows),
+                **{name: np.asarray(column) for name, column in self.told.items()},
+                "names": np.asarray(self.names),
+                "values": self.numbers,
+            }
+            np.savez(content, **arrays)
         else:
             lines = io.StringIO()
             writer = csv.writer(lines, lineterminator="\n")
@@ -136,12 +141,12 @@ def _predicted(run: Run, inputs: data_sets.Inputs) -> Predictions:
     said = answer(network, {network.roots[0].name: inputs.values})
     if not data.named:
         likely = probabilities(said.expected)
-        names = data.class_names
+        classes = data.class_names
         told = {
-            "class": [names[n] for n in said.chosen.tolist()],
+            "class": [classes[n] for n in said.chosen.tolist()],
             "probability": likely.max(axis=-1).tolist(),
         }
-        return Predictions(*where, told, names, likely)
+        return Predictions(*where, told, classes, likely)
     values = said.expected.reshape(len(said.expected), -1)
     output = network.output.name
     if data.preparation is not None and output in data.preparation.scales:
