@@ -32,16 +32,17 @@ _TEXT, _IMAGES = "text_sha256", "images_sha256"
 _VERIFIED = set(data_sets.names()) - {"tiny-imagenet"}
 
 
-def run_config(job: Job, data: Dataset) -> dict[str, Any]:
+def run_config(job: Job, data: Dataset, usual: dict[str, Any] | None = None) -> dict[str, Any]:
     """What a run folder says of its job: the settings, the version, the command to repeat it.
 
     And of data of one's own what tells it from others: named data sets are verified anyway.
+    `usual` are the settings that the command leaves out, unless given the model's own.
     """
     return {
         **job.config(),
         **({_field(data): _digest(data)} if job.data not in _VERIFIED else {}),
         "fathomx": fathomx.__version__,
-        "command": " ".join(["fathomx train", *written_options(job)]),
+        "command": " ".join(["fathomx train", *written_options(job, usual)]),
     }
 
 

@@ -41,14 +41,16 @@ def _option(
     *,
     training: bool = False,
     network: bool = False,
+    called: str | None = None,
 ) -> Any:
     """A field that is an option.
 
     `training` marks what a network's diagnosis does not ask for, `network` what a trained network
-    cannot be given anew.
+    cannot be given anew. `called` is the option's name, where it is not the field's.
     """
     chosen = tuple(choices) if choices else None
     metadata = {"help": help, "choices": chosen, "training": training, "network": network}
+    metadata["called"] = called
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -173,6 +175,23 @@ class Settings:
         f"strength. [default: {DEFAULT_STRENGTH}]",
     )
     seed: int = _option(0, "Seed of the weights and of the order of the data.")
+    source: str | None = _option(
+        None,
+        "Begin with the weights of this run folder, or of this file of fx.save; options default to "
+        "those of the run. An end of the network that has another size is drawn anew.",
+        training=True,
+        called="from",
+    )
+    freeze: str | None = _option(
+        None,
+        "Entries of the network that do not learn, with commas between their names.",
+        training=True,
+    )
+
+
+def option_name(field: dataclasses.Field[Any]) -> str:
+    """The name of the option for a field, without its dashes."""
+    return str(field.metadata["called"] or field.name.replace("_", "-"))
 
 
 def option_fields(*, training: bool) -> list[dataclasses.Field[Any]]:

@@ -23,6 +23,8 @@ _ADDED = (
     "bias",
     "steps",
     "activity_rate",
+    "source",
+    "freeze",
 )
 
 

@@ -135,8 +135,8 @@ def _table(path: str, data: Dataset) -> NDArray[Any]:
     missing = [name for name in known if name not in head]
     if missing:
         raise DataError(
-            f"the file {path} has no column {missing[0]!r}, but others such as {head[0]!r}: give the "
-            f"columns that the network was trained on, {', '.join(known)}."
+            f"the file {path} has no column {missing[0]!r}, but others such as {head[0]!r}: give "
+            f"the columns that the network was trained on, {', '.join(known)}."
         )
     return _cells(path, body, [head.index(name) for name in known] or range(len(head)), 2)
 
