@@ -143,7 +143,7 @@ def new_folder(out: Path | None, command: str) -> Path:
 
 
 def written_options(job: Job, usual: dict[str, Any] | None = None) -> list[str]:
-    """The options that lead to this job, where they are not the usual ones, by default the model's."""
+    """The options that lead to this job, where they are not usual, unless given the model's own."""
     options = []
     if usual is None:
         usual = {**Job(model=job.model).config(), "model": Settings.model}
