@@ -22,7 +22,8 @@ from fathomx.command_line.loaded import Run, ended
 from fathomx.command_line.messages import say
 from fathomx.command_line.options import check_new, new_folder, out_option
 from fathomx.data import Dataset, Text
-from fathomx.evaluation import Evaluation, evaluate
+from fathomx import evaluation
+from fathomx.evaluation import Evaluation
 from fathomx.evaluation.answers import probabilities
 from fathomx.evaluation.evaluate import PARTS
 from fathomx.graph.energy import Gaussian
@@ -39,7 +40,7 @@ _POINTS = 2000
 _LONGEST = 300
 
 
-@click.command(name="evaluate")
+@click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.option(
     "--data",
@@ -51,7 +52,7 @@ _LONGEST = 300
     "--part", type=click.Choice(PARTS), default="test", show_default=True, help="Which part of it."
 )
 @out_option("evaluation")
-def evaluate_run(run: Path, data: str | None, part: str, out: Path | None) -> None:
+def evaluate(run: Path, data: str | None, part: str, out: Path | None) -> None:
     """Scores the trained network of the run folder RUN, and says how sure that is.
 
     Metrics with intervals at 95%, the confusion matrix, recall and precision of every class,
@@ -61,7 +62,7 @@ def evaluate_run(run: Path, data: str | None, part: str, out: Path | None) -> No
     trained = ended(run)
     job = trained.job
     examples = trained.data if data is None else _other(trained, data)
-    found = evaluate(trained.network, examples, part, pose=job.pose, scores=job.scores)
+    found = evaluation.evaluate(trained.network, examples, part, pose=job.pose, scores=job.scores)
     content = {
         "fathomx": fathomx.__version__,
         "run": str(run),

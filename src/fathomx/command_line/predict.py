@@ -35,7 +35,7 @@ _SHOWN = 10
 _SUFFIXES = (".csv", ".npz")
 
 
-@click.command(name="predict")
+@click.command()
 @click.argument("run", type=click.Path(path_type=Path))
 @click.argument("files", nargs=-1, required=True, type=click.Path())
 @click.option(
@@ -54,7 +54,7 @@ _SUFFIXES = (".csv", ".npz")
     show_default=True,
     help="Of networks of text: by how many tokens to continue, each the likeliest.",
 )
-def predict_files(
+def predict(
     run: Path, files: tuple[str, ...], out: Path | None, prepared: bool, length: int
 ) -> None:
     """Predicts from inputs in FILES by the trained network of the run folder RUN.

@@ -40,7 +40,7 @@ def run_config(job: Job, data: Dataset, usual: dict[str, Any] | None = None) -> 
     """
     return {
         **job.config(),
-        **({_field(data): _digest(data)} if job.data not in _VERIFIED else {}),
+        **({} if _is_verified(job) else {_field(data): _digest(data)}),
         "fathomx": fathomx.__version__,
         "command": " ".join(["fathomx train", *written_options(job, usual)]),
     }
@@ -71,12 +71,17 @@ def stored_data(job: Job, folder: Path) -> Dataset:
     return data
 
 
+def _is_verified(job: Job) -> bool:
+    """Whether the data can be no other: named, and its tokens are characters."""
+    return job.data in _VERIFIED and job.tokens is None
+
+
 def _field(data: Dataset) -> str:
     return _TEXT if isinstance(data, Text) else _IMAGES
 
 
 def _digest(data: Dataset) -> str:
-    found = hashlib.sha256(data.vocabulary.encode() if isinstance(data, Text) else b"")
+    found = hashlib.sha256(data.vocabulary_text.encode() if isinstance(data, Text) else b"")
     for part in (data.train, data.validation, data.test):
         for array in part:
             found.update(np.ascontiguousarray(array).tobytes())
@@ -170,5 +175,6 @@ class Session:
     def _show_sample(self, outcome: Outcome) -> None:
         sample = RunFiles(outcome.folder).sample
         if sample is not None:
-            begun = f"a sample, begun by {outcome.job.context} characters of the validation text:"
+            kind = "characters" if outcome.job.tokens is None else "tokens"
+            begun = f"a sample, begun by {outcome.job.context} {kind} of the validation text:"
             say(self.console, f"{begun}\n{sample}")

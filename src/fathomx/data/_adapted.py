@@ -84,7 +84,7 @@ def _class_numbers(data: Dataset, reference: Dataset) -> NDArray[np.int32]:
     if own == wanted or (len(own) == len(wanted) and not (_named(data) and _named(reference))):
         return np.arange(len(own), dtype=np.int32)
     strange = [name for name in own if name not in wanted]
-    kind = "character" if isinstance(data, Text) else "class"
+    kind = "token" if isinstance(data, Text) else "class"
     if not strange and _named(data) and _named(reference):
         return np.array([wanted.index(name) for name in own], np.int32)
     if _named(data) and _named(reference):
