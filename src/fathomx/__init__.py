@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from fathomx import data as data
 from fathomx import former as _former
+from fathomx import metrics as metrics
 from fathomx import models as models
 from fathomx import theory as theory
 from fathomx.diagnostics.alignment import Alignment as Alignment
@@ -81,6 +82,7 @@ from fathomx.learning import Learner as Learner
 from fathomx.learning import LearningRule as LearningRule
 from fathomx.learning import PredictiveCoding as PredictiveCoding
 from fathomx.learning import StepReport as StepReport
+from fathomx.metrics import Metric as Metric
 from fathomx.models import wrap as wrap
 from fathomx.problem.energies import energy as energy
 from fathomx.problem.energies import predict as predict

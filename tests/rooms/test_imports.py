@@ -12,7 +12,7 @@ LEVELS = (
     ("checks",),
     ("records",),
     ("graph", "former"),
-    ("layers", "data", "drawing"),
+    ("layers", "data", "drawing", "metrics"),
     ("problem",),
     ("inference",),
     ("learning", "sampling"),

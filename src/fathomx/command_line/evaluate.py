@@ -16,19 +16,22 @@ from rich.table import Table
 
 import fathomx
 from fathomx import data as data_sets
+from fathomx import evaluation
 from fathomx.command_line import sources
 from fathomx.command_line.imagery import canvas_of
+from fathomx.command_line.job import Job
 from fathomx.command_line.loaded import Run, ended
 from fathomx.command_line.messages import say
 from fathomx.command_line.options import check_new, new_folder, out_option
+from fathomx.command_line.outcome import target_names
 from fathomx.data import Dataset, Text
-from fathomx import evaluation
 from fathomx.evaluation import Evaluation
 from fathomx.evaluation.answers import probabilities
 from fathomx.evaluation.evaluate import PARTS
 from fathomx.graph.energy import Gaussian
 from fathomx.graph.network import Network
 from fathomx.records.pictures import Panel, PictureRow, write_pictures
+from fathomx.records.predictions import Predictions, write_predictions
 from fathomx.records.writing import appearing, write_json
 from fathomx.report import read_evaluation, write_evaluation
 from fathomx.report.evaluation import FILE, METRIC_COLUMNS, judgement, metric_rows
@@ -62,7 +65,9 @@ def evaluate(run: Path, data: str | None, part: str, out: Path | None) -> None:
     trained = ended(run)
     job = trained.job
     examples = trained.data if data is None else _other(trained, data)
-    found = evaluation.evaluate(trained.network, examples, part, pose=job.pose, scores=job.scores)
+    found = evaluation.evaluate(
+        trained.network, examples, part, pose=job.pose, scores=job.scores, metrics=job.judged_by
+    )
     content = {
         "fathomx": fathomx.__version__,
         "run": str(run),
@@ -70,7 +75,6 @@ def evaluate(run: Path, data: str | None, part: str, out: Path | None) -> None:
         "command": _command(run, data, part),
         **found.record(),
         **_worst_rows(found, examples),
-        **_points(found),
         "notes": _notes(trained.network, found),
     }
     folder = new_folder(out, "evaluate")
@@ -78,6 +82,9 @@ def evaluate(run: Path, data: str | None, part: str, out: Path | None) -> None:
         write_json(unfinished / FILE, content)
         if _shows_images(examples):
             write_pictures(unfinished, [_worst_pictures(found, examples)])
+        values = _values(found, job)
+        if values is not None:
+            write_predictions(unfinished, values)
         write_evaluation(unfinished)
     _print(Console(), folder)
 
@@ -119,7 +126,7 @@ def _judged(found: Evaluation, place: int) -> dict[str, Any]:
         return {}
     target, said = found.target[place], found.prediction[place]
     if found.confusion is not None and np.ndim(target) == 0:
-        names = found.class_names
+        names = [each.name for each in found.classes]
         likely = probabilities(said)
         chosen = int(np.argmax(said))
         return {
@@ -171,18 +178,18 @@ def _label(said: dict[str, Any], loss: float) -> str:
     return f"{said['target'][:8]} \u2192 {said['predicted'][:8]}"
 
 
-def _points(found: Evaluation) -> dict[str, Any]:
+def _values(found: Evaluation, job: Job) -> Predictions | None:
     """Targets and predictions of some examples, where they are values."""
-    if found.confusion is not None or found.prediction is None or found.target is None:
-        return {}
-    if found.target.dtype.kind != "f" or found.target.shape != found.prediction.shape:
-        return {}
+    if found.prediction is None or found.target is None or found.target.dtype.kind != "f":
+        return None
+    if found.target.shape != found.prediction.shape or found.confusion is not None:
+        return None
     order = np.random.default_rng(0).permutation(found.size)[:_POINTS]
     target, said = (
         np.asarray(each, float).reshape(found.size, -1)[order]
         for each in (found.target, found.prediction)
     )
-    return {"points": {"target": target, "prediction": said}}
+    return Predictions(found.part, target_names(job, target.shape[1]), target, said)
 
 
 def _notes(network: Network, found: Evaluation) -> list[str]:

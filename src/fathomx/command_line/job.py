@@ -23,6 +23,7 @@ from fathomx.command_line.settings import Settings
 from fathomx.command_line.stored import stored_settings
 from fathomx.command_line.validation import validate
 from fathomx.data import Dataset
+from fathomx.data._table_files import target_columns
 from fathomx.graph.freezing import freeze
 from fathomx.graph.network import Network
 from fathomx.graph.numbers import rematerialized
@@ -31,10 +32,12 @@ from fathomx.inference import Descent, GaussNewton, Langevin, Solver
 from fathomx.layers.parameterization import scale_learning_rates
 from fathomx.learning import Backprop, LearningRule, Pose
 from fathomx.learning.learner import cosine_adam
+from fathomx.metrics import Metric, chosen
 from fathomx.problem.problem import Problem
 from fathomx.problem.strength import HoldStrength
 from fathomx.training.fit import check_statistics
 from fathomx.training.scores import Scores
+from fathomx.training.task import Task
 
 # Of Langevin: steps and rate.
 _CHAIN, _CHAIN_RATE = 20, 0.01
@@ -62,7 +65,15 @@ class Job(Settings):
 
     def load(self) -> Dataset:
         """The data set, in the form that the model takes."""
-        data = self.view(sources.load(self))
+        found, reading = sources.load(self), MODELS[self.model].reading
+        task = sources.task_of(found)
+        if task not in reading.tasks:
+            able = [name for name, model in MODELS.items() if task in model.reading.tasks]
+            raise ValueError(
+                f"data {self.data!r} is for task {task!r}, which model {self.model!r} does not "
+                f"learn; use model {' or '.join(map(repr, able))}."
+            )
+        data = self.view(found)
         return data if self.take is None else data.take(self.take)
 
     def view(self, data: Dataset) -> Dataset:
@@ -135,13 +146,15 @@ class Job(Settings):
         """What the network is scored by, where it is not loss and accuracy."""
         return None if self.generative is None else self.generative.scores
 
+    @property
+    def judged_by(self) -> tuple[Metric, ...] | None:
+        """The metrics that are asked for."""
+        return None if self.metrics is None else chosen(target_columns(self.metrics))
+
     def problem(self, network: Network, data: Dataset) -> Problem:
         """The problem of the first batch of the training data."""
-        size = min(self.batch_size, len(data.train.labels))
-        batch = {"input": data.train.inputs[:size], "target": data.train.labels[:size]}
-        if self.pose is None:
-            return Problem(network, batch["input"], batch["target"])
-        problem: Problem = self.pose(network, batch)
+        batch = {name: each[: self.batch_size] for name, each in data.arrays("train").items()}
+        problem: Problem = Task(data, self.pose).pose(network, batch)
         return problem
 
     def solver(self) -> Solver:
@@ -167,7 +180,7 @@ class Job(Settings):
         At the learning-rate scales of the parameterization (`fx.scale_learning_rates`).
         """
         assert self.learning_rate is not None
-        steps = max(1, len(data.train.labels) // self.batch_size) * self.epochs
+        steps = max(1, data.size // self.batch_size) * self.epochs
         if self.learning == "incremental":
             steps *= self.solver().max_steps
         decay = 0.0
@@ -177,11 +190,13 @@ class Job(Settings):
 
     def check(self, data: Dataset, network: Network) -> None:
         """Raises `ValueError` for what only the data and the network show to be impossible."""
-        if self.batch_size > len(data.train.labels):
+        if self.batch_size > data.size:
             raise ValueError(
-                f"batch_size is {self.batch_size}, but {data.name!r} has "
-                f"{len(data.train.labels)} training examples; choose a smaller --batch-size."
+                f"batch_size is {self.batch_size}, but {data.name!r} has {data.size} training "
+                "examples; choose a smaller --batch-size."
             )
+        if self.metrics is not None:
+            Task(data, self.pose, self.scores, self.judged_by).check(network)
         check_statistics(network, self.batch_size)
         solver = self.solver()
         if isinstance(solver, Descent) and self.learning != "backprop":

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -155,5 +156,5 @@ def written_options(job: Job, usual: dict[str, Any] | None = None) -> list[str]:
         if isinstance(value, bool):
             options.append(f"--{option}" if value else f"--no-{option}")
         else:
-            options.append(f"--{option} {value}")
+            options.append(f"--{option} {shlex.quote(str(value))}")
     return options

@@ -23,6 +23,7 @@ from fathomx.command_line.imagery import latents
 from fathomx.command_line.loaded import Run, ended
 from fathomx.command_line.messages import say
 from fathomx.command_line.options import check_text
+from fathomx.command_line.outcome import target_names
 from fathomx.data import DataError, Text
 from fathomx.data._encoding import decoded
 from fathomx.data._files import read_bytes
@@ -148,11 +149,11 @@ def _predicted(run: Run, inputs: data_sets.Inputs) -> Predictions:
         }
         return Predictions(*where, told, classes, likely)
     values = said.expected.reshape(len(said.expected), -1)
-    output = network.output.name
-    if data.preparation is not None and output in data.preparation.scales:
-        values = data.preparation.scales[output].raw(values)
-    names = [output] if values.shape[1] == 1 else [f"{output} {n}" for n in range(values.shape[1])]
-    return Predictions(*where, {}, names, values)
+    known, output = data.preparation, network.output.name
+    if known is not None and output in known.scales:
+        values = known.scales[output].raw(values)
+    names = () if known is None else known.class_names
+    return Predictions(*where, {}, names or target_names(run.job, values.shape[1]), values)
 
 
 def _continued(run: Run, data: Text, files: Sequence[str], length: int) -> Predictions:

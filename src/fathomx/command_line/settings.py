@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fathomx import data as data_sets
+from fathomx import metrics
 from fathomx.command_line.choices import (
     NORMALIZATIONS,
     NUMBERS,
@@ -64,9 +65,9 @@ class Settings:
 
     data: str | None = _option(
         None,
-        f"Data set, one of {', '.join(data_sets.names())}, or the path of a text file or of a "
-        "folder (or zip file) of images, one folder per class. "
-        + _per_model(lambda model: model.reading.data),
+        f"Data set, one of {', '.join(data_sets.names())}, or the path of a text file, of a table "
+        "(.csv or .parquet, with --target) or of a folder (or zip file) of images, one folder per "
+        "class. " + _per_model(lambda model: model.reading.data),
         network=True,
     )
     image_size: int | None = _option(
@@ -74,6 +75,23 @@ class Settings:
         "Height and width to which the images of a folder are scaled and cut. [default: those of "
         "the first]",
         network=True,
+    )
+    target: str | None = _option(
+        None, "Columns of a table that are predicted, with commas between.", network=True
+    )
+    task: str | None = _option(
+        None,
+        "What the targets are: classes, real values, or labels of which several may hold. "
+        "[default: what the data suggests]",
+        data_sets.TASKS,
+        network=True,
+    )
+    metrics: str | None = _option(
+        None,
+        f"What predictions are judged by, with commas between, of "
+        f"{', '.join(metrics.names())}. [default: accuracy for classes, rmse for real values, "
+        "label-accuracy for labels]",
+        training=True,
     )
     take: int | None = _option(
         None, "Train on so many examples only, the first ones.", training=True

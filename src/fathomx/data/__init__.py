@@ -8,8 +8,9 @@ named sets (`names` lists them); `Dataset(...)` makes one from your own arrays. 
 
 `descriptions` says what each of the named sets is, and `load` where it comes from.
 
-`split` divides arrays of your own; `images` reads a folder of images, one folder per class, `text`
-any text file as a `Text`, `read_idx` any file of the format of MNIST as an array.
+`split` divides arrays of your own; `images` reads a folder of images, one folder per class, `table`
+a CSV or parquet file, `text` any text file as a `Text`, `read_idx` any file of the format of MNIST
+as an array.
 
 ```python
 digits = fx.data.load("digits")
@@ -29,10 +30,12 @@ from fathomx.data._named import descriptions, load, names, texts, whereabouts
 from fathomx.data._parts import Part
 from fathomx.data._preparation import Preparation
 from fathomx.data._split import split
+from fathomx.data._table_files import TASKS, table
 from fathomx.data._text import Text, text
 from fathomx.data._tokens import Subwords
 
 __all__ = [
+    "TASKS",
     "CropAndFlip",
     "DataError",
     "Dataset",
@@ -49,6 +52,7 @@ __all__ = [
     "read_idx",
     "read_inputs",
     "split",
+    "table",
     "text",
     "texts",
     "whereabouts",

@@ -12,8 +12,6 @@ from fathomx.data._dataset import Dataset
 from fathomx.data._parts import Part
 from fathomx.data._text import Text
 
-_TITLES = ("train", "validation", "test")
-
 
 @gate
 def adapted(data: Dataset, reference: Dataset) -> Dataset:
@@ -39,7 +37,7 @@ def adapted(data: Dataset, reference: Dataset) -> Dataset:
     numbers = _class_numbers(data, reference)
     tokens = isinstance(data, Text)
     parts: dict[str, Any] = {}
-    for title in _TITLES:
+    for title in data.titles:
         inputs, labels = getattr(data, title)
         inputs = numbers[inputs] if tokens else _standardized(inputs, "input", data, reference)
         parts[title] = Part(inputs, numbers[labels])
@@ -58,7 +56,7 @@ def _same_arrays(data: Dataset, reference: Dataset) -> Dataset:
             name: _standardized(array, name, data, reference)
             for name, array in data.arrays(title).items()
         }
-        for title in _TITLES
+        for title in data.titles
     }
     return reference.with_parts(data.name, parts)
 

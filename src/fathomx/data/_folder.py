@@ -306,7 +306,7 @@ def _assembled(
     shape = (*size, 3) if color else size
     held = {title: array if color else array[..., 0] for title, (array, _) in pixels.items()}
     scale = PixelScale(held["train"], channels)
-    parts = {}
+    parts: dict[str, Any] = {}
     for title in _PARTS:
         inputs = scale(held.pop(title))
         labels = np.array([label for _, label in drawn[title]], np.int32)

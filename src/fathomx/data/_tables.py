@@ -13,14 +13,12 @@ from fathomx.data._parts import Part
 from fathomx.data._preparation import Preparation
 from fathomx.data._scale import ColumnScale
 
-_SEED = 0
-
 
 def load_classes(name: str, loader: str) -> Dataset:
     """A table whose rows have a class: columns standardized by the training part."""
     table = _table(loader)
     columns, labels = table.data, table.target
-    places = _divided(len(columns))
+    places = divided(len(columns))
     scale = ColumnScale(columns[places[0]])
     train, validation, test = (Part(scale(columns[rows]), labels[rows]) for rows in places)
     names = tuple(map(str, table.target_names))
@@ -35,7 +33,7 @@ def load_values(name: str, loader: str, **options: Any) -> Dataset:
     table = _table(loader, **options)
     columns, targets = table.data, table.target
     arrays = {"input": columns, "output": targets[:, None]}
-    places = _divided(len(columns))
+    places = divided(len(columns))
     scales = {key: ColumnScale(array[places[0]]) for key, array in arrays.items()}
     train, validation, test = (
         {key: scales[key](array[rows]) for key, array in arrays.items()} for rows in places
@@ -49,7 +47,7 @@ def _table(loader: str, **options: Any) -> Any:
     return getattr(import_module("sklearn.datasets"), loader)(**options)
 
 
-def _divided(size: int) -> list[NDArray[Any]]:
+def divided(size: int, seed: int = 0) -> list[NDArray[Any]]:
     """Places of the rows for training, validation (a tenth) and test (a fifth)."""
-    order = np.random.default_rng(_SEED).permutation(size)
+    order = np.random.default_rng(seed).permutation(size)
     return np.split(order, [size - size // 5 - size // 10, size - size // 5])

@@ -66,7 +66,7 @@ class Text(Dataset):
                 f"the vocabulary of data set {self.name!r} has {self.vocabulary.size} tokens, "
                 f"expected {self.classes}: pass classes={self.vocabulary.size}."
             )
-        for part in (self.train, self.validation, self.test):
+        for part in (getattr(self, title) for title in self.titles):
             self._check_tokens(part.inputs)
 
     @property

@@ -18,7 +18,6 @@ from fathomx.drawing.style import (
     legend_key,
     line,
     new_figure,
-    note,
     number_table,
     safe_name,
     save,
@@ -36,12 +35,16 @@ from fathomx.records.forms import (
 )
 from fathomx.records.pictures import FILE as PICTURES
 from fathomx.records.pictures import read_pictures
+from fathomx.records.predictions import FILE as PREDICTIONS
+from fathomx.records.predictions import read_predictions
 from fathomx.records.reading import read_json
 from fathomx.records.values import PathLike, finite, numbers
 from fathomx.report.document import escaped, write_document
 from fathomx.report.document import table as html_table
+from fathomx.report.figures import draw_predictions
 from fathomx.report.illustrations import Illustration, illustrated
 from fathomx.report.page import picture_figures
+from fathomx.report.scores import label, shown
 from fathomx.report.wording import percent, short
 
 FILE = "evaluation.json"
@@ -70,7 +73,6 @@ _CALIBRATION = named(
     }
 )
 _WORST = named({"index": position, "loss": number}, {"row": listed(plain_value), "text": text})
-_POINTS = named({"target": table, "prediction": table})
 
 
 def _metrics(value: Any) -> None:
@@ -86,7 +88,6 @@ _FORM = named(
         "calibration": optional(_CALIBRATION),
         "worst": listed(_WORST),
         "columns": listed(text),
-        "points": optional(_POINTS),
         "notes": listed(text),
     },
 )
@@ -127,7 +128,7 @@ def write_evaluation(folder: PathLike) -> Path:
         "<h2>Metrics</h2>",
         html_table(METRIC_COLUMNS, metric_rows(content), wide=True),
         *_classes(folder, content),
-        *_values(folder, content),
+        *_values(folder),
         *_worst(folder, content),
         "<h2>Repeat this evaluation</h2>",
         f"<pre>{escaped(content.get('command') or 'The command was not recorded.')}</pre>",
@@ -143,12 +144,10 @@ def metric_rows(content: Mapping[str, Any]) -> list[tuple[str, ...]]:
     """The table of metrics under `METRIC_COLUMNS`."""
     rows = []
     for name, each in content["metrics"].items():
-        said = _said(name)
         method = _METHODS.get(each["method"], each["method"])
-        ends = [
-            said(each[end]) if finite(each[end]) is not None else "-" for end in ("low", "high")
-        ]
-        rows.append((name.replace("_", " "), said(each["value"]), *ends, method))
+        ends = (each["low"], each["high"])
+        told = ["-" if finite(end) is None else shown(name, end) for end in ends]
+        rows.append((label(name), shown(name, each["value"]), *told, method))
     return rows
 
 
@@ -163,17 +162,18 @@ def judgement(content: Mapping[str, Any]) -> list[str]:
 
 
 def _accuracy_sentences(content: Mapping[str, Any]) -> list[str]:
-    name = "accuracy" if "accuracy" in content["metrics"] else next(iter(content["metrics"]), None)
+    told = [name for name in content["metrics"] if name not in ("loss", "energy")]
+    name = "accuracy" if "accuracy" in told else next(iter(told or content["metrics"]), None)
     if name is None:
         return ["Nothing was measured."]
-    each, said = content["metrics"][name], _said(name)
+    each = content["metrics"][name]
     within = ""
     if finite(each["low"]) is not None:
-        within = f" (95%: {said(each['low'])} to {said(each['high'])})"
-    shown = name.replace("_", " ").capitalize()
+        within = f" (95%: {shown(name, each['low'])} to {shown(name, each['high'])})"
+    titled = label(name)
     sentence = (
-        f"{shown} on the {content['size']:,} examples of the {content['part']} part of "
-        f"{content['data']}: {said(each['value'])}{within}."
+        f"{titled[:1].upper()}{titled[1:]} on the {content['size']:,} examples of the "
+        f"{content['part']} part of {content['data']}: {shown(name, each['value'])}{within}."
     )
     classes = content.get("classes") or []
     total = sum(each["examples"] for each in classes)
@@ -210,6 +210,8 @@ def _class_sentences(content: Mapping[str, Any]) -> list[str]:
         f"The class that is found least often is {worst['name']!r}: "
         f"{worst['hits']:,} of {worst['examples']:,}"
     )
+    if not content.get("confusion"):
+        return [f"{said}."]
     confusion = number_table(content["confusion"])
     wrong = confusion - np.diag(np.diagonal(confusion))
     if wrong.max(initial=0) == 0:
@@ -255,20 +257,22 @@ def _classes(folder: Path, content: Mapping[str, Any]) -> list[str]:
     ]
     return [
         "<h2>Classes</h2>",
-        *illustrated(folder, figures),
+        *illustrated(folder, figures if content.get("confusion") else []),
         "<p>Recall is the part of a class's examples that were found, precision the part of the "
         "predictions of a class that are right.</p>",
         html_table(_CLASS_COLUMNS, rows, wide=True),
     ]
 
 
-def _values(folder: Path, content: Mapping[str, Any]) -> list[str]:
-    if not content.get("points"):
+def _values(folder: Path) -> list[str]:
+    if not (folder / PREDICTIONS).is_file():
         return []
+    found = read_predictions(folder / PREDICTIONS, _REMEDY)
     figure = Illustration(
         "predictions.png",
-        functools.partial(predictions, folder),
-        "Predictions beside what was there; on the dashed line they would be equal.",
+        functools.partial(draw_predictions, found),
+        f"What the network predicts of {len(found.target):,} examples, in the units of the "
+        "targets: beside what is true (above), and how far it is off (below).",
     )
     return ["<h2>Predictions</h2>", *illustrated(folder, [figure])]
 
@@ -386,41 +390,6 @@ def reliability(folder: PathLike, path: PathLike) -> Path:
     return save(figure, path)
 
 
-@gate
-def predictions(folder: PathLike, path: PathLike) -> Path:
-    """Predicted values of an evaluation beside those that were there, one panel for each output.
-
-    Of more than four outputs the first four are drawn. Raises `FileNotFoundError` where there is no
-    evaluation, `ValueError` for one without values.
-
-    ```python
-    predictions("runs/evaluation", "predictions.png")
-    ```
-    """
-    content = read_evaluation(folder)
-    points = _there(content, "points", folder)
-    target, found = (number_table(points[key]) for key in ("target", "prediction"))
-    names = list(content.get("outputs") or [])
-    count = min(target.shape[1], 4)
-    figure, panels = new_figure(4.6 if count > 1 else 5.4, columns=count)
-    for place, axes in enumerate(panels):
-        seen = np.concatenate([target[:, place], found[:, place]])
-        seen = seen[np.isfinite(seen)]
-        if not len(seen):
-            note(axes, "no finite values were recorded")
-            continue
-        ends = np.array([seen.min(), seen.max()])
-        axes.plot(ends, ends, color=FAINT, linestyle="--", linewidth=1.2)
-        axes.scatter(
-            target[:, place], found[:, place], s=9, color=COLORS[0], alpha=0.5, linewidths=0
-        )
-        axes.set_xlabel("what was there")
-        if place < len(names):
-            set_title(axes, safe_name(str(names[place])))
-    panels[0].set_ylabel("prediction")
-    return save(figure, path)
-
-
 def _there(content: Mapping[str, Any], name: str, folder: PathLike) -> Any:
     if not content.get(name):
         raise ValueError(
@@ -437,11 +406,4 @@ def _within(estimate: Mapping[str, Any]) -> Sequence[str]:
         percent(estimate["value"]),
         # On one line, also of a narrow page.
         f"{percent(estimate['low'])}\u00a0to\u00a0{percent(estimate['high'])}",
-    )
-
-
-def _said(name: str) -> Any:
-    """How a metric is written."""
-    return (
-        percent if name.endswith(("accuracy", "f1", "match")) or name.startswith("top") else short
     )

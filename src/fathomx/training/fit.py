@@ -6,12 +6,13 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from fathomx import checks
 from fathomx.checks import Count, Optimizer, Positive, Seed, gate
 from fathomx.data import Dataset, split
+from fathomx.data._forms import described, values
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import holds_statistics
 from fathomx.learning import Equilibrium, Learner, LearningRule, Pose
+from fathomx.metrics import chosen
 from fathomx.training.observer import Observer, Plan
 from fathomx.training.run import Run
 from fathomx.training.scores import Scores
@@ -24,10 +25,11 @@ class FitResult:
     """What `fit` returns.
 
     * `network`: trained.
-    * `history`: one dictionary per epoch (training and validation loss and accuracy, `unsettled`,
-      `pc_strength`, `cosine_to_backprop` overall, per quarter of the depth and per node,
-      `target_alignment`, `weight_change_per_node`).
-    * `summary`: the numbers at the end, `test_accuracy` among them.
+    * `history`: one dictionary per epoch (training and validation loss, the metrics such as
+      `validation_accuracy`, of classes `train_accuracy`, `unsettled`, `pc_strength`,
+      `cosine_to_backprop` overall, per quarter of the depth and per node, `target_alignment`,
+      `weight_change_per_node`).
+    * `summary`: the numbers at the end, those of the test set such as `test_accuracy` first.
     """
 
     network: Network
@@ -48,6 +50,7 @@ def fit(
     observers: Sequence[Observer] = (),
     pose: Pose | None = None,
     scores: Scores | None = None,
+    metrics: Sequence[Any] | None = None,
 ) -> FitResult:
     """Trains a network and scores it: validation after each epoch, the test set once, at the end.
 
@@ -68,9 +71,12 @@ def fit(
       arrays by name, `input` and `target` of a data set of pairs. Unless given, input and target,
       or of named arrays the entries of these names, are clamped.
     * `scores`: `scores(network, batch) -> dict`, what validation and test are scored by: one number
-      per example, or one for the batch, by name. Unless given `loss`, and `accuracy` where the
-      batch holds integer labels under the output's name (or `target`); with a free root or a
-      feedback `loss` and `energy` after inference.
+      per example, or one for the batch, by name. Unless given `loss` and the metrics; with a free
+      root or a feedback `loss` and `energy` after inference.
+    * `metrics`: names (`fx.metrics.names()`) or objects (`fx.Metric`), which judge the output's
+      predictions, in the target's own units where the data set knows them. Unless given, by what
+      the batch holds under the output's name (or `target`): `accuracy` for integer labels, else
+      what the output's energy says, such as `rmse` for `fx.Gaussian`.
 
     Each batch is divided among the devices of JAX's default backend (`fx.Division`). The cores of a
     processor count as devices if JAX is told so before anything is computed, as the command line
@@ -90,7 +96,8 @@ def fit(
     `step_memory_bytes` is what the compiled training step needs at once beside the data;
     `train_seconds` includes compilation, validation, probes and checkpoints.
 
-    Raises `ValueError` for a batch larger than the data and for shapes that do not fit, and
+    Raises `ValueError` for a batch larger than the data, for shapes that do not fit and for metrics
+    that do not suit the output, and
     `DivergenceError` when weights or energies stop being finite.
 
     ```python
@@ -104,7 +111,7 @@ def fit(
     optimizer = 1e-2 if optimizer is None else optimizer
     if not isinstance(data, Dataset):
         data = _divided(network, *data)
-    task = Task(data, pose, scores)
+    task = Task(data, pose, scores, None if metrics is None else chosen(metrics))
     plan = _plan(network, data, epochs, batch_size)
     task.check(network)
     try:
@@ -125,11 +132,19 @@ def fit(
 
 def _divided(network: Network, input: Any, target: Any) -> Dataset:
     """A data set of two arrays: labels of classes, or values of any shape by name."""
-    values = checks.values("the targets", target)
-    labels = values.ndim == 1 and values.dtype.kind in "iu" and network.output.energy.takes_labels
+    found = values("the targets", target)
+    labels = found.ndim == 1 and found.dtype.kind in "iu" and network.output.energy.takes_labels
     if labels and network.output_shape[0] > 1:
-        return split((input, values), classes=network.output_shape[-1])
-    return split({network.roots[0].name: input, network.output.name: values})
+        return split((input, found), classes=network.output_shape[-1])
+    if found.ndim == 1 and network.output_shape == (1,):
+        found = found[:, None]
+    if found.shape[1:] != network.output_shape:
+        raise ValueError(
+            f"{described('the targets', target)} have the shape {found.shape[1:]} for each "
+            f"example, but node {network.output.name!r} predicts {network.output_shape}; give as "
+            "many targets, or build the network for these."
+        )
+    return split({network.roots[0].name: input, network.output.name: found})
 
 
 def _failed(observers: Sequence[Observer]) -> None:

@@ -79,6 +79,8 @@ class Run:
         learner = Learner(learner.rule, without_rates(learner.optimizer), learner.pose)
         self._advance = Advance(learner, plan.steps_per_epoch, augmentation, self.division)
         self._program: Program | None = None
+        # Which of a step's scores say something.
+        self.scored = ("loss", "accuracy") if task.by_classes(network) else ("loss",)
         self.memory: int | None = None
         self.step_seconds: list[float] = []
         self.first_step_seconds: float | None = None
@@ -99,8 +101,6 @@ class Run:
         last = self.history[-1] if self.history else {}
         summary = plain(
             {
-                "test_accuracy": scores.pop("accuracy"),
-                "test_loss": scores.pop("loss"),
                 **{f"test_{name}": value for name, value in scores.items()},
                 **{k: v for k, v in last.items() if k not in ("epoch", "steps")},
                 "train_seconds": train_seconds,
@@ -155,8 +155,7 @@ class Run:
                 {
                     name: getattr(reports, name).tolist()
                     for name in (
-                        "loss",
-                        "accuracy",
+                        *self.scored,
                         "unsettled_median",
                         "unsettled_max",
                         "strength",
@@ -181,8 +180,7 @@ class Run:
 
         network = self.state.network
         scores = self.task.score(network, "validation")
-        loss, accuracy = scores.pop("loss"), scores.pop("accuracy")
-        self._check_weights(epoch, loss)
+        self._check_weights(epoch, scores["loss"])
         key = jax.random.fold_in(jax.random.fold_in(self.state.key, 2), epoch)
         learner = self._advance.learner
         probed = run(probe, self.begun, network, learner.rule, learner.pose, self.probe, key)
@@ -192,10 +190,7 @@ class Run:
             {
                 "epoch": epoch + 1,
                 "steps": (epoch + 1) * self.plan.steps_per_epoch,
-                "train_loss": gather("loss").mean(),
-                "train_accuracy": gather("accuracy").mean(),
-                "validation_loss": loss,
-                "validation_accuracy": accuracy,
+                **{f"train_{name}": gather(name).mean() for name in self.scored},
                 **{f"validation_{name}": value for name, value in scores.items()},
                 "unsettled": {
                     "median": np.median(gather("unsettled_median")) if inferred else None,

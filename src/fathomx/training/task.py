@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -13,9 +14,17 @@ from fathomx.data import Dataset
 from fathomx.graph.network import Network
 from fathomx.learning import Pose
 from fathomx.learning.learner import pose as by_name
+from fathomx.metrics import Metric
 from fathomx.problem.checks import check_integers, check_targets
 from fathomx.problem.problem import Problem
-from fathomx.training.scores import Scores, UsualScores, evaluate_part, score
+from fathomx.training.scores import (
+    Scores,
+    UsualScores,
+    evaluate_part,
+    metrics_in_force,
+    score,
+    target_kinds,
+)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -23,12 +32,13 @@ class Task:
     """What is learned and how it is judged.
 
     **Fields**: `data`; `pose`, unless given by the names of the arrays, a pair as input and target;
-    `scores`, unless given loss and accuracy, of named arrays `UsualScores`.
+    `scores`, unless given `UsualScores` by `metrics`, and these by what suits the output.
     """
 
     data: Dataset
     own_pose: Pose | None = None
     scores: Scores | None = None
+    metrics: tuple[Metric, ...] | None = None
 
     @property
     def pose(self) -> Pose:
@@ -38,12 +48,23 @@ class Task:
         return by_name if self.data.named else _pair
 
     def check(self, network: Network) -> None:
-        """Raises where data and network do not fit, `ValueError`, or a pose makes no problem."""
+        """Raises where data and network do not fit, `ValueError`, or a pose makes no problem.
+
+        Likewise for metrics that do not suit the output.
+        """
+        self._check_data(network)
+        if self.metrics is not None:
+            if self.scores is not None:
+                raise ValueError(
+                    "scores and metrics are given, and both say what is judged; give one of them."
+                )
+            eqx.filter_eval_shape(self.judge(network), network, self._first())
+
+    def _check_data(self, network: Network) -> None:
         if self.pose is not _pair:
             if self.own_pose is None:
                 _check_parts(self.data, network)
-            first = {name: jnp.asarray(a[:2]) for name, a in self.data.arrays("train").items()}
-            posed = self.pose(network, first)
+            posed = self.pose(network, self._first())
             if not isinstance(posed, Problem):
                 raise TypeError(f"pose must return an fx.Problem, not {type(posed).__name__}.")
             return
@@ -68,14 +89,41 @@ class Task:
             arrays["input"] = arrays["input"].astype(network.input_dtype)
         return arrays
 
+    def by_classes(self, network: Network) -> bool:
+        """Whether the output's targets are classes, of which one holds."""
+        first = self._first()
+        return "classes" in target_kinds(self.pose(network, first), first)
+
+    def judge(self, network: Network) -> Scores:
+        """What parts are scored by: own scores, or the loss and the metrics in force."""
+        if self.scores is not None:
+            return self.scores
+        first = self._first()
+        problem = self.pose(network, first)
+        metrics = metrics_in_force(problem, first, self.metrics)
+        if self.data.preparation is None or "values" not in target_kinds(problem, first):
+            return UsualScores(self.pose, metrics)
+        scale = self.data.preparation.scales.get(network.output.name)
+        return UsualScores(self.pose, metrics, None if scale is None else (scale.mean, scale.std))
+
     def score(self, network: Network, title: str) -> dict[str, float | None]:
-        """The scores of a part; `loss` and `accuracy` are among them, `None` if there are none."""
-        if self.scores is None and self.pose is _pair:
+        """The scores of a part; `loss` is among them, `None` if there is none.
+
+        Of a part that is missing, no score is known.
+        """
+        if title not in self.data.titles:
+            judge = self.judge(network)
+            keys = [m.key for m in judge.metrics] if isinstance(judge, UsualScores) else []
+            return dict.fromkeys(("loss", *keys))
+        if self.scores is None and self.metrics is None and self.pose is _pair:
             loss, accuracy = score(network, getattr(self.data, title))
             return {"loss": loss, "accuracy": accuracy}
-        scores = UsualScores(self.pose) if self.scores is None else self.scores
-        found = evaluate_part(network, self.data.arrays(title), scores)
-        return {"loss": None, "accuracy": None, **found}
+        found = evaluate_part(network, self.data.arrays(title), self.judge(network))
+        return {"loss": None, **found}
+
+    def _first(self) -> dict[str, Array]:
+        """Two training examples."""
+        return {name: jnp.asarray(a[:2]) for name, a in self.data.arrays("train").items()}
 
 
 def _pair(network: Network, batch: Any) -> Problem:
@@ -84,7 +132,7 @@ def _pair(network: Network, batch: Any) -> Problem:
 
 def _check_parts(data: Dataset, network: Network) -> None:
     """All parts before anything is trained, since compiled code cannot look at values."""
-    for title in ("train", "validation", "test"):
+    for title in data.titles:
         arrays = data.arrays(title)
         try:
             check_integers(network, arrays)
