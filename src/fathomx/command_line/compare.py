@@ -57,6 +57,10 @@ def compare(out: Path | None, resume: Path | None, **options: Any) -> None:
             f"compare trains the same network by backprop, too, which model {job.model!r} cannot "
             "be, since it infers what it generates from; use `fathomx train`."
         )
+    if job.source is not None:
+        raise ValueError(
+            "compare begins with new weights; leave out --from, or use `fathomx train --from`."
+        )
     jobs = {_FIRST: job, "backprop": job.by_backprop()}
     data = job.load() if resume is None else stored_data(job, resume / _FIRST)
     network = job.network(data)

@@ -24,8 +24,10 @@ from fathomx.command_line.stored import stored_settings
 from fathomx.command_line.validation import validate
 from fathomx.data import Dataset
 from fathomx.data._table_files import target_columns
+from fathomx.graph.freezing import freeze
 from fathomx.graph.network import Network
 from fathomx.graph.numbers import rematerialized
+from fathomx.graph.statistics import parameter_count
 from fathomx.inference import Descent, GaussNewton, Langevin, Solver
 from fathomx.layers.parameterization import scale_learning_rates
 from fathomx.learning import Backprop, LearningRule, Pose
@@ -71,8 +73,12 @@ class Job(Settings):
                 f"data {self.data!r} is for task {task!r}, which model {self.model!r} does not "
                 f"learn; use model {' or '.join(map(repr, able))}."
             )
-        data = reading.view(found)
+        data = self.view(found)
         return data if self.take is None else data.take(self.take)
+
+    def view(self, data: Dataset) -> Dataset:
+        """A data set as the model reads it."""
+        return MODELS[self.model].reading.view(data)
 
     def network(self, data: Dataset) -> Network:
         """The network at initialization, built for this data set."""
@@ -99,7 +105,21 @@ class Job(Settings):
             **options,
         )
         network = NUMBERS[self.precision](network)
-        return rematerialized(network) if self.rematerialize else network
+        network = rematerialized(network) if self.rematerialize else network
+        return self._frozen(network) if self.frozen else network
+
+    @property
+    def frozen(self) -> list[str]:
+        """The names of the entries that do not learn."""
+        return [name.strip() for name in (self.freeze or "").split(",") if name.strip()]
+
+    def _frozen(self, network: Network) -> Network:
+        network = freeze(network, self.frozen)
+        if not parameter_count(network):
+            raise ValueError(
+                f"freeze {self.freeze!r} leaves nothing to learn; leave out some of the names."
+            )
+        return network
 
     def rule(self) -> LearningRule:
         """The learning rule with its solver."""
@@ -205,6 +225,23 @@ class Job(Settings):
             # Samples are on their way to nowhere; what is looked at is the equilibrium.
             changes = {"inference": "gauss-newton", **changes}
         if "inference" in changes:
+            config |= {"schedule": "uniform", "steps": None, "activity_rate": None}
+        if "strength" in changes or "output_precision" in changes:
+            config |= {"strength": None, "output_precision": None}
+        return Job(**{**config, **changes})
+
+    def continued(self, **changes: Any) -> Job:
+        """The job that begins with what this one has learned.
+
+        `changes` are fields; what they replace takes its options along: other data its size,
+        another rule or inference the options of the former one.
+        """
+        config = {**self.config(), "source": None, "freeze": None}
+        if changes.get("learning", self.learning) == "backprop":
+            config |= dict.fromkeys(("strength", "output_precision"))
+        if "data" in changes:
+            config |= {"image_size": None, "take": None}
+        if "inference" in changes or "learning" in changes:
             config |= {"schedule": "uniform", "steps": None, "activity_rate": None}
         if "strength" in changes or "output_precision" in changes:
             config |= {"strength": None, "output_precision": None}

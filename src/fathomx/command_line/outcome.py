@@ -122,18 +122,23 @@ class Outcome:
         if self.data.preparation is not None and "output" in self.data.preparation.scales:
             scale = self.data.preparation.scales["output"]
             ends = scale.raw(ends[0]), scale.raw(ends[1])
-        names = target_columns(self.job.target or "")
-        if not names:
-            count = ends[0].shape[1]
-            names = ["target"] if count == 1 else [f"target {n}" for n in range(1, count + 1)]
-        write_predictions(self.folder, Predictions("validation", tuple(names), *ends))
+        names = target_names(self.job, ends[0].shape[1])
+        write_predictions(self.folder, Predictions("validation", names, *ends))
 
     def _record_sample(self, data: Text, network: Network) -> None:
         """Text that the network writes, behind a window that it has not been trained on."""
-        begin = data.decode(data.validation.inputs[0])
+        begin = data.validation.inputs[0]
         key = jax.random.key(self.job.seed)
-        new = generate(network, data.encode(begin), _SAMPLE_LENGTH, key, _SAMPLE_TEMPERATURE)
-        write_text(self.folder / _SAMPLE, begin + data.decode(new) + "\n")
+        new = generate(network, begin, _SAMPLE_LENGTH, key, _SAMPLE_TEMPERATURE)
+        write_text(self.folder / _SAMPLE, data.decode(np.concatenate([begin, new])) + "\n")
+
+
+def target_names(job: Job, count: int) -> tuple[str, ...]:
+    """The names of the real values that a job predicts."""
+    names = target_columns(job.target or "")
+    if names:
+        return tuple(names)
+    return ("target",) if count == 1 else tuple(f"target {n}" for n in range(1, count + 1))
 
 
 @eqx.filter_jit

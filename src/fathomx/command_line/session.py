@@ -37,17 +37,18 @@ _KINDS = {
 _VERIFIED = set(data_sets.names()) - {"tiny-imagenet"}
 
 
-def run_config(job: Job, data: Dataset) -> dict[str, Any]:
+def run_config(job: Job, data: Dataset, usual: dict[str, Any] | None = None) -> dict[str, Any]:
     """What a run folder says of its job: the settings, the version, the command to repeat it.
 
     And of data of one's own what tells it from others: named data sets are verified anyway.
+    `usual` are the settings that the command leaves out, unless given the model's own.
     """
     return {
         **job.config(),
         **({} if _by_classes(data) else {"task": task_of(data)}),
-        **({_field(job): _digest(data)} if job.data not in _VERIFIED else {}),
+        **({} if _is_verified(job) else {_field(job): _digest(data)}),
         "fathomx": fathomx.__version__,
-        "command": " ".join(["fathomx train", *written_options(job)]),
+        "command": " ".join(["fathomx train", *written_options(job, usual)]),
     }
 
 
@@ -81,6 +82,11 @@ def _by_classes(data: Dataset) -> bool:
     return task_of(data) == TASKS[0]
 
 
+def _is_verified(job: Job) -> bool:
+    """Whether the data can be no other: named, and its tokens are characters."""
+    return job.data in _VERIFIED and job.tokens is None
+
+
 def _field(job: Job) -> str:
     """The name of the digest of the data in a configuration, by its kind."""
     assert job.data is not None
@@ -90,7 +96,7 @@ def _field(job: Job) -> str:
 
 
 def _digest(data: Dataset) -> str:
-    found = hashlib.sha256(data.vocabulary.encode() if isinstance(data, Text) else b"")
+    found = hashlib.sha256(data.vocabulary_text.encode() if isinstance(data, Text) else b"")
     for title in data.titles:
         for array in data.arrays(title).values():
             found.update(np.ascontiguousarray(array).tobytes())
@@ -186,5 +192,6 @@ class Session:
     def _show_sample(self, outcome: Outcome) -> None:
         sample = RunFiles(outcome.folder).sample
         if sample is not None:
-            begun = f"a sample, begun by {outcome.job.context} characters of the validation text:"
+            kind = "characters" if outcome.job.tokens is None else "tokens"
+            begun = f"a sample, begun by {outcome.job.context} {kind} of the validation text:"
             say(self.console, f"{begun}\n{sample}")

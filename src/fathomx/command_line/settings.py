@@ -42,14 +42,16 @@ def _option(
     *,
     training: bool = False,
     network: bool = False,
+    called: str | None = None,
 ) -> Any:
     """A field that is an option.
 
     `training` marks what a network's diagnosis does not ask for, `network` what a trained network
-    cannot be given anew.
+    cannot be given anew. `called` is the option's name, where it is not the field's.
     """
     chosen = tuple(choices) if choices else None
     metadata = {"help": help, "choices": chosen, "training": training, "network": network}
+    metadata["called"] = called
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -142,6 +144,12 @@ class Settings:
     context: int | None = _option(
         None, "Tokens in a window of text; transformer only. [default: 64]", network=True
     )
+    tokens: str | None = _option(
+        None,
+        "What a token of text is: so many subwords, at least 257, learned from the training part, "
+        "or those of a tokenizer.json; transformer only. [default: characters]",
+        network=True,
+    )
     latents: int | None = _option(
         None, "Units of the latent root; decoders only. [default: 32]", network=True
     )
@@ -191,6 +199,23 @@ class Settings:
         f"strength. [default: {DEFAULT_STRENGTH}]",
     )
     seed: int = _option(0, "Seed of the weights and of the order of the data.")
+    source: str | None = _option(
+        None,
+        "Begin with the weights of this run folder, or of this file of fx.save; options default to "
+        "those of the run. An end of the network that has another size is drawn anew.",
+        training=True,
+        called="from",
+    )
+    freeze: str | None = _option(
+        None,
+        "Entries of the network that do not learn, with commas between their names.",
+        training=True,
+    )
+
+
+def option_name(field: dataclasses.Field[Any]) -> str:
+    """The name of the option for a field, without its dashes."""
+    return str(field.metadata["called"] or field.name.replace("_", "-"))
 
 
 def option_fields(*, training: bool) -> list[dataclasses.Field[Any]]:

@@ -63,7 +63,13 @@ def _read(settings: Settings) -> Dataset:
         return data_sets.table(data, target_columns(settings.target), settings.task)
     if is_images(data):
         return data_sets.images(data, settings.image_size)
+    tokens = None if settings.tokens is None else _tokens(settings.tokens)
     if data not in data_sets.names():
         assert context is not None
-        return data_sets.text(data, context)
-    return data_sets.load(data, context=context)
+        return data_sets.text(data, context, tokens=tokens)
+    return data_sets.load(data, context=context, tokens=tokens)
+
+
+def _tokens(given: str) -> int | data_sets.Subwords:
+    """A number of subwords to learn, or those of a file."""
+    return int(given) if given.isdecimal() else data_sets.Subwords.read(given)

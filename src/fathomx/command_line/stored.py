@@ -19,6 +19,7 @@ _ADDED = (
     "auxiliary",
     "heads",
     "context",
+    "tokens",
     "latents",
     "schedule",
     "precision",
@@ -26,6 +27,8 @@ _ADDED = (
     "bias",
     "steps",
     "activity_rate",
+    "source",
+    "freeze",
 )
 
 

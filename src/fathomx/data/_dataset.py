@@ -184,6 +184,14 @@ class Dataset:
         sizes = {"train": count, "validation": few, "test": few}
         return self._with(**{t: _first(getattr(self, t), sizes[t]) for t in self.titles})
 
+    def with_parts(self, name: str, parts: Mapping[str, Any]) -> Dataset:
+        """This data set under another name, with other parts of the form that its own have.
+
+        **Arguments**: `name`; `parts`, by their titles, as a data set holds them. They are taken as
+        they are: what changes the numbers of a data set and not its form is made by this.
+        """
+        return self._with(name=name, **parts)
+
     def images(self) -> Dataset:
         """The same data with every input of shape `(height, width, channels)`.
 

@@ -24,7 +24,7 @@ from fathomx.data._preparation import Preparation
 from fathomx.data._scale import PixelScale
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-_SUFFIXES = (
+IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"),
 )
 # What packing leaves behind beside the files that were packed.
@@ -206,7 +206,7 @@ def _of_classes(files: Files, *within: str) -> _Images:
     found: _Images = {}
     for name in files.names:
         folders = name.split("/")[:-1]
-        if not name.lower().endswith(_SUFFIXES) or tuple(folders[: len(within)]) != within:
+        if not name.lower().endswith(IMAGE_SUFFIXES) or tuple(folders[: len(within)]) != within:
             continue
         if len(folders) > len(within):
             found.setdefault(folders[len(within)], []).append(name)
@@ -224,7 +224,7 @@ def _parts(files: Files) -> dict[str, _Images]:
 
 def _classes(files: Files, train: _Images) -> list[str]:
     if len(train) < 2:
-        loose = sum(name.lower().endswith(_SUFFIXES) for name in files.names)
+        loose = sum(name.lower().endswith(IMAGE_SUFFIXES) for name in files.names)
         holds = f"one class alone, {next(iter(train))!r}" if train else "no folder of images"
         held = f", but {loose} images" if loose and not train else ""
         kind = "folder" if os.path.isdir(files.place) else "zip file"
@@ -334,15 +334,32 @@ def _decoded(
     return pixels, color
 
 
-def _pixels(files: Files, name: str, size: tuple[int, int] | None) -> NDArray[np.uint8]:
-    """One image, `(height, width)` if it is gray, else `(height, width, 3)`."""
+def read_image(path: str, size: tuple[int, int], *, gray: bool) -> NDArray[np.uint8]:
+    """The pixels of an image in a file of its own, as those of a folder of gray or color images.
+
+    `(height, width)`, or `(height, width, 3)`. Raises as `images` does.
+    """
+    require_pillow()
+    folder, name = os.path.split(path)
+    content = read_bytes(path)
+    files = Files(folder or ".", (name,), lambda name: content)
+    found = _pixels(files, name, size, gray=gray)
+    return found if gray or found.ndim == 3 else np.repeat(found[..., None], 3, axis=-1)
+
+
+def _pixels(
+    files: Files, name: str, size: tuple[int, int] | None, *, gray: bool = False
+) -> NDArray[np.uint8]:
+    """One image, `(height, width)` if it is or shall be gray, else `(height, width, 3)`."""
     from PIL import Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(files.read(name)), formats=_FORMATS) as image:
             mode = image.mode
             if mode in (*_GRAY, *_COLOR):
-                turned = ImageOps.exif_transpose(image).convert("L" if mode in _GRAY else "RGB")
+                turned = ImageOps.exif_transpose(image).convert(
+                    "L" if gray or mode in _GRAY else "RGB"
+                )
                 if size is not None and turned.size != size[::-1]:
                     turned = ImageOps.fit(turned, size[::-1])
                 return np.asarray(turned)

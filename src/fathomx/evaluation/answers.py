@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -57,7 +58,7 @@ def _answered(network: Network, batch: Mapping[str, Array]) -> tuple[Array, Arra
     problem = Problem(network, batch) if _has_more_to_infer(network, batch) else None
     if problem is None or is_feedforward(problem):
         predicted = predict(network, batch)
-        return network.output.energy.expected(predicted), jnp.argmax(predicted, axis=-1)
+        return jax.vmap(network.output.energy.expected)(predicted), jnp.argmax(predicted, axis=-1)
     found = infer(problem, _SOLVER).activities[network.output.name]
     return found, jnp.argmax(found, axis=-1)
 

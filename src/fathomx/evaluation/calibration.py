@@ -3,16 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fathomx.checks import gate
+from fathomx.checks import open_gate
+from fathomx.evaluation.intervals import wilson
 
 _BINS = 15
 
 
-@gate
+@open_gate
 @dataclasses.dataclass(frozen=True, eq=False)
 class Calibration:
     """How often predictions are right that claim to be right so often, in bins of the claim.
@@ -36,6 +38,19 @@ class Calibration:
 
     def __repr__(self) -> str:
         return f"Calibration(error={self.error:.4g}, {int(self.counts.sum())} predictions)"
+
+    def record(self) -> dict[str, Any]:
+        """The numbers as files hold them, with the intervals of the accuracies."""
+        hits = np.rint(np.nan_to_num(self.accuracy) * self.counts)
+        ends = [wilson(int(h), int(n)) for h, n in zip(hits, self.counts, strict=True)]
+        return {
+            "error": self.error,
+            "counts": self.counts,
+            "confidence": self.confidence,
+            "accuracy": self.accuracy,
+            "low": [each.low for each in ends],
+            "high": [each.high for each in ends],
+        }
 
 
 def calibration(confidence: NDArray[np.floating], hits: NDArray[np.bool_]) -> Calibration:

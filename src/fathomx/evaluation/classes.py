@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import NamedTuple
+from collections.abc import Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -33,11 +34,26 @@ def confusion_matrix(
     return np.bincount(pairs, minlength=classes**2).reshape(classes, classes)
 
 
-def class_scores(confusion: NDArray[np.int64], names: tuple[str, ...]) -> list[ClassScores]:
+def class_scores(confusion: NDArray[np.int64], names: Sequence[str]) -> tuple[ClassScores, ...]:
     """The scores of every class, in order, from the confusion matrix."""
-    hits = np.diagonal(confusion).tolist()
-    there, said = confusion.sum(axis=1).tolist(), confusion.sum(axis=0).tolist()
-    return [
+    return _fared(names, np.diagonal(confusion), confusion.sum(axis=1), confusion.sum(axis=0))
+
+
+def label_scores(
+    target: NDArray[np.bool_], predicted: NDArray[np.bool_], names: Sequence[str]
+) -> tuple[ClassScores, ...]:
+    """The scores of labels of which several may hold, `(n, labels)`; numbered without names."""
+    named = names or tuple(map(str, range(target.shape[1])))
+    return _fared(
+        named, (target & predicted).sum(axis=0), target.sum(axis=0), predicted.sum(axis=0)
+    )
+
+
+def _fared(
+    names: Sequence[str], hits: NDArray[Any], there: NDArray[Any], said: NDArray[Any]
+) -> tuple[ClassScores, ...]:
+    counts = zip(names, there.tolist(), said.tolist(), hits.tolist(), strict=True)
+    return tuple(
         ClassScores(name, of, by, both, wilson(both, of), wilson(both, by))
-        for name, of, by, both in zip(names, there, said, hits, strict=True)
-    ]
+        for name, of, by, both in counts
+    )

@@ -6,11 +6,12 @@ import dataclasses
 import math
 from collections.abc import Callable, Mapping
 from statistics import NormalDist
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from fathomx.checks import gate
+from fathomx.checks import open_gate
 
 _LEVEL = 0.95
 _RESAMPLES = 1000
@@ -18,7 +19,7 @@ _RESAMPLES = 1000
 _DRAWN_AT_ONCE = 1_000_000
 
 
-@gate
+@open_gate
 @dataclasses.dataclass(frozen=True)
 class Estimate:
     """A number that was measured on some examples, and the interval that holds it with 95%.
@@ -61,21 +62,20 @@ def wilson(hits: int, count: int) -> Estimate:
 
 
 def bootstrap(
-    terms: Mapping[str, NDArray[np.floating]],
-    value: Callable[[Mapping[str, float]], float],
-    seed: int,
+    terms: Mapping[str, NDArray[Any]], value: Callable[[Mapping[str, Any]], float], seed: int
 ) -> Estimate:
     """A function of means over examples, with the percentile interval of 1,000 resamples at 95%.
 
-    **Arguments**: `terms`, one number per example by name, `(n,)`; `value`, from their means to the
-    number; `seed`. Examples are drawn with replacement, all terms of one together; the interval
-    reaches from the 2.5th to the 97.5th percentile. One example has none.
+    **Arguments**: `terms`, one number or one row per example by name, `(n, ...)`; `value`, from
+    their means, without the first axis, to the number; `seed`. Examples are drawn with
+    replacement, all terms of one together; the interval reaches from the 2.5th to the 97.5th
+    percentile. One example has none.
 
     Source: Efron (1979), doi 10.1214/aos/1176344552, the percentile method.
     """
-    table = np.stack([np.asarray(each, np.float64) for each in terms.values()], axis=1)
-    size = len(table)
-    found = value(dict(zip(terms, table.mean(axis=0).tolist(), strict=True)))
+    arrays = {name: np.asarray(each, np.float64) for name, each in terms.items()}
+    size = len(next(iter(arrays.values())))
+    found = value({name: array.mean(axis=0) for name, array in arrays.items()})
     if size < 2:
         return Estimate(found, math.nan, math.nan, "none")
     rng = np.random.default_rng(seed)
@@ -83,7 +83,9 @@ def bootstrap(
     while len(values) < _RESAMPLES:
         some = min(_RESAMPLES - len(values), max(1, _DRAWN_AT_ONCE // size))
         drawn = rng.integers(0, size, (some, size))
-        means = np.stack([column[drawn].mean(axis=1) for column in table.T], axis=1)
-        values += [value(dict(zip(terms, row, strict=True))) for row in means.tolist()]
-    low, high = np.quantile(values, [0.5 - _LEVEL / 2, 0.5 + _LEVEL / 2]).tolist()
+        # How often each example was drawn: means are then products, whatever a term's shape.
+        weights = np.stack([np.bincount(row, minlength=size) for row in drawn]) / size
+        means = {name: np.tensordot(weights, array, 1) for name, array in arrays.items()}
+        values += [value({name: mean[row] for name, mean in means.items()}) for row in range(some)]
+    low, high = np.nanquantile(values, [0.5 - _LEVEL / 2, 0.5 + _LEVEL / 2]).tolist()
     return Estimate(found, low, high, "bootstrap")

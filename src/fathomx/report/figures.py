@@ -38,6 +38,7 @@ from fathomx.drawing.style import (
     sequential,
     set_title,
 )
+from fathomx.records.predictions import Predictions
 from fathomx.records.run_files import RunFiles
 from fathomx.records.values import PathLike
 from fathomx.report.scores import better, label, metrics_of
@@ -225,7 +226,11 @@ def predictions(folder: PathLike, path: PathLike) -> Path:
             f"{run.folder} holds no predictions.json, so there is nothing to draw; runs whose "
             "targets are classes have none."
         )
-    found = run.predictions
+    return draw_predictions(run.predictions, path)
+
+
+def draw_predictions(found: Predictions, path: PathLike) -> Path:
+    """The figure of `predictions`, of predictions that have been read."""
     shown = min(len(found.names), _MOST_TARGETS)
     figure, panels = new_figure(6.4, rows=2, columns=shown, height_ratios=(2, 1))
     dots = {"s": 16, "alpha": 0.55, "linewidth": 0, "color": COLORS[0]}

@@ -65,9 +65,9 @@ class UsualScores(eqx.Module):
 
     def values(self, means: Mapping[str, np.ndarray]) -> dict[str, float]:
         """The scores themselves, of the means of what the call returned; metrics by their keys."""
-        found = {name: float(mean) for name, mean in means.items() if _OF not in name}
+        found = {name: float(mean) for name, mean in means.items() if OF not in name}
         for metric in self.metrics:
-            begin = f"{metric.key}{_OF}"
+            begin = f"{metric.key}{OF}"
             own = {n.removeprefix(begin): m for n, m in means.items() if n.startswith(begin)}
             if own:
                 found[metric.key] = float(metric.value(own))
@@ -81,7 +81,7 @@ class UsualScores(eqx.Module):
 
 
 # Between the key of a metric and the name of its term.
-_OF = ": "
+OF = ": "
 
 
 def _terms(metric: Metric, prediction: Array, target: Array) -> dict[str, Array]:
@@ -100,7 +100,7 @@ def _terms(metric: Metric, prediction: Array, target: Array) -> dict[str, Array]
                 f"the term {name!r} of metric {metric.name!r} has shape {array.shape} for "
                 f"{len(target)} examples; give one number, or one row, for each of them."
             )
-        found[f"{metric.key}{_OF}{name}"] = array
+        found[f"{metric.key}{OF}{name}"] = array
     return found
 
 
