@@ -21,8 +21,10 @@ The named sets:
 * `diabetes`: a table with real targets, part of scikit-learn, always offline.
 * `tiny-shakespeare`: 1,115,394 characters of plays, as windows of tokens (a `Text`).
 
-`split` divides arrays of your own; `images` reads a folder of images, one folder per class, `text`
-any text file as a `Text`, `read_idx` any file of the format of MNIST as an array.
+`split` divides arrays of your own; a `Stream` is read while it is trained on, such as from a
+memory map larger than memory or by Grain (`Rows` says how rows are read); `images` reads a folder
+of images, one folder per class, `text` any text file as a `Text`, `read_idx` any file of the format
+of MNIST as an array.
 
 ```python
 digits = fx.data.load("digits")
@@ -38,7 +40,9 @@ from fathomx.data._folder import images
 from fathomx.data._idx import read_idx
 from fathomx.data._named import load, names, texts
 from fathomx.data._parts import Part
+from fathomx.data._sources import Rows
 from fathomx.data._split import split
+from fathomx.data._stream import Stream
 from fathomx.data._text import Text, text
 
 __all__ = [
@@ -46,6 +50,8 @@ __all__ = [
     "DataError",
     "Dataset",
     "Part",
+    "Rows",
+    "Stream",
     "Text",
     "images",
     "load",

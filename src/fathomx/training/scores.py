@@ -24,7 +24,7 @@ from fathomx.training.programs import run
 
 Scores = OfTwo
 
-_AT_ONCE = 500
+AT_ONCE = 500
 # Near equilibrium, as far as scores that people compare need it.
 _SOLVER = GaussNewton(iterations=8, cg_iterations=10)
 
@@ -76,9 +76,9 @@ def evaluate_part(
     """
     size = len(next(iter(arrays.values())))
     totals: dict[str, float] = {}
-    for begin in range(0, size, _AT_ONCE):
-        batch = {name: jnp.asarray(a[begin : begin + _AT_ONCE]) for name, a in arrays.items()}
-        count = min(_AT_ONCE, size - begin)
+    for begin in range(0, size, AT_ONCE):
+        batch = {name: jnp.asarray(a[begin : begin + AT_ONCE]) for name, a in arrays.items()}
+        count = min(AT_ONCE, size - begin)
         found = run(_scored, network, batch, scores)
         if not isinstance(found, Mapping):
             raise TypeError(
@@ -119,10 +119,10 @@ def score(network: Network, part: Part) -> tuple[float, float]:
     Means over examples and, where there is a label at each of several positions, over these.
     """
     loss, hits, size = 0.0, 0.0, len(part.labels)
-    for begin in range(0, size, _AT_ONCE):
+    for begin in range(0, size, AT_ONCE):
         # The last batch is padded, so that parts of any size share one compiled program.
-        taken = np.minimum(np.arange(begin, begin + _AT_ONCE), size - 1)
-        count = jnp.asarray(min(_AT_ONCE, size - begin))
+        taken = np.minimum(np.arange(begin, begin + AT_ONCE), size - 1)
+        count = jnp.asarray(min(AT_ONCE, size - begin))
         some_loss, some_hits = run(
             _counted,
             network,
