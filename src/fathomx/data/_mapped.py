@@ -40,7 +40,7 @@ class _Rows:
         found = np.empty((len(places), *self.shape[1:]), self.dtype)
         # Rows that follow each other are one piece.
         breaks = np.flatnonzero(np.diff(places) != 1) + 1
-        ends = [*breaks.tolist(), len(places)]
+        ends = [*breaks.tolist(), len(places)] if len(places) else []
         buffer, begin = found.reshape(-1).view(np.uint8).data, 0
         for end in ends:
             where = self._begin + int(places[begin]) * self._bytes

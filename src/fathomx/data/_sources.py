@@ -5,7 +5,6 @@ from __future__ import annotations
 import abc
 import concurrent.futures
 import json
-import sys
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any, NamedTuple
 
@@ -19,6 +18,8 @@ from fathomx.data._mapped import row_reader
 from fathomx.data._parts import named_array, named_arrays
 
 Arrays = dict[str, NDArray[Any]]
+# Batches beyond which a data set repeats without end.
+_ENDLESS = 2**31
 # The arrays of a pair, and of a pair with weights.
 _OF_TUPLES = ("input", "target", "weights")
 
@@ -226,7 +227,7 @@ class Batches(Source):
                 found.clear()
 
     def once(self, most: int) -> Iterator[Arrays]:
-        if self._length == sys.maxsize:
+        if self._endless:
             raise ValueError(
                 "a part that is scored must end, but this one repeats without end; leave out its "
                 "repeat()."
@@ -234,12 +235,16 @@ class Batches(Source):
         for batch in self._batches(0) if self._is_function else self._batches:
             yield _batch_arrays(batch)
 
+    @property
+    def _endless(self) -> bool:
+        return self._length is not None and self._length >= _ENDLESS
+
     def _iterator(self, epoch: int) -> Iterator[Any]:
         if self._is_function:
             return iter(self._batches(epoch))
         # A Grain data set with random access: its iterator tells its state.
         if hasattr(self._batches, "to_iter_dataset"):
-            endless = self._batches if self._length == sys.maxsize else self._batches.repeat()
+            endless = self._batches if self._endless else self._batches.repeat()
             return iter(endless.to_iter_dataset())
         return iter(self._batches)
 
@@ -251,18 +256,27 @@ class Batches(Source):
             return state
         return json.dumps(state, default=lambda value: value.tolist()).encode()
 
-    def _restored(self, begin: Position) -> Iterator[Any]:
+    def _restored(self, begin: Position, name: str) -> Iterator[Any]:
         iterator: Any = self._iterator(begin.epoch)
-        if self._keeps_place:
-            assert begin.place is not None
-            known = isinstance(iterator.get_state(), bytes)
-            iterator.set_state(begin.place if known else json.loads(begin.place))
+        if not self._keeps_place:
+            return iterator
+        assert begin.place is not None
+        as_bytes = isinstance(iterator.get_state(), bytes)
+        # What a library makes of the state of another pipeline is not foreseeable.
+        try:
+            iterator.set_state(begin.place if as_bytes else json.loads(begin.place))
+        except Exception as error:
+            why = (str(error).strip().splitlines() or [type(error).__name__])[0].rstrip(".")
+            raise ValueError(
+                f"stream {name!r} cannot go on where the run was stopped ({why}); give the stream "
+                "that the run was begun with, of a data source whose repr() is always the same."
+            ) from None
         return iterator
 
     def _from(
         self, begin: Position, size: ChunkSize
     ) -> Iterator[tuple[Position, Arrays, bytes | None]]:
-        iterator, (epoch, step, _) = self._restored(begin), begin
+        iterator, (epoch, step, _) = self._restored(begin, size.name), begin
         if not self._keeps_place:
             for skipped in range(step):
                 self._next(iterator, epoch, skipped, size)
