@@ -191,7 +191,8 @@ def test_an_incomplete_batch_is_learned_from():
     state = learner.begin(now)
     for part in (slice(0, 8), slice(8, 11)):
         now, state, _ = learner.update(now, state, (X[part], Y[part]), jax.random.key(0))
-    for found, wanted in zip(*(jax.tree.leaves(fx.weights(n)) for n in (result.network, now)), strict=True):  # fmt: skip
+    pair = [jax.tree.leaves(fx.weights(net)) for net in (result.network, now)]
+    for found, wanted in zip(*pair, strict=True):
         np.testing.assert_allclose(found, wanted, rtol=1e-5, atol=1e-6)
 
 
@@ -236,7 +237,8 @@ def test_own_scores_and_poses():
     def scores(network, batch):
         return {"first": batch["x"][:, 0]}
 
-    stream = fx.data.Stream({"x": X / 2, "y": Y}, validation=[{"x": X[:3], "y": Y[:3]}, {"x": X[3:4], "y": Y[3:4]}])  # fmt: skip
+    parts = [{"x": X[:3], "y": Y[:3]}, {"x": X[3:4], "y": Y[3:4]}]
+    stream = fx.data.Stream({"x": X / 2, "y": Y}, validation=parts)
     result = train(stream, batch_size=BATCH, pose=pose, scores=scores)
     wanted = train(fx.data.Dataset("mine", (X, Y), classes=3), batch_size=BATCH)
     assert weights(result) == weights(wanted)
@@ -363,7 +365,7 @@ def test_a_batch_that_does_not_fit_is_named(batch, words):
 
 
 def test_the_last_batch_may_not_be_larger():
-    with pytest.raises(ValueError, match="step 4 of epoch 1 .* was given 9 examples"):
+    with pytest.raises(ValueError, match=r"step 4 of epoch 1 .* was given 9 examples"):
         train(batches_with(3, (X[:9], Y[:9])), epochs=1)
 
 
@@ -426,7 +428,7 @@ def test_a_stream_that_ends_early_is_named(kept):
                     .map(lambda i: (X[i], Y[i]))
                     .repeat()
                     .batch(3),
-                ),  # noqa: E501
+                ),
                 batch_size=8,
             ),
             "a part that is scored must end, but this one repeats without end",
@@ -469,7 +471,8 @@ def test_a_state_with_a_place_is_saved_and_restored(tmp_path):
     from fathomx.training.checkpoints import Checkpoints
     from fathomx.training.observer import TrainingState
 
-    fresh = TrainingState.begun(network(), fx.Learner(fx.Backprop(), ADAM).begin(network()), jax.random.key(0))  # fmt: skip
+    moments = fx.Learner(fx.Backprop(), ADAM).begin(network())
+    fresh = TrainingState.begun(network(), moments, jax.random.key(0))
     long = bytes(range(256)) * 3
     store = Checkpoints(tmp_path / "checkpoints")
     store.save(fresh.at_place(long), 1)
