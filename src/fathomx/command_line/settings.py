@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fathomx import data as data_sets
+from fathomx import metrics
 from fathomx.command_line.choices import (
     NORMALIZATIONS,
     NUMBERS,
@@ -43,14 +44,16 @@ def _option(
     *,
     training: bool = False,
     network: bool = False,
+    called: str | None = None,
 ) -> Any:
     """A field that is an option.
 
     `training` marks what a network's diagnosis does not ask for, `network` what a trained network
-    cannot be given anew.
+    cannot be given anew. `called` is the option's name, where it is not the field's.
     """
     chosen = tuple(choices) if choices else None
     metadata = {"help": help, "choices": chosen, "training": training, "network": network}
+    metadata["called"] = called
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -64,9 +67,9 @@ class Settings:
 
     data: str | None = _option(
         None,
-        f"Data set, one of {', '.join(data_sets.names())}, or the path of a text file or of a "
-        "folder (or zip file) of images, one folder per class. "
-        + _per_model(lambda model: model.reading.data),
+        f"Data set, one of {', '.join(data_sets.names())}, or the path of a text file, of a table "
+        "(.csv or .parquet, with --target) or of a folder (or zip file) of images, one folder per "
+        "class. " + _per_model(lambda model: model.reading.data),
         network=True,
     )
     image_size: int | None = _option(
@@ -74,6 +77,23 @@ class Settings:
         "Height and width to which the images of a folder are scaled and cut. [default: those of "
         "the first]",
         network=True,
+    )
+    target: str | None = _option(
+        None, "Columns of a table that are predicted, with commas between.", network=True
+    )
+    task: str | None = _option(
+        None,
+        "What the targets are: classes, real values, or labels of which several may hold. "
+        "[default: what the data suggests]",
+        data_sets.TASKS,
+        network=True,
+    )
+    metrics: str | None = _option(
+        None,
+        f"What predictions are judged by, with commas between, of "
+        f"{', '.join(metrics.names())}. [default: accuracy for classes, rmse for real values, "
+        "label-accuracy for labels]",
+        training=True,
     )
     take: int | None = _option(
         None, "Train on so many examples only, the first ones.", training=True
@@ -238,6 +258,23 @@ class Settings:
         f"strength. [default: {DEFAULT_STRENGTH}]",
     )
     seed: int = _option(0, "Seed of the weights and of the order of the data.")
+    source: str | None = _option(
+        None,
+        "Begin with the weights of this run folder, or of this file of fx.save; options default to "
+        "those of the run. An end of the network that has another size is drawn anew.",
+        training=True,
+        called="from",
+    )
+    freeze: str | None = _option(
+        None,
+        "Entries of the network that do not learn, with commas between their names.",
+        training=True,
+    )
+
+
+def option_name(field: dataclasses.Field[Any]) -> str:
+    """The name of the option for a field, without its dashes."""
+    return str(field.metadata["called"] or field.name.replace("_", "-"))
 
 
 def option_fields(*, training: bool) -> list[dataclasses.Field[Any]]:

@@ -8,8 +8,9 @@ from typing import Any
 import click
 from rich.console import Console
 
+from fathomx.command_line.beginning import begun, job_of, keep, source_has_changed, usual_settings
 from fathomx.command_line.job import Job
-from fathomx.command_line.messages import say_verdict
+from fathomx.command_line.messages import say, say_verdict
 from fathomx.command_line.options import (
     check_new,
     job_options,
@@ -35,7 +36,7 @@ def train(out: Path | None, resume: Path | None, **options: Any) -> None:
     given = only_given(options)
     console = Console()
     if resume is None:
-        folder = _begin(console, Job(**given), out)
+        folder = _begin(console, job_of(given), out)
     else:
         refuse_out(out)
         folder = _go_on(console, given, resume)
@@ -45,11 +46,15 @@ def train(out: Path | None, resume: Path | None, **options: Any) -> None:
 def _begin(console: Console, job: Job, out: Path | None) -> Path:
     check_new(out, "train")
     data = job.load()
-    network = job.network(data)
-    job.check(data, network)
+    job.check(data, job.network(data))
     folder = new_folder(out, "train")
     with appearing(folder) as unfinished:
-        RunFolder.prepare(unfinished, run_config(job, data))
+        kept = {} if job.source is None else keep(job.source, unfinished)
+        RunFolder.prepare(unfinished, {**run_config(job, data, usual_settings(job.source)), **kept})
+        network, anew = begun(job, data, unfinished)
+    if job.source is not None:
+        new = f"; drawn anew: {', '.join(anew)}" if anew else ""
+        say(console, f"training: begins with the weights of {job.source}{new}")
     _session(console, folder).train(network, Outcome(folder, job, data), RunFolder.resume(folder))
     return folder
 
@@ -62,7 +67,14 @@ def _go_on(console: Console, given: dict[str, Any], folder: Path) -> Path:
         # Says what differs.
         RunFolder.resume(folder, changed).close()
     data = stored_data(job, folder)
-    if not _session(console, folder).go_on(job, data, job.network(data), folder):
+    network, _ = begun(job, data, folder)
+    if source_has_changed(job, folder):
+        say(
+            console,
+            f"training: {job.source} holds other weights than those that this run began with; it "
+            "goes on from its own copy of these.",
+        )
+    if not _session(console, folder).go_on(job, data, network, folder):
         raise RunFolderError(f"the run in {folder} has ended already; there is nothing to do.")
     return folder
 

@@ -14,6 +14,8 @@ from fathomx.command_line.models import MODELS, TOKENS
 from fathomx.command_line.optimization import early_stopping, optimizer_choice
 from fathomx.command_line.settings import Settings
 from fathomx.data import Subwords
+from fathomx.data._table_files import ENDINGS, target_columns
+from fathomx.metrics import chosen
 
 _LEAST = {
     "depth": 1,
@@ -89,8 +91,29 @@ def _check_model(settings: Settings) -> None:
             f"image_size is for a folder of images, which data {data!r} is not; leave it "
             "out, or give the folder as data."
         )
+    _check_targets(settings, data)
     if settings.width is not None:
         _check_width(settings.width, settings.model)
+
+
+def _check_targets(settings: Settings, data: str) -> None:
+    given = settings.target is not None and target_columns(settings.target)
+    if sources.is_table(data) and not given:
+        raise ValueError(
+            f"data {data!r} is a table, of which target says what is predicted; give a column, or "
+            "several with commas between."
+        )
+    if settings.target is not None and not sources.is_table(data):
+        raise ValueError(
+            f"target is for tables, which data {data!r} is not; leave it out, or give a file that "
+            f"ends in {' or '.join(ENDINGS)}."
+        )
+    if settings.metrics is not None:
+        if MODELS[settings.model].generative:
+            raise ValueError(
+                f"model {settings.model!r} is scored by what it generates; leave out metrics."
+            )
+        chosen(target_columns(settings.metrics))
 
 
 def _check_reading(data: str, model: str) -> None:

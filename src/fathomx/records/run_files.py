@@ -23,6 +23,8 @@ from fathomx.records.forms import (
 )
 from fathomx.records.pictures import FILE as PICTURES
 from fathomx.records.pictures import Panel, read_pictures
+from fathomx.records.predictions import FILE as PREDICTIONS
+from fathomx.records.predictions import Predictions, read_predictions
 from fathomx.records.reading import read_json, read_lines
 from fathomx.records.values import PathLike, finite, numbers
 
@@ -32,6 +34,7 @@ _FILES = (
     "inference.json",
     "sample.txt",
     PICTURES,
+    PREDICTIONS,
     "index.html",
 )
 _FOLDERS = ("checkpoints", "figures")
@@ -181,7 +184,8 @@ class RunFiles:
     **Attributes**: `folder`, `config`, `summary` (empty for an unfinished run), `records` (all of
     `metrics.jsonl`, in order), `damaged_lines` of it (their numbers), `epochs` (the records of
     epochs, one per epoch), `notes` (what was said while the run went on), `inference` (`None`
-    for a run without inference) and `pictures` (empty for a network that generates none).
+    for a run without inference), `pictures` (empty for a network that generates none) and
+    `predictions` (`None` but of real values).
 
     Raises `FileNotFoundError` for a folder with neither `config.json` nor `metrics.jsonl`, and
     `DamagedFileError`, a `ValueError`, for a file that does not hold what it must. A line of
@@ -227,6 +231,13 @@ class RunFiles:
         path = self.folder / PICTURES
         remedy = "delete it and continue the run with --resume, which makes it again"
         return read_pictures(path, remedy) if path.is_file() else []
+
+    @functools.cached_property
+    def predictions(self) -> Predictions | None:
+        """What the trained network said of validation examples, if it was trained on values."""
+        path = self.folder / PREDICTIONS
+        remedy = "delete it and continue the run with --resume, which makes it again"
+        return read_predictions(path, remedy) if path.is_file() else None
 
     @functools.cached_property
     def sample(self) -> str | None:

@@ -51,7 +51,7 @@ class Advance(eqx.Module):
         @jax.jit
         def one(arrays: Any, step: Array) -> tuple[Any, StepReport]:
             now: TrainingState = eqx.combine(arrays, rest)
-            chosen = order[step]
+            chosen = order[step % len(order)]
             whole = now.epoch * self.steps_per_epoch + step
             key = jax.random.fold_in(jax.random.fold_in(now.key, 1), whole)
             batch = self.division.parts({name: array[chosen] for name, array in data.items()})
@@ -61,7 +61,7 @@ class Advance(eqx.Module):
             average = now.average
             if average is not None and self.average is not None:
                 average = averaged(average, network, self.average, whole + 1)
-            after = TrainingState(network, moments, now.key, now.epoch, step + 1, average)
+            after = TrainingState(network, moments, now.key, now.epoch, step + 1, average=average)
             return self.division.whole((eqx.filter(after, eqx.is_array), report))
 
         shapes = jax.eval_shape(one, arrays, state.step)[1]

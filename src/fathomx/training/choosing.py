@@ -8,6 +8,7 @@ from collections.abc import Mapping
 from typing import Annotated, Any
 
 from fathomx.checks import Count, NotNegative, choice, gate, number
+from fathomx.metrics import named, names
 
 # By how the name of a score ends.
 _BETTER = {"accuracy": "higher", "loss": "lower", "error": "lower", "energy": "lower"}
@@ -98,6 +99,9 @@ class EarlyStopping:
 
 def _usually_better(metric: str) -> str | None:
     """Whether the higher or the lower score is better; `None` where the name does not say so."""
+    known = metric.replace("_", "-")
+    if known in names():
+        return named(known).better
     return next((better for end, better in _BETTER.items() if metric.endswith(end)), None)
 
 

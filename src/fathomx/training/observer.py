@@ -7,6 +7,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.checks import gate
@@ -29,7 +30,8 @@ class TrainingState(eqx.Module):
 
     **Fields**: `network`, `optimizer` (its state), `key` of the run, `epoch` and `step` (within the
     epoch) that come next; `average`, the network of averaged weights, if the run averages them;
-    `best`, that of the best epoch so far, if the run returns it.
+    `best`, that of the best epoch, if the run returns it; `place`, the state of a stream that
+    keeps one, as bytes (uint8), or `None`.
     """
 
     network: Network
@@ -39,6 +41,7 @@ class TrainingState(eqx.Module):
     step: Array
     average: Network | None = None
     best: Best | None = None
+    place: Array | None = None
 
     @classmethod
     def begun(
@@ -71,6 +74,11 @@ class TrainingState(eqx.Module):
     def result(self) -> Network:
         """The network that the run would return now: that of the best epoch, if it is kept."""
         return self.scored if self.best is None else self.best.network
+
+    def at_place(self, place: bytes | None) -> TrainingState:
+        """The same state with another place in the stream."""
+        found = None if place is None else jnp.asarray(np.frombuffer(place, np.uint8))
+        return dataclasses.replace(self, place=found)
 
 
 @gate

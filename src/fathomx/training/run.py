@@ -20,6 +20,7 @@ from fathomx.learning import Learner, StepReport
 from fathomx.records.values import plain
 from fathomx.training.advance import MOST_STEPS, Advance, step_memory
 from fathomx.training.devices import division_for
+from fathomx.training.feed import Load, feed
 from fathomx.training.likeness import rates_of, without_rates
 from fathomx.training.observer import Best, Observer, Plan, TrainingState
 from fathomx.training.parts import squared_lengths
@@ -52,11 +53,10 @@ class Run:
         self.task, self.plan, self.observers = task, plan, observers
         self.seed = seed
         self.division = division_for(network, learner.rule, plan.batch_size)
-        self.arrays = self.division.whole(task.training_arrays(network))
-        first = slice(0, min(plan.batch_size, task.data.size))
-        self.probe = self.division.parts({k: array[first] for k, array in self.arrays.items()})
-        self.posed = task.pose(network, self.probe)
         key = jax.random.fold_in(jax.random.key(seed), _RUN)
+        self.feed = feed(task, network, plan, self.division)
+        self.probe = self.division.parts(self.feed.first)
+        self.posed = task.pose(network, self.probe)
         choices = plan.choices
         fresh = TrainingState.begun(
             network,
@@ -65,6 +65,7 @@ class Run:
             average=choices.average is not None,
             best=choices.early_stopping is not None,
         )
+        fresh = fresh.at_place(self.feed.place)
         self.state = fresh
         self.earlier_seconds = 0.0
         self.history: list[dict[str, Any]] = []
@@ -90,7 +91,9 @@ class Run:
         self._advance = Advance(
             learner, plan.steps_per_epoch, augmentation, self.division, choices.average
         )
-        self._program: Program | None = None
+        # Which of a step's scores say something.
+        self.scored = ("loss", "accuracy") if task.by_classes(network) else ("loss",)
+        self._programs: dict[tuple[int, ...], Program] = {}
         self.memory: int | None = None
         self.step_seconds: list[float] = []
         self.first_step_seconds: float | None = None
@@ -102,6 +105,9 @@ class Run:
             observer.started(self.plan, self.state)
         for text in self.lost:
             self._note(text, "files")
+        replayed = self.feed.begin(self.state)
+        if replayed is not None:
+            self._note(replayed, "stream")
         while int(self.state.epoch) < self.plan.epochs and self._ending() is None:
             self._epoch()
         train_seconds = self.earlier_seconds + time.perf_counter() - begun
@@ -110,8 +116,6 @@ class Run:
         last = self._record_of_result()
         summary = plain(
             {
-                "test_accuracy": scores.pop("accuracy"),
-                "test_loss": scores.pop("loss"),
                 **{f"test_{name}": value for name, value in scores.items()},
                 **{k: v for k, v in last.items() if k not in ("epoch", "steps")},
                 "train_seconds": train_seconds,
@@ -172,22 +176,15 @@ class Run:
 
     def _epoch(self) -> None:
         epoch = int(self.state.epoch)
-        order_key = jax.random.fold_in(jax.random.fold_in(self.state.key, 0), epoch)
-        order = jax.random.permutation(order_key, self.task.data.size)
-        order = order[: self.plan.steps_per_epoch * self.plan.batch_size]
-        order = order.reshape(self.plan.steps_per_epoch, self.plan.batch_size)
         while (step := int(self.state.step)) < self.plan.steps_per_epoch:
             self._validate(epoch, step)
-            count = min(self._next_count(), self._stretch(step))
             begun = time.perf_counter()
-            moving = dataclasses.replace(self.state, best=None)
-            arguments = (self._rates, moving, self.arrays, order, jnp.asarray(count))
-            if self._program is None:
-                options = self.division.compiler_options
-                self._program = program(self._advance, *arguments, options=options)
-                per_device = step_memory(self._program.compiled, tuple(self.arrays.values()))
-                self.memory = per_device and per_device * len(self.division.devices)
-            state, reports = self._program(*arguments)
+            load = self.feed.load(epoch, step)
+            count = min(self._next_count(), self._stretch(step), load.end - step)
+            before = dataclasses.replace(self.state, place=None, best=None)
+            arguments = (self._rates, before, load.arrays, load.order, jnp.asarray(count))
+            state, reports = self._compiled(load, arguments)(*arguments)
+            state = state.at_place(load.place_after(step + count))
             state = dataclasses.replace(state, best=self.state.best)
             reports = jax.tree.map(lambda a, n=count: np.asarray(a)[:n], reports)
             seconds = time.perf_counter() - begun
@@ -201,8 +198,7 @@ class Run:
                 {
                     name: getattr(reports, name).tolist()
                     for name in (
-                        "loss",
-                        "accuracy",
+                        *self.scored,
                         "unsettled_median",
                         "unsettled_max",
                         "strength",
@@ -221,14 +217,25 @@ class Run:
                 self._note(text, about)
         self._end_of_epoch(epoch)
 
+    def _compiled(self, load: Load, arguments: tuple[Any, ...]) -> Program:
+        """The program of the steps, one for every shape of what is loaded."""
+        shape = load.order.shape
+        if shape not in self._programs:
+            options = self.division.compiler_options
+            made = program(self._advance, *arguments, options=options)
+            self._programs[shape] = made
+            per_device = step_memory(made.compiled, tuple(load.arrays.values()))
+            if self.memory is None:
+                self.memory = per_device and per_device * len(self.division.devices)
+        return self._programs[shape]
+
     def _end_of_epoch(self, epoch: int) -> None:
         def gather(name: str) -> np.ndarray:
             return np.asarray([value for record in self.records for value in record[name]], float)
 
         network = self.state.network
         scores = self.task.score(self.state.scored, "validation")
-        loss, accuracy = scores.pop("loss"), scores.pop("accuracy")
-        self._check_weights(epoch, loss)
+        self._check_weights(epoch, scores["loss"])
         key = jax.random.fold_in(jax.random.fold_in(self.state.key, 2), epoch)
         learner = self._advance.learner
         probed = run(probe, self.begun, network, learner.rule, learner.pose, self.probe, key)
@@ -238,10 +245,7 @@ class Run:
             {
                 "epoch": epoch + 1,
                 "steps": (epoch + 1) * self.plan.steps_per_epoch,
-                "train_loss": gather("loss").mean(),
-                "train_accuracy": gather("accuracy").mean(),
-                "validation_loss": loss,
-                "validation_accuracy": accuracy,
+                **{f"train_{name}": gather(name).mean() for name in self.scored},
                 **{f"validation_{name}": value for name, value in scores.items()},
                 "unsettled": {
                     "median": np.median(gather("unsettled_median")) if inferred else None,
