@@ -156,6 +156,7 @@ def learners(table: Table, world: World) -> None:
         {"optimizer": world.optimizer},
         finish=lambda made: made.init(fx.weights(network)),
     )
+    table.call("fx.matrix_axes", {"weights": fx.weights(network)}, {"weights": None})
 
 
 def fitting(table: Table, world: World) -> None:
@@ -183,8 +184,12 @@ def fitting(table: Table, world: World) -> None:
             "epochs": 1,
             "batch_size": 4,
             "seed": 3,
+            "average": 0.9,
+            "validate_every": 1,
+            "early_stopping": fx.EarlyStopping(1),
         },
         {
+            "early_stopping": kinds.thing("early stopping", "fx.EarlyStopping", "True"),
             "network": kinds.network().also("latent", "transformer"),
             "optimizer": kinds.optimizer_or_rate(),
             "batch_size": kinds.count(most=8),
@@ -194,6 +199,16 @@ def fitting(table: Table, world: World) -> None:
         },
         finish=lambda result: (result.network, result.summary["test_loss"]),
     )
+    table.call(
+        "fx.EarlyStopping",
+        {"patience": 2, "metric": "loss", "better": "lower", "least": 0.1},
+        {"better": kinds.choice("higher", "lower", None)},
+        finish=lambda made: made.is_better(1.0, 2.0),
+    )
+    stopping = fx.EarlyStopping(2)
+    table.inner(stopping, "check", {"loss": 1.0})
+    table.inner(stopping, "is_better", 1.0, 2.0)
+    table.inner(stopping, "ending", 3, 1)
     table.call(
         "fx.save",
         {"network": world.network, "path": world.folder / "network.safetensors"},

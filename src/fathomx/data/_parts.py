@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fathomx import checks
 from fathomx.checks import open_gate
+from fathomx.data import _forms as forms
 
 _BY_NAME = (
     "targets that are no class numbers are given as arrays by the names of the network's entries, "
@@ -52,7 +53,7 @@ def in_part(title: str, data: str) -> Iterator[None]:
 
 def is_named(part: Any) -> bool:
     """Whether a part is arrays by name rather than a pair; `TypeError` if it is neither."""
-    if isinstance(part, Mapping):
+    if isinstance(part, Mapping) or forms.is_table(part):
         return True
     if isinstance(part, tuple | list) and len(part) == 2:
         return False
@@ -62,10 +63,11 @@ def is_named(part: Any) -> bool:
     )
 
 
-def named_arrays(part: Mapping[Any, Any]) -> dict[str, NDArray[Any]]:
+def named_arrays(part: Any) -> dict[str, NDArray[Any]]:
     """The arrays of a named part: numbers as float32 or int32, truth values as they are."""
+    part = forms.columns(part) if forms.is_table(part) else part
     given = checks.mapping("the arrays", part, "{'image': x}")
-    found = {name: _named_array(name, values) for name, values in given.items()}
+    found = {name: named_array(name, values) for name, values in given.items()}
     sizes = {name: len(array) for name, array in found.items()}
     if len(set(sizes.values())) != 1 or 0 in sizes.values():
         raise ValueError(
@@ -77,7 +79,7 @@ def named_arrays(part: Mapping[Any, Any]) -> dict[str, NDArray[Any]]:
 
 def labeled_pair(part: tuple[Any, Any], classes: int) -> Part:
     """Inputs of real numbers and one class number for each."""
-    inputs, labels = checks.values("inputs", part[0]), checks.values("labels", part[1])
+    inputs, labels = forms.values("inputs", part[0]), forms.values("labels", part[1])
     if inputs.ndim < 2:
         raise ValueError(
             f"inputs have the shape {inputs.shape}, but must be (n, ...) with at least two axes; "
@@ -120,8 +122,8 @@ def float32(values: NDArray[Any]) -> NDArray[np.float32]:
         return np.ascontiguousarray(values, np.float32)
 
 
-def _named_array(name: str, values: Any) -> NDArray[Any]:
-    array = checks.values(name, values)
+def named_array(name: str, values: Any) -> NDArray[Any]:
+    array = forms.values(name, values)
     if array.ndim == 0:
         raise ValueError(f"{name} is one number; give an array with a row for each example.")
     if array.dtype.kind == "b":
