@@ -61,7 +61,7 @@ class Advance(eqx.Module):
             average = now.average
             if average is not None and self.average is not None:
                 average = averaged(average, network, self.average, whole + 1)
-            after = TrainingState(network, moments, now.key, now.epoch, step + 1, average)
+            after = TrainingState(network, moments, now.key, now.epoch, step + 1, average=average)
             return self.division.whole((eqx.filter(after, eqx.is_array), report))
 
         shapes = jax.eval_shape(one, arrays, state.step)[1]
