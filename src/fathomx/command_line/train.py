@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
-from fathomx.command_line.beginning import begun, job_of, keep, source_has_changed, usual_settings
+from fathomx.command_line.beginning import (
+    begun,
+    filled,
+    job_of,
+    keep,
+    source_has_changed,
+    usual_settings,
+)
 from fathomx.command_line.job import Job
 from fathomx.command_line.messages import say, say_verdict
 from fathomx.command_line.options import (
@@ -47,11 +56,14 @@ def _begin(console: Console, job: Job, out: Path | None) -> Path:
     check_new(out, "train")
     data = job.load()
     job.check(data, job.network(data))
-    folder = new_folder(out, "train")
-    with appearing(folder) as unfinished:
-        kept = {} if job.source is None else keep(job.source, unfinished)
-        RunFolder.prepare(unfinished, {**run_config(job, data, usual_settings(job.source)), **kept})
-        network, anew = begun(job, data, unfinished)
+    with tempfile.TemporaryDirectory() as place:
+        kept = {} if job.source is None else keep(job.source, Path(place))
+        network, anew = filled(job, data, Path(place))
+        folder = new_folder(out, "train")
+        with appearing(folder) as unfinished:
+            shutil.copytree(place, unfinished, dirs_exist_ok=True)
+            config = run_config(job, data, usual_settings(job.source))
+            RunFolder.prepare(unfinished, {**config, **kept})
     if job.source is not None:
         new = f"; drawn anew: {', '.join(anew)}" if anew else ""
         say(console, f"training: begins with the weights of {job.source}{new}")
