@@ -191,6 +191,7 @@ def fitting(table: Table, world: World) -> None:
             "observers": observers,
             "pose": kinds.function().also(*_POSES),
             "scores": kinds.function().also(*scores),
+            "metrics": Kind("metrics", (OBJECT, "5", "'mse'", "[5]", "['rsme']", "[fx.Metric]")),
         },
         finish=lambda result: (result.network, result.summary["test_loss"]),
     )

@@ -9,6 +9,7 @@ import arguments_kinds as kinds
 import jax
 import numpy as np
 import jax.numpy as jnp
+import numpy as np
 from arguments_kinds import NOTHING, OBJECT, Kind
 from arguments_table import Fresh, Table
 from arguments_world import World
@@ -18,6 +19,7 @@ import fathomx as fx
 import fathomx.report
 import fathomx.training
 from fathomx.problem import Linearization
+from fathomx.records.predictions import Predictions, write_predictions
 
 
 def reports(table: Table, world: World) -> None:
@@ -25,6 +27,8 @@ def reports(table: Table, world: World) -> None:
     run, diagnosis = world.run, world.diagnosis
     folder, new = {"folder": kinds.existing_folder()}, {"path": kinds.new_path()}
     picture = Fresh(lambda: world.place(".png"))
+    ends = Predictions("validation", ("price",), np.eye(3)[:, :1], np.ones((3, 1)))
+    write_predictions(run, ends)
 
     def written(path: Any) -> bool:
         return bool(path.stat().st_size)
@@ -33,6 +37,7 @@ def reports(table: Table, world: World) -> None:
         ("alignment_per_node", run),
         ("energy_over_training", run),
         ("energy_per_node", run),
+        ("predictions", run),
         ("strength_and_settledness", run),
         ("energy_beside_equilibrium", diagnosis),
         ("energy_over_inference", diagnosis),

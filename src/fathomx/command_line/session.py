@@ -20,7 +20,7 @@ from fathomx.command_line.options import written_options
 from fathomx.command_line.outcome import Outcome
 from fathomx.command_line.sources import is_table, is_text, task_of
 from fathomx.command_line.trained import trained_network
-from fathomx.data import Dataset, Text
+from fathomx.data import TASKS, Dataset, Text
 from fathomx.graph.network import Network
 from fathomx.learning import PredictiveCoding
 from fathomx.records.errors import DamagedFileError, RunFolderError
@@ -45,7 +45,7 @@ def run_config(job: Job, data: Dataset, usual: dict[str, Any] | None = None) -> 
     """
     return {
         **job.config(),
-        "task": task_of(data),
+        **({} if _by_classes(data) else {"task": task_of(data)}),
         **({} if _is_verified(job) else {_field(job): _digest(data)}),
         "fathomx": fathomx.__version__,
         "command": " ".join(["fathomx train", *written_options(job, usual)]),
@@ -75,6 +75,11 @@ def stored_data(job: Job, folder: Path) -> Dataset:
             "that one back, or start a new run."
         )
     return data
+
+
+def _by_classes(data: Dataset) -> bool:
+    """Whether targets are classes, which goes without saying."""
+    return task_of(data) == TASKS[0]
 
 
 def _is_verified(job: Job) -> bool:
@@ -143,7 +148,8 @@ class Session:
         say(
             self.console,
             f"{self.name}: {job.model}, {network.depth} nodes, {job.data} "
-            f"({data.size} training examples, {task_of(data)}), {job.learning}"
+            f"({data.size} training examples{'' if _by_classes(data) else f', {task_of(data)}'}), "
+            f"{job.learning}"
             + (f" with {job.solver()!r}" if isinstance(rule, PredictiveCoding) else ""),
         )
         with self._saying_how_to_continue():

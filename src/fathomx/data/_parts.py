@@ -67,7 +67,7 @@ def named_arrays(part: Any) -> dict[str, NDArray[Any]]:
     """The arrays of a named part: numbers as float32 or int32, truth values as they are."""
     part = forms.columns(part) if forms.is_table(part) else part
     given = checks.mapping("the arrays", part, "{'image': x}")
-    found = {name: _named_array(name, values) for name, values in given.items()}
+    found = {name: named_array(name, values) for name, values in given.items()}
     sizes = {name: len(array) for name, array in found.items()}
     if len(set(sizes.values())) != 1 or 0 in sizes.values():
         raise ValueError(
@@ -122,7 +122,7 @@ def float32(values: NDArray[Any]) -> NDArray[np.float32]:
         return np.ascontiguousarray(values, np.float32)
 
 
-def _named_array(name: str, values: Any) -> NDArray[Any]:
+def named_array(name: str, values: Any) -> NDArray[Any]:
     array = forms.values(name, values)
     if array.ndim == 0:
         raise ValueError(f"{name} is one number; give an array with a row for each example.")

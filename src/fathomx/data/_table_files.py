@@ -1,4 +1,4 @@
-"""Tables in files, CSV or parquet: some columns are predicted from all others."""
+"""Tables, in CSV or parquet files or data frames: some columns are predicted from all others."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from fathomx.checks import Seed, gate
 from fathomx.checks.names import listed
 from fathomx.data._dataset import Dataset
 from fathomx.data._files import DataError
-from fathomx.data._forms import columns
+from fathomx.data._forms import columns, is_table
 from fathomx.data._parts import Part
 from fathomx.data._preparation import Preparation
 from fathomx.data._scale import ColumnScale
@@ -30,13 +30,13 @@ _LEAST_ROWS = 10
 
 @gate
 def table(
-    path: str | os.PathLike[str],
+    source: Any,
     target: str | Sequence[str],
     task: str | None = None,
     *,
     seed: Seed = 0,
 ) -> Dataset:
-    """A CSV or parquet file as a data set: target columns are predicted from all others.
+    """A table as a data set: target columns are predicted from all others.
 
     Rows are permuted and divided, a fifth for test and a tenth for validation. Inputs are
     standardized by the training part, every column by itself, and so are real targets: metrics then
@@ -44,8 +44,9 @@ def table(
 
     **Arguments**
 
-    * `path`: a file whose name ends in `.csv` (a head line, then rows with commas between) or
-      `.parquet`. Needs `pip install "fathomx[tables]"`.
+    * `source`: a file whose name ends in `.csv` (a head line, then rows with commas between) or
+      `.parquet`, or a data frame of pandas or Polars, or an Arrow table. Needs
+      `pip install "fathomx[tables]"`.
     * `target`: the column that is predicted, or several.
     * `task`: `"classification"`, of one column whose different values are the classes;
       `"regression"`, of numbers; `"multi-label"`, of zeros and ones, several of which may be one.
@@ -66,17 +67,16 @@ def table(
     network = fx.models.mlp(5, 2, bias=True, key=key)       # of five other columns
     ```
     """
-    read = _read(os.fspath(path))
+    read, name = _read(source)
     names = _targets(target, list(read.column_names))
     if len(read) < _LEAST_ROWS:
-        raise ValueError(f"{path} holds {len(read)} rows, and at least {_LEAST_ROWS} are needed.")
+        raise ValueError(f"{name} holds {len(read)} rows, and at least {_LEAST_ROWS} are needed.")
     rest = [name for name in read.column_names if name not in names]
     if not rest:
-        raise ValueError(f"{path} holds no columns beside its targets; there is nothing to go by.")
+        raise ValueError(f"{name} holds no columns beside its targets; there is nothing to go by.")
     inputs = np.stack([_numbers(read, name) for name in rest], axis=1).astype(np.float64)
     targets = {name: _column(read, name) for name in names}
     task = _usual(targets) if task is None else checks.choice("task", task, TASKS)
-    name = os.path.splitext(os.path.basename(path))[0] or "table"
     places = divided(len(inputs), seed)
     scale = ColumnScale(inputs[places[0]])
     if task == "classification":
@@ -101,15 +101,29 @@ def target_columns(text: str) -> list[str]:
     return [name for each in text.split(",") if (name := each.strip())]
 
 
-def _read(path: str) -> Any:
-    """The table of a file, as Arrow has it."""
-    if not path.lower().endswith(ENDINGS):
-        raise DataError(f"{path} is no table: give a file that ends in {' or '.join(ENDINGS)}.")
+def _read(source: Any) -> tuple[Any, str]:
+    """A table, as Arrow has it, and its name."""
     if find_spec("pyarrow") is None:
-        raise ImportError('reading tables needs pyarrow: pip install "fathomx[tables]"')
+        raise ImportError('tables need pyarrow: pip install "fathomx[tables]"')
+    import pyarrow
+
+    if isinstance(source, pyarrow.Table):
+        return source, "table"
+    if hasattr(source, "to_arrow"):
+        return source.to_arrow(), "table"
+    if is_table(source):
+        return pyarrow.Table.from_pandas(source, preserve_index=False), "table"
+    path = checks.path("source", source, "houses.csv")
+    return _of_file(path), os.path.splitext(os.path.basename(path))[0] or "table"
+
+
+def _of_file(path: str) -> Any:
+    """The table of a file."""
     import pyarrow
     from pyarrow import csv, parquet
 
+    if not path.lower().endswith(ENDINGS):
+        raise DataError(f"{path} is no table: give a file that ends in {' or '.join(ENDINGS)}.")
     if not os.path.isfile(path):
         raise DataError(f"there is no file {path}; give the path of a table.")
     try:

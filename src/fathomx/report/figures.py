@@ -94,11 +94,9 @@ def learning_curves(runs: Mapping[str, PathLike], path: PathLike) -> Path:
         set_title(metric_axes, "Accuracy in training and on the validation set")
         metric_axes.set_ylabel("accuracy (fraction correct)")
     else:
-        wish = better(metric)
-        set_title(
-            metric_axes, f"{label(metric)[:1].upper()}{label(metric)[1:]} on the validation set"
-        )
-        metric_axes.set_ylabel(label(metric) + (f" ({wish} is better)" if wish else ""))
+        wish, words = better(metric), label(metric)
+        set_title(metric_axes, f"{words[:1].upper()}{words[1:]} on the validation set")
+        metric_axes.set_ylabel(words + (f" ({wish} is better)" if wish else ""))
     if not has_lines(metric_axes):
         note(metric_axes, f"no {label(metric)} was recorded")
     metric_axes.set_xlabel("training step (one batch each)")

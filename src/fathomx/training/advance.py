@@ -49,7 +49,7 @@ class Advance(eqx.Module):
         @jax.jit
         def one(arrays: Any, step: Array) -> tuple[Any, StepReport]:
             now: TrainingState = eqx.combine(arrays, rest)
-            chosen = order[step]
+            chosen = order[step % len(order)]
             whole = now.epoch * self.steps_per_epoch + step
             key = jax.random.fold_in(jax.random.fold_in(now.key, 1), whole)
             batch = self.division.parts({name: array[chosen] for name, array in data.items()})

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from fathomx.checks import Count, Optimizer, Positive, Seed, gate
-from fathomx.data import Dataset, split
+from fathomx.data import Dataset, Stream, split
 from fathomx.data._forms import described, values
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import holds_statistics
@@ -17,6 +17,8 @@ from fathomx.training.observer import Observer, Plan
 from fathomx.training.run import Run
 from fathomx.training.scores import Scores
 from fathomx.training.task import Task
+
+_BATCH_SIZE = 64
 
 
 @gate
@@ -40,12 +42,12 @@ class FitResult:
 @gate
 def fit(
     network: Network,
-    data: Dataset | tuple[Any, Any],
+    data: Dataset | Stream | tuple[Any, Any],
     rule: LearningRule | None = None,
     *,
     optimizer: Optimizer | Positive | None = None,
     epochs: Count = 10,
-    batch_size: Count = 64,
+    batch_size: Count | None = None,
     seed: Seed = 0,
     observers: Sequence[Observer] = (),
     pose: Pose | None = None,
@@ -56,14 +58,16 @@ def fit(
 
     **Arguments**
 
-    * `network`, `data`: their shapes must fit; `data` is a `fx.data.Dataset`, or a pair `(x, y)`
-      of arrays, of which random tenths become validation and test (`fx.data.split`).
+    * `network`, `data`: their shapes must fit; `data` is a `fx.data.Dataset`, a `fx.data.Stream`,
+      or a pair `(x, y)` of arrays or data frames, of which random tenths become validation and test
+      (`fx.data.split`).
     * `rule`: a learning rule; `Equilibrium()` unless given.
     * `optimizer`: any optax optimizer, or a number, the rate of `optax.adam(rate, eps=1e-12)`;
       1e-2 unless given. Gradients of early nodes can be tiny; Adam's usual epsilon of 1e-8 silently
       stops them.
-    * `epochs` and `batch_size`: at least 1. Every epoch visits the training examples in a new
-      order; a last, incomplete batch is left out.
+    * `epochs` and `batch_size`: at least 1; 64 examples unless given, or those of a stream of
+      batches. Every epoch visits the training examples in a new order; a last, incomplete batch is
+      left out, unless a stream keeps it.
     * `data.augmentation`, if there is one, is applied to every training batch, on the device.
     * `seed`: the same seed gives the same run, bit for bit, on the same machine.
     * `observers`: who is told about the run (`fathomx.training.Observer`): run folders, progress.
@@ -109,7 +113,7 @@ def fit(
     """
     rule = Equilibrium() if rule is None else rule
     optimizer = 1e-2 if optimizer is None else optimizer
-    if not isinstance(data, Dataset):
+    if not isinstance(data, Dataset | Stream):
         data = _divided(network, *data)
     task = Task(data, pose, scores, None if metrics is None else chosen(metrics))
     plan = _plan(network, data, epochs, batch_size)
@@ -128,6 +132,8 @@ def fit(
     except BaseException:
         _failed(observers)
         raise
+    finally:
+        run.feed.close()
 
 
 def _divided(network: Network, input: Any, target: Any) -> Dataset:
@@ -152,7 +158,12 @@ def _failed(observers: Sequence[Observer]) -> None:
         observer.failed()
 
 
-def _plan(network: Network, data: Dataset, epochs: int, batch_size: int) -> Plan:
+def _plan(network: Network, data: Dataset | Stream, epochs: int, asked: int | None) -> Plan:
+    batch_size = _BATCH_SIZE if asked is None else asked
+    if isinstance(data, Stream):
+        batch_size = _of_stream(data, asked)
+        check_statistics(network, batch_size)
+        return Plan(epochs, data.steps_per_epoch(batch_size), batch_size, network.labels)
     size = data.size
     if batch_size > size:
         raise ValueError(
@@ -161,6 +172,22 @@ def _plan(network: Network, data: Dataset, epochs: int, batch_size: int) -> Plan
         )
     check_statistics(network, batch_size)
     return Plan(epochs, size // batch_size, batch_size, network.labels)
+
+
+def _of_stream(data: Stream, asked: int | None) -> int:
+    """Examples in the batches of a stream."""
+    found = data.batch_size(_BATCH_SIZE if asked is None else asked)
+    if asked not in (None, found):
+        raise ValueError(
+            f"batch_size is {asked}, but stream {data.name!r} has batches of {found}; leave out "
+            "batch_size, or let the stream give batches of this size."
+        )
+    if not data.steps_per_epoch(found):
+        raise ValueError(
+            f"batch_size is {found}, but stream {data.name!r} has fewer examples; choose a smaller "
+            "one."
+        )
+    return found
 
 
 def check_statistics(network: Network, batch_size: int) -> None:

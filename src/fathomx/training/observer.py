@@ -7,6 +7,7 @@ from typing import Any
 
 import equinox as eqx
 import jax.numpy as jnp
+import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.checks import gate
@@ -18,7 +19,8 @@ class TrainingState(eqx.Module):
     """All that a run needs to continue bit for bit: weights, optimizer, key and position.
 
     **Fields**: `network`, `optimizer` (its state), `key` of the run, `epoch` and `step` (within the
-    epoch) that come next.
+    epoch) that come next; `place`, the state of a stream that keeps one, as bytes (uint8), or
+    `None`.
     """
 
     network: Network
@@ -26,12 +28,18 @@ class TrainingState(eqx.Module):
     key: PRNGKeyArray
     epoch: Array
     step: Array
+    place: Array | None = None
 
     @classmethod
     def begun(cls, network: Network, optimizer: Any, key: PRNGKeyArray) -> TrainingState:
         """That of a run before its first step."""
         zero = jnp.zeros((), jnp.int32)
         return cls(network, optimizer, key, epoch=zero, step=zero)
+
+    def at_place(self, place: bytes | None) -> TrainingState:
+        """The same state with another place in the stream."""
+        found = None if place is None else jnp.asarray(np.frombuffer(place, np.uint8))
+        return dataclasses.replace(self, place=found)
 
 
 @gate

@@ -19,6 +19,7 @@ from fathomx.learning import Learner, StepReport
 from fathomx.records.values import plain
 from fathomx.training.advance import MOST_STEPS, Advance, step_memory
 from fathomx.training.devices import division_for
+from fathomx.training.feed import Load, feed
 from fathomx.training.likeness import rates_of, without_rates
 from fathomx.training.observer import Observer, Plan, TrainingState
 from fathomx.training.parts import squared_lengths
@@ -51,12 +52,12 @@ class Run:
         self.task, self.plan, self.observers = task, plan, observers
         self.seed = seed
         self.division = division_for(network, learner.rule, plan.batch_size)
-        self.arrays = self.division.whole(task.training_arrays(network))
-        first = slice(0, min(plan.batch_size, task.data.size))
-        self.probe = self.division.parts({k: array[first] for k, array in self.arrays.items()})
-        self.posed = task.pose(network, self.probe)
         key = jax.random.fold_in(jax.random.key(seed), _RUN)
+        self.feed = feed(task, network, plan, self.division)
+        self.probe = self.division.parts(self.feed.first)
+        self.posed = task.pose(network, self.probe)
         fresh = TrainingState.begun(network, learner.begin(network), key)
+        fresh = fresh.at_place(self.feed.place)
         self.state = fresh
         self.earlier_seconds = 0.0
         self.history: list[dict[str, Any]] = []
@@ -78,9 +79,9 @@ class Run:
         # The step takes its rates as an input; those of solvers inside of rules are part of it.
         learner = Learner(learner.rule, without_rates(learner.optimizer), learner.pose)
         self._advance = Advance(learner, plan.steps_per_epoch, augmentation, self.division)
-        self._program: Program | None = None
         # Which of a step's scores say something.
         self.scored = ("loss", "accuracy") if task.by_classes(network) else ("loss",)
+        self._programs: dict[tuple[int, ...], Program] = {}
         self.memory: int | None = None
         self.step_seconds: list[float] = []
         self.first_step_seconds: float | None = None
@@ -92,6 +93,9 @@ class Run:
             observer.started(self.plan, self.state)
         for text in self.lost:
             self._note(text, "files")
+        replayed = self.feed.begin(self.state)
+        if replayed is not None:
+            self._note(replayed, "stream")
         while int(self.state.epoch) < self.plan.epochs:
             self._epoch()
         train_seconds = self.earlier_seconds + time.perf_counter() - begun
@@ -129,20 +133,14 @@ class Run:
 
     def _epoch(self) -> None:
         epoch = int(self.state.epoch)
-        order_key = jax.random.fold_in(jax.random.fold_in(self.state.key, 0), epoch)
-        order = jax.random.permutation(order_key, self.task.data.size)
-        order = order[: self.plan.steps_per_epoch * self.plan.batch_size]
-        order = order.reshape(self.plan.steps_per_epoch, self.plan.batch_size)
         while (step := int(self.state.step)) < self.plan.steps_per_epoch:
-            count = min(self._next_count(), self.plan.steps_per_epoch - step)
             begun = time.perf_counter()
-            arguments = (self._rates, self.state, self.arrays, order, jnp.asarray(count))
-            if self._program is None:
-                options = self.division.compiler_options
-                self._program = program(self._advance, *arguments, options=options)
-                per_device = step_memory(self._program.compiled, tuple(self.arrays.values()))
-                self.memory = per_device and per_device * len(self.division.devices)
-            state, reports = self._program(*arguments)
+            load = self.feed.load(epoch, step)
+            count = min(self._next_count(), load.end - step)
+            before = self.state.at_place(None)
+            arguments = (self._rates, before, load.arrays, load.order, jnp.asarray(count))
+            state, reports = self._compiled(load, arguments)(*arguments)
+            state = state.at_place(load.place_after(step + count))
             reports = jax.tree.map(lambda a, n=count: np.asarray(a)[:n], reports)
             seconds = time.perf_counter() - begun
             self._check_finite(reports, epoch, step)
@@ -173,6 +171,18 @@ class Run:
             for about, text in self.watch.of_steps(record).items():
                 self._note(text, about)
         self._end_of_epoch(epoch)
+
+    def _compiled(self, load: Load, arguments: tuple[Any, ...]) -> Program:
+        """The program of the steps, one for every shape of what is loaded."""
+        shape = load.order.shape
+        if shape not in self._programs:
+            options = self.division.compiler_options
+            made = program(self._advance, *arguments, options=options)
+            self._programs[shape] = made
+            per_device = step_memory(made.compiled, tuple(load.arrays.values()))
+            if self.memory is None:
+                self.memory = per_device and per_device * len(self.division.devices)
+        return self._programs[shape]
 
     def _end_of_epoch(self, epoch: int) -> None:
         def gather(name: str) -> np.ndarray:

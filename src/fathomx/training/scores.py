@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -27,7 +27,7 @@ from fathomx.training.programs import run
 
 Scores = OfTwo
 
-_AT_ONCE = 500
+AT_ONCE = 500
 # Near equilibrium, as far as scores that people compare need it.
 _SOLVER = GaussNewton(iterations=8, cg_iterations=10)
 
@@ -162,11 +162,24 @@ def evaluate_part(
     A score is one number per example, or one for the batch that it is given. Raises `TypeError` for
     scores that are no dictionary, and `ValueError` for one of another shape.
     """
-    size = len(next(iter(arrays.values())))
+    begins = range(0, len(next(iter(arrays.values()))), AT_ONCE)
+    return evaluate_batches(
+        network,
+        ({n: a[begin : begin + AT_ONCE] for n, a in arrays.items()} for begin in begins),
+        scores,
+    )
+
+
+def evaluate_batches(
+    network: Network, batches: Iterable[Mapping[str, np.ndarray]], scores: Scores
+) -> dict[str, float]:
+    """The scores from means over the examples of all batches; nothing if there is none."""
     totals: dict[str, np.ndarray] = {}
-    for begin in range(0, size, _AT_ONCE):
-        batch = {name: jnp.asarray(a[begin : begin + _AT_ONCE]) for name, a in arrays.items()}
-        count = min(_AT_ONCE, size - begin)
+    size = 0
+    for arrays in batches:
+        batch = {name: jnp.asarray(array) for name, array in arrays.items()}
+        count = len(next(iter(arrays.values())))
+        size += count
         found = run(_scored, network, batch, scores)
         if not isinstance(scores, UsualScores):
             _check_scores(found, count)
@@ -176,7 +189,7 @@ def evaluate_part(
             totals[name] = totals.get(name, np.zeros(())) + mean * count
     means = {name: np.asarray(total / size) for name, total in totals.items()}
     if isinstance(scores, UsualScores):
-        return scores.values(means)
+        return scores.values(means) if means else {}
     return {name: float(mean) for name, mean in means.items()}
 
 
@@ -218,10 +231,10 @@ def score(network: Network, part: Part) -> tuple[float, float]:
     Means over examples and, where there is a label at each of several positions, over these.
     """
     loss, hits, size = 0.0, 0.0, len(part.labels)
-    for begin in range(0, size, _AT_ONCE):
+    for begin in range(0, size, AT_ONCE):
         # The last batch is padded, so that parts of any size share one compiled program.
-        taken = np.minimum(np.arange(begin, begin + _AT_ONCE), size - 1)
-        count = jnp.asarray(min(_AT_ONCE, size - begin))
+        taken = np.minimum(np.arange(begin, begin + AT_ONCE), size - 1)
+        count = jnp.asarray(min(AT_ONCE, size - begin))
         some_loss, some_hits = run(
             _counted,
             network,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import equinox as eqx
@@ -10,7 +11,7 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
 
-from fathomx.data import Dataset
+from fathomx.data import Dataset, Stream
 from fathomx.graph.network import Network
 from fathomx.learning import Pose
 from fathomx.learning.learner import pose as by_name
@@ -18,8 +19,10 @@ from fathomx.metrics import Metric
 from fathomx.problem.checks import check_integers, check_targets
 from fathomx.problem.problem import Problem
 from fathomx.training.scores import (
+    AT_ONCE,
     Scores,
     UsualScores,
+    evaluate_batches,
     evaluate_part,
     metrics_in_force,
     score,
@@ -35,7 +38,7 @@ class Task:
     `scores`, unless given `UsualScores` by `metrics`, and these by what suits the output.
     """
 
-    data: Dataset
+    data: Dataset | Stream
     own_pose: Pose | None = None
     scores: Scores | None = None
     metrics: tuple[Metric, ...] | None = None
@@ -62,13 +65,16 @@ class Task:
 
     def _check_data(self, network: Network) -> None:
         if self.pose is not _pair:
-            if self.own_pose is None:
+            if self.own_pose is None and isinstance(self.data, Dataset):
                 _check_parts(self.data, network)
             posed = self.pose(network, self._first())
             if not isinstance(posed, Problem):
                 raise TypeError(f"pose must return an fx.Problem, not {type(posed).__name__}.")
             return
         data = self.data
+        if isinstance(data, Stream):
+            self.pose(network, self._first())
+            return
         if data.train.inputs.shape[1:] != network.input_shape:
             raise ValueError(
                 f"the examples of {data.name!r} have shape {data.train.inputs.shape[1:]}, but the "
@@ -84,10 +90,35 @@ class Task:
 
     def training_arrays(self, network: Network) -> dict[str, Array]:
         """What is trained on, by name; a pair's inputs in the type that the network takes."""
-        arrays = {name: jnp.asarray(a) for name, a in self.data.arrays("train").items()}
+        assert isinstance(self.data, Dataset)
+        return self.on_device(network, self.data.arrays("train"))
+
+    def on_device(self, network: Network, arrays: Mapping[str, np.ndarray]) -> dict[str, Array]:
+        """Examples by name; a pair's inputs in the type that the network takes."""
+        found = {name: jnp.asarray(a) for name, a in arrays.items()}
         if self.pose is _pair:
-            arrays["input"] = arrays["input"].astype(network.input_dtype)
-        return arrays
+            found["input"] = found["input"].astype(network.input_dtype)
+        return found
+
+    def check_values(self, network: Network, arrays: Mapping[str, np.ndarray], where: str) -> None:
+        """Raises `ValueError` for values of a stream that the usual poses cannot clamp."""
+        if self.own_pose is not None:
+            return
+        ends = {"input": network.roots[0].name, "target": network.output.name}
+        named = {ends.get(k, k) if self.pose is _pair else k: a for k, a in arrays.items()}
+        for name, array in named.items():
+            # A NaN or an infinity reaches the minimum or the maximum, with no array of flags.
+            if not (np.isfinite(array.min()) and np.isfinite(array.max())):
+                raise ValueError(
+                    f"{name!r} holds values that are NaN or infinite in {where}; leave these "
+                    "examples out, or mark them as missing by a pose that clamps "
+                    "fx.Clamp.observed(batch[name])."
+                )
+        try:
+            check_integers(network, named)
+            check_targets(network, named)
+        except ValueError as error:
+            raise ValueError(f"in {where}, {error}") from None
 
     def by_classes(self, network: Network) -> bool:
         """Whether the output's targets are classes, of which one holds."""
@@ -101,9 +132,10 @@ class Task:
         first = self._first()
         problem = self.pose(network, first)
         metrics = metrics_in_force(problem, first, self.metrics)
-        if self.data.preparation is None or "values" not in target_kinds(problem, first):
+        prepared = self.data.preparation if isinstance(self.data, Dataset) else None
+        if prepared is None or "values" not in target_kinds(problem, first):
             return UsualScores(self.pose, metrics)
-        scale = self.data.preparation.scales.get(network.output.name)
+        scale = prepared.scales.get(network.output.name)
         return UsualScores(self.pose, metrics, None if scale is None else (scale.mean, scale.std))
 
     def score(self, network: Network, title: str) -> dict[str, float | None]:
@@ -115,6 +147,8 @@ class Task:
             judge = self.judge(network)
             keys = [m.key for m in judge.metrics] if isinstance(judge, UsualScores) else []
             return dict.fromkeys(("loss", *keys))
+        if isinstance(self.data, Stream):
+            return self._score_stream(network, self.data, title)
         if self.scores is None and self.metrics is None and self.pose is _pair:
             loss, accuracy = score(network, getattr(self.data, title))
             return {"loss": loss, "accuracy": accuracy}
@@ -123,7 +157,22 @@ class Task:
 
     def _first(self) -> dict[str, Array]:
         """Two training examples."""
-        return {name: jnp.asarray(a[:2]) for name, a in self.data.arrays("train").items()}
+        data = self.data
+        arrays = data.first(2) if isinstance(data, Stream) else data.arrays("train")
+        return {name: jnp.asarray(array[:2]) for name, array in arrays.items()}
+
+    def _score_stream(self, network: Network, data: Stream, title: str) -> dict[str, float | None]:
+        """From means over the examples of all batches of a part."""
+
+        def checked() -> Iterator[dict[str, np.ndarray]]:
+            for arrays in data.scored(title, AT_ONCE):
+                self.check_values(network, arrays, f"the {title} part of {data.name!r}")
+                yield arrays
+
+        found = evaluate_batches(network, checked(), self.judge(network))
+        if not found:
+            raise ValueError(f"the {title} part of {data.name!r} gave no batches; give some.")
+        return {"loss": None, **found}
 
 
 def _pair(network: Network, batch: Any) -> Problem:
