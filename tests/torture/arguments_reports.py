@@ -7,7 +7,6 @@ from typing import Any
 
 import arguments_kinds as kinds
 import jax
-import numpy as np
 import jax.numpy as jnp
 import numpy as np
 from arguments_kinds import NOTHING, OBJECT, Kind
@@ -39,6 +38,8 @@ def reports(table: Table, world: World) -> None:
         ("energy_per_node", run),
         ("predictions", run),
         ("strength_and_settledness", run),
+        ("confusion_matrix", world.evaluation),
+        ("reliability", world.evaluation),
         ("energy_beside_equilibrium", diagnosis),
         ("energy_over_inference", diagnosis),
     ):
@@ -63,6 +64,9 @@ def reports(table: Table, world: World) -> None:
     )
     table.call("fathomx.report.write_page", {"folder": run}, folder, finish=written)
     table.call("fathomx.report.wanted_figures", {"folder": run}, folder)
+    evaluation = {"folder": world.evaluation}
+    table.call("fathomx.report.read_evaluation", evaluation, folder)
+    table.call("fathomx.report.write_evaluation", evaluation, folder, finish=written)
     table.call("fathomx.report.read_diagnosis", {"folder": diagnosis}, folder)
     table.call(
         "fathomx.report.RunFiles",
