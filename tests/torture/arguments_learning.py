@@ -196,6 +196,7 @@ def fitting(table: Table, world: World) -> None:
             "observers": observers,
             "pose": kinds.function().also(*_POSES),
             "scores": kinds.function().also(*scores),
+            "metrics": Kind("metrics", (OBJECT, "5", "'mse'", "[5]", "['rsme']", "[fx.Metric]")),
         },
         finish=lambda result: (result.network, result.summary["test_loss"]),
     )
@@ -209,6 +210,19 @@ def fitting(table: Table, world: World) -> None:
     table.inner(stopping, "check", {"loss": 1.0})
     table.inner(stopping, "is_better", 1.0, 2.0)
     table.inner(stopping, "ending", 3, 1)
+        "fx.evaluate",
+        {"network": world.network, "data": world.data, "part": "validation", "seed": 3},
+        {
+            "network": kinds.network().also("latent", "transformer"),
+            "part": kinds.choice("train", "validation", "test"),
+            "pose": kinds.function().also(*_POSES),
+            "scores": kinds.function().also(*scores),
+            "metrics": None,
+        },
+        finish=lambda found: (found.confusion, found.metrics["loss"].low),
+    )
+    table.inner(fx.evaluate(world.network, world.data), "worst", 2)
+    table.inner(fx.evaluate(world.network, world.data), "record")
     table.call(
         "fx.save",
         {"network": world.network, "path": world.folder / "network.safetensors"},

@@ -6,6 +6,7 @@ import arguments_kinds as kinds
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 from arguments_kinds import BFLOAT16, NOTHING, OBJECT, OTHER_SIZES, Kind
 from arguments_table import Table
 from arguments_world import CLASSES, VOCABULARY, World
@@ -203,6 +204,29 @@ def data(table: Table, world: World) -> None:
     divided = {"part": tuple(world.part), "classes": CLASSES, "name": "mine", "seed": 3}
     pair = kinds.part(CLASSES).but("{'input': @[0]}", "(@[0][..., None], @[1])")
     table.call("fx.data.split", divided, {"part": pair, "classes": kinds.count()})
+    frame = pd.DataFrame({name: np.arange(12.0) ** n for n, name in enumerate("abc")})
+    table.call(
+        "fx.data.table",
+        {"source": frame, "target": "c", "task": "regression", "seed": 3},
+        {
+            "source": Kind("table", (NOTHING, OBJECT, "5", "[]", "'nowhere.csv'", "'here'")),
+            "target": Kind("columns", (NOTHING, OBJECT, "5", "[]", "[5]", "'d'", "['c', 'c']")),
+            "task": kinds.choice("regression").refused(),
+        },
+    )
+    table.call("fx.metrics.names", {}, {})
+    for kind in {type(fx.metrics.named(name)).__name__ for name in fx.metrics.names()}:
+        if kind != "TopAccuracy":
+            table.call(f"fx.metrics.{kind}", {}, {}, finish=lambda made: made.name)
+    table.call("fx.metrics.named", {"name": "rmse"}, {"name": kinds.choice(*fx.metrics.names())})
+    metrics = Kind("metrics", (NOTHING, OBJECT, "5", "'rmse'", "[5]", "['rsme']", "[fx.Metric]"))
+    table.call("fx.metrics.chosen", {"given": ["rmse"]}, {"given": metrics})
+    table.call(
+        "fx.metrics.TopAccuracy",
+        {"most": 3},
+        {"most": kinds.count()},
+        finish=lambda made: made.most,
+    )
     toy = world.data
     table.method(toy, "arrays", {"title": "train"}, {"title": kinds.choice(*titles)})
     table.method(toy, "flat")
@@ -225,6 +249,24 @@ def data(table: Table, world: World) -> None:
             "path": kinds.existing_folder(),
             "size": kinds.count(most=65535).but(NOTHING).also("(2,)", "(2, 0)", "(2, 3, 4)"),
         },
+    )
+    table.call(
+        "fx.data.adapted",
+        {"data": world.data, "reference": world.data},
+        finish=lambda made: made.test.inputs,
+    )
+    table.call(
+        "fx.data.read_inputs",
+        {"paths": [str(next(world.photographs.rglob("*.png")))], "data": world.data},
+        {"paths": None},
+        finish=lambda read: read.values,
+    )
+    table.call("fx.data.Inputs", {"values": world.x, "files": ("a", "a"), "rows": (0, 1)})
+    table.call(
+        "fx.data.Preparation",
+        {"scales": {}, "columns": ("a",), "class_names": ("b", "c")},
+        dict.fromkeys(("scales", "columns", "class_names")),
+        finish=lambda made: None,
     )
     table.call("fx.data.names")
     table.call("fx.data.texts")

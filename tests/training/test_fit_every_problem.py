@@ -154,7 +154,7 @@ def test_targets_that_an_energy_cannot_compare_are_said_before_training():
     data = fx.data.Dataset("own", **parts(input=IMAGES, output=CAUSES))
     with pytest.raises(ValueError, match=r"in the train part of 'own', .* counts of at least 0"):
         fx.fit(network, data, **OPTIONS)
-    with pytest.raises(ValueError, match="give one target of this shape per example"):
+    with pytest.raises(ValueError, match="give as many targets, or build the network for these"):
         fx.fit(network, (IMAGES, COUNTS[:, 0]), **OPTIONS)
 
 
