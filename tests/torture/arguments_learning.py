@@ -196,6 +196,20 @@ def fitting(table: Table, world: World) -> None:
         finish=lambda result: (result.network, result.summary["test_loss"]),
     )
     table.call(
+        "fx.evaluate",
+        {"network": world.network, "data": world.data, "part": "validation", "seed": 3},
+        {
+            "network": kinds.network().also("latent", "transformer"),
+            "part": kinds.choice("train", "validation", "test"),
+            "pose": kinds.function().also(*_POSES),
+            "scores": kinds.function().also(*scores),
+            "metrics": None,
+        },
+        finish=lambda found: (found.confusion, found.metrics["loss"].low),
+    )
+    table.inner(fx.evaluate(world.network, world.data), "worst", 2)
+    table.inner(fx.evaluate(world.network, world.data), "record")
+    table.call(
         "fx.save",
         {"network": world.network, "path": world.folder / "network.safetensors"},
         {"network": kinds.network().also("latent", "transformer"), "path": kinds.new_path()},

@@ -250,6 +250,24 @@ def data(table: Table, world: World) -> None:
             "size": kinds.count(most=65535).but(NOTHING).also("(2,)", "(2, 0)", "(2, 3, 4)"),
         },
     )
+    table.call(
+        "fx.data.adapted",
+        {"data": world.data, "reference": world.data},
+        finish=lambda made: made.test.inputs,
+    )
+    table.call(
+        "fx.data.read_inputs",
+        {"paths": [str(next(world.photographs.rglob("*.png")))], "data": world.data},
+        {"paths": None},
+        finish=lambda read: read.values,
+    )
+    table.call("fx.data.Inputs", {"values": world.x, "files": ("a", "a"), "rows": (0, 1)})
+    table.call(
+        "fx.data.Preparation",
+        {"scales": {}, "columns": ("a",), "class_names": ("b", "c")},
+        dict.fromkeys(("scales", "columns", "class_names")),
+        finish=lambda made: None,
+    )
     table.call("fx.data.names")
     table.call("fx.data.texts")
     table.call("fx.data.descriptions")

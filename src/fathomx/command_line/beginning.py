@@ -72,15 +72,21 @@ def begun(job: Job, data: Dataset, folder: Path) -> tuple[Network, tuple[str, ..
     Raises `DamagedFileError` for a copy that is not what the run began with, and `ValueError` for
     weights of another network.
     """
-    network = job.network(data)
-    if job.source is None:
-        return network, ()
     path = folder / FILE
-    if weights_sha256(path) != read_config(folder).get(_SHA256):
+    if job.source is not None and weights_sha256(path) != read_config(folder).get(_SHA256):
         raise DamagedFileError(
             f"{path} does not hold the weights that the run began with; put a copy back, or start "
             "a new run."
         )
+    return filled(job, data, folder)
+
+
+def filled(job: Job, data: Dataset, folder: Path) -> tuple[Network, tuple[str, ...]]:
+    """The network of a job with what it begins with, where a folder holds that; what is new."""
+    network = job.network(data)
+    if job.source is None:
+        return network, ()
+    path = folder / FILE
     network, anew = transferred(path, network, lambda name: _is_end(network, name))
     for name in anew:
         if name in job.frozen:

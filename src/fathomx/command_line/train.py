@@ -2,13 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
-from fathomx.command_line.beginning import begun, job_of, keep, source_has_changed, usual_settings
+from fathomx.command_line.beginning import (
+    begun,
+    filled,
+    job_of,
+    keep,
+    source_has_changed,
+    usual_settings,
+)
 from fathomx.command_line.job import Job
 from fathomx.command_line.messages import say, say_verdict
 from fathomx.command_line.options import (
@@ -22,6 +31,7 @@ from fathomx.command_line.options import (
 )
 from fathomx.command_line.outcome import Outcome
 from fathomx.command_line.session import Session, run_config, stored_data, stored_job
+from fathomx.command_line.tracking import track_option, tracked
 from fathomx.records.errors import RunFolderError
 from fathomx.records.writing import appearing
 from fathomx.training import RunFolder
@@ -31,35 +41,42 @@ from fathomx.training import RunFolder
 @job_options(training=True)
 @out_option("run")
 @resume_option
-def train(out: Path | None, resume: Path | None, **options: Any) -> None:
+@track_option
+def train(out: Path | None, resume: Path | None, trackers: tuple[str, ...], **options: Any) -> None:
     """Trains a network and leaves a run folder with numbers, figures and a page."""
     given = only_given(options)
     console = Console()
     if resume is None:
-        folder = _begin(console, job_of(given), out)
+        folder = _begin(console, job_of(given), out, trackers)
     else:
         refuse_out(out)
-        folder = _go_on(console, given, resume)
+        folder = _go_on(console, given, resume, trackers)
     say_verdict(console, folder)
 
 
-def _begin(console: Console, job: Job, out: Path | None) -> Path:
+def _begin(console: Console, job: Job, out: Path | None, trackers: tuple[str, ...]) -> Path:
     check_new(out, "train")
     data = job.load()
     job.check(data, job.network(data))
-    folder = new_folder(out, "train")
-    with appearing(folder) as unfinished:
-        kept = {} if job.source is None else keep(job.source, unfinished)
-        RunFolder.prepare(unfinished, {**run_config(job, data, usual_settings(job.source)), **kept})
-        network, anew = begun(job, data, unfinished)
+    with tempfile.TemporaryDirectory() as place:
+        kept = {} if job.source is None else keep(job.source, Path(place))
+        network, anew = filled(job, data, Path(place))
+        folder = new_folder(out, "train")
+        session = _session(console, folder, job, trackers)
+        with appearing(folder) as unfinished:
+            shutil.copytree(place, unfinished, dirs_exist_ok=True)
+            config = run_config(job, data, usual_settings(job.source))
+            RunFolder.prepare(unfinished, {**config, **kept})
     if job.source is not None:
         new = f"; drawn anew: {', '.join(anew)}" if anew else ""
         say(console, f"training: begins with the weights of {job.source}{new}")
-    _session(console, folder).train(network, Outcome(folder, job, data), RunFolder.resume(folder))
+    session.train(network, Outcome(folder, job, data), RunFolder.resume(folder))
     return folder
 
 
-def _go_on(console: Console, given: dict[str, Any], folder: Path) -> Path:
+def _go_on(
+    console: Console, given: dict[str, Any], folder: Path, trackers: tuple[str, ...]
+) -> Path:
     job = stored_job(folder)
     stored = job.config()
     changed = {name: value for name, value in given.items() if value != stored[name]}
@@ -74,10 +91,11 @@ def _go_on(console: Console, given: dict[str, Any], folder: Path) -> Path:
             f"training: {job.source} holds other weights than those that this run began with; it "
             "goes on from its own copy of these.",
         )
-    if not _session(console, folder).go_on(job, data, network, folder):
+    if not _session(console, folder, job, trackers).go_on(job, data, network, folder):
         raise RunFolderError(f"the run in {folder} has ended already; there is nothing to do.")
     return folder
 
 
-def _session(console: Console, folder: Path) -> Session:
-    return Session(console, "training", f"train --resume {folder}")
+def _session(console: Console, folder: Path, job: Job, trackers: tuple[str, ...]) -> Session:
+    watching = tracked(trackers, folder, job.config())
+    return Session(console, "training", f"train --resume {folder}", watching)

@@ -241,9 +241,8 @@ def _per_example(
     return {name: np.concatenate(parts) for name, parts in found.items()}
 
 
-def _scored(network: Network, batch: Mapping[str, NDArray], scores: Scores) -> Mapping[str, float]:
-    named: Mapping[str, float] = scores(network, batch)
-    return named
+def _scored(network: Network, batch: Any, scores: Scores) -> Any:
+    return scores(network, batch)
 
 
 def _of_metric(
