@@ -34,6 +34,7 @@ x.shape, y.shape, digits.image_shape    # ((1257, 64), (1257,), (8, 8))
 """
 
 from fathomx.data._augmentation import CropAndFlip
+from fathomx.data._class_weights import class_weights
 from fathomx.data._dataset import Dataset
 from fathomx.data._files import DataError
 from fathomx.data._folder import images
@@ -42,6 +43,7 @@ from fathomx.data._named import load, names, texts
 from fathomx.data._parts import Part
 from fathomx.data._sources import Rows
 from fathomx.data._split import split
+from fathomx.data._standardized import Standardization, standardized
 from fathomx.data._stream import Stream
 from fathomx.data._text import Text, text
 
@@ -51,13 +53,16 @@ __all__ = [
     "Dataset",
     "Part",
     "Rows",
+    "Standardization",
     "Stream",
     "Text",
+    "class_weights",
     "images",
     "load",
     "names",
     "read_idx",
     "split",
+    "standardized",
     "text",
     "texts",
 ]

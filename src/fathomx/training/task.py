@@ -6,6 +6,7 @@ import dataclasses
 from collections.abc import Mapping
 from typing import Any
 
+import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -13,8 +14,9 @@ from jaxtyping import Array
 from fathomx.data import Dataset, Stream
 from fathomx.graph.network import Network
 from fathomx.learning import Pose
+from fathomx.learning.learner import WEIGHTS, has_weights
 from fathomx.learning.learner import pose as by_name
-from fathomx.problem.checks import check_integers, check_targets
+from fathomx.problem.checks import check_integers, check_targets, check_weights
 from fathomx.problem.problem import Problem
 from fathomx.training.scores import AT_ONCE, Scores, UsualScores, evaluate_part, score
 
@@ -92,6 +94,8 @@ class Task:
                     "fx.Clamp.observed(batch[name])."
                 )
         try:
+            if has_weights(network, named):
+                check_weights(named[WEIGHTS])
             check_integers(network, named)
             check_targets(network, named)
         except ValueError as error:
@@ -108,31 +112,64 @@ class Task:
             return {"loss": None, "accuracy": None}
         if isinstance(self.data, Stream):
             return self._score_stream(network, self.data, title)
-        if self.scores is None and self.pose is _pair:
+        arrays = self.data.arrays(title)
+        if self.scores is None and self.pose is _pair and WEIGHTS not in arrays:
             loss, accuracy = score(network, getattr(self.data, title))
             return {"loss": loss, "accuracy": accuracy}
         scores = UsualScores(self.pose) if self.scores is None else self.scores
-        found = evaluate_part(network, self.data.arrays(title), scores)
+        weighed = self._weighed(network, arrays, scores)
+        if weighed is None:
+            return {"loss": None, "accuracy": None}
+        found = evaluate_part(network, arrays, weighed)
         return {"loss": None, "accuracy": None, **found}
+
+    def _weighed(
+        self, network: Network, arrays: Mapping[str, np.ndarray], scores: Scores
+    ) -> Scores | None:
+        """The scores of examples with weights, unless an own pose says what the arrays mean.
+
+        None, where no example counts.
+        """
+        if self.own_pose is not None or not has_weights(network, arrays):
+            return scores
+        mean = float(arrays[WEIGHTS].mean())
+        return _Weighed(scores, mean) if mean > 0 else None
 
     def _score_stream(self, network: Network, data: Stream, title: str) -> dict[str, float | None]:
         """Means over the examples of all batches of a part."""
         scores = UsualScores(self.pose) if self.scores is None else self.scores
         totals: dict[str, float] = {}
-        size = 0
+        size = 0.0
         for arrays in data.scored(title, AT_ONCE):
             self.check_values(network, arrays, f"the {title} part of {data.name!r}")
-            count = len(next(iter(arrays.values())))
+            weighed = self._weighed(network, arrays, scores)
+            if weighed is None:
+                continue
+            count = len(next(iter(arrays.values()))) * getattr(weighed, "mean", 1.0)
             size += count
-            for name, value in evaluate_part(network, arrays, scores).items():
+            for name, value in evaluate_part(network, arrays, weighed).items():
                 totals[name] = totals.get(name, 0.0) + value * count
         if not size:
             raise ValueError(f"the {title} part of {data.name!r} gave no batches; give some.")
         return {"loss": None, "accuracy": None} | {n: v / size for n, v in totals.items()}
 
 
+class _Weighed(eqx.Module):
+    """Scores whose mean is that of examples by their weights."""
+
+    scores: Scores
+    mean: float
+
+    def __call__(self, network: Network, batch: Any) -> Mapping[str, Array]:
+        found = self.scores(network, batch)
+        if not isinstance(found, Mapping):
+            return found
+        return {name: value * (batch[WEIGHTS] / self.mean) for name, value in found.items()}
+
+
 def _pair(network: Network, batch: Any) -> Problem:
-    return Problem(network, batch["input"], batch["target"])
+    problem = Problem(network, batch["input"], batch["target"])
+    return problem.with_weights(batch[WEIGHTS]) if WEIGHTS in batch else problem
 
 
 def _check_parts(data: Dataset, network: Network) -> None:
@@ -152,6 +189,8 @@ def _check_parts(data: Dataset, network: Network) -> None:
                     "fx.Clamp.observed(batch[name])."
                 )
         try:
+            if has_weights(network, arrays):
+                check_weights(arrays[WEIGHTS])
             check_targets(network, arrays)
         except ValueError as error:
             raise ValueError(f"in the {title} part of {data.name!r}, {error}") from None
