@@ -52,5 +52,5 @@ def test_what_does_not_fit():
     scale = fx.data.Standardization(pairs())
     with pytest.raises(ValueError, match=r"input has the shape \(5, 2\), but an example of the d"):
         scale.of("input", X[:5, :2])
-    with pytest.raises(ValueError, match="unknown name 'target'. Choose from: input"):
+    with pytest.raises(ValueError, match=r"unknown name 'target'. Choose from: input"):
         scale.of("target", LABELS)
