@@ -189,6 +189,28 @@ def test_a_transformer_trains_on_a_text_and_writes_on(run, tmp_path):
         assert "novel.txt is not the text any more that the run in out was trained on" in message
 
 
+def test_a_transformer_of_subwords(run, tmp_path):
+    """Learned from the training part, told from others at a resume; other tokens are one line."""
+    (tmp_path / "novel.txt").write_text("The sun rose. The moon set. " * 120)
+    model = ["--model", "transformer", "--data", "novel.txt", "--width", "8", "--depth", "1"]
+    small = [*model, "--context", "4", "--heads", "2", "--steps", "1", "--epochs", "1"]
+    code, out, err = run("train", *small, "--tokens", "264", "--batch-size", 4, "--out", "out")
+    assert (code, err) == (0, "")
+    assert "begun by 4 tokens of the validation text" in out
+    summary = strict(tmp_path / "out" / "summary.json")
+    assert 0 < summary["test_loss"] < 1.1 * np.log(264)
+    config = strict(tmp_path / "out" / "config.json")
+    assert config["tokens"] == "264" and "--tokens 264" in config["command"]
+    for tokens in ("256", "-300", "none.json", "many"):
+        message = refused(run, tmp_path, "train", *small, "--tokens", tokens, "--out", "another")
+        assert "number of subwords of at least 257" in message and tokens in message
+    message = refused(run, tmp_path, "train", "--tokens", "264", "--out", "another")
+    assert "'residual-mlp' has no tokens" in message
+    (tmp_path / "novel.txt").write_text("The sun set. The moon rose. " * 120)
+    message = refused(run, tmp_path, "train", "--resume", "out")
+    assert "novel.txt is not the text any more that the run in out was trained on" in message
+
+
 def test_a_folder_of_images_is_trained_on_and_known_again(run, tmp_path):
     rng = np.random.default_rng(0)
     for kind, shade in (("day", 200), ("night", 50)):

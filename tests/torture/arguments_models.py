@@ -245,6 +245,7 @@ def data(table: Table, world: World) -> None:
             "name": kinds.choice(*fx.data.names()),
             "folder": kinds.any_folder(),
             "context": kinds.count().refused(),
+            "tokens": kinds.count(257).refused(),
         },
     )
     table.call(
@@ -257,6 +258,8 @@ def data(table: Table, world: World) -> None:
     )
     table.call("fx.data.names")
     table.call("fx.data.texts")
+    table.call("fx.data.descriptions")
+    table.call("fx.data.whereabouts")
     table.call(
         "fx.data.read_idx", {"path": world.idx}, {"path": kinds.existing_file().also("file")}
     )
@@ -309,8 +312,20 @@ def texts(table: Table, world: World) -> None:
     table.call(
         "fx.data.text",
         {"path": world.book, "context": 3, "stride": 2},
-        {"path": kinds.existing_file()},
+        {"path": kinds.existing_file(), "tokens": kinds.count(257).refused()},
     )
+    pieces = fx.data.Subwords.learned("to be, or not to be, to be", 258)
+    table.call("fx.data.Subwords", {"json": pieces.json}, {"json": kinds.word()})
+    table.call(
+        "fx.data.Subwords.learned",
+        {"text": "to be, or not to be, to be", "size": 258},
+        {"text": kinds.word().but("''"), "size": kinds.count(257).but("np.int8(@)", "np.uint8(@)")},
+    )
+    table.method(pieces, "encode", {"text": "to be"}, {"text": kinds.word().but("''")})
+    odd = ("@[:0]", "[]", "{}", "rows(@)", "np.array(@, object)", "first_is(@, 255, 'uint8')")
+    row = kinds.tokens(258, free=(0,)).but(*odd)
+    table.method(pieces, "decode", {"tokens": np.array([1, 0, 2])}, {"tokens": row})
+    table.call("fx.data.Subwords.read", {"path": world.subwords}, {"path": kinds.existing_file()})
     book = world.text
     table.method(book, "take", {"n": 4}, {"n": kinds.count(most=len(book.train.inputs))})
     table.method(book, "encode", {"text": "abc"}, {"text": kinds.word().but("''").also("'xyz'")})

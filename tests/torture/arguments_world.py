@@ -238,6 +238,14 @@ class World:
         return path
 
     @functools.cached_property
+    def subwords(self) -> Path:
+        """A tokenizer in a file."""
+        path = self.folder / "tokenizer.json"
+        learned = fx.data.Subwords.learned("to be, or not to be, to be", 258)
+        path.write_text(learned.json, encoding="utf-8")
+        return path
+
+    @functools.cached_property
     def idx(self) -> Path:
         """A file of images as MNIST has them: one of two by two pixels."""
         path = self.folder / "images.idx"

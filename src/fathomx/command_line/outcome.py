@@ -8,6 +8,7 @@ from pathlib import Path
 
 import equinox as eqx
 import jax
+import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.command_line.job import Job
@@ -104,10 +105,10 @@ class Outcome:
 
     def _record_sample(self, data: Text, network: Network) -> None:
         """Text that the network writes, behind a window that it has not been trained on."""
-        begin = data.decode(data.validation.inputs[0])
+        begin = data.validation.inputs[0]
         key = jax.random.key(self.job.seed)
-        new = generate(network, data.encode(begin), _SAMPLE_LENGTH, key, _SAMPLE_TEMPERATURE)
-        write_text(self.folder / _SAMPLE, begin + data.decode(new) + "\n")
+        new = generate(network, begin, _SAMPLE_LENGTH, key, _SAMPLE_TEMPERATURE)
+        write_text(self.folder / _SAMPLE, data.decode(np.concatenate([begin, new])) + "\n")
 
 
 @eqx.filter_jit

@@ -25,7 +25,7 @@ from fathomx.learning import PredictiveCoding
 from fathomx.records.errors import DamagedFileError, RunFolderError
 from fathomx.records.lock import FolderLock
 from fathomx.records.run_files import RunFiles, check_places, read_config
-from fathomx.training import CheckpointError, ProgressBar, RunFolder, fit
+from fathomx.training import CheckpointError, ProgressBar, RunFolder, Tracker, fit
 
 _TEXT, _IMAGES = "text_sha256", "images_sha256"
 # All named sets but the one of which no sums are published.
@@ -39,7 +39,7 @@ def run_config(job: Job, data: Dataset) -> dict[str, Any]:
     """
     return {
         **job.config(),
-        **({_field(data): _digest(data)} if job.data not in _VERIFIED else {}),
+        **({} if _is_verified(job) else {_field(data): _digest(data)}),
         "fathomx": fathomx.__version__,
         "command": " ".join(["fathomx train", *written_options(job)]),
     }
@@ -70,12 +70,17 @@ def stored_data(job: Job, folder: Path) -> Dataset:
     return data
 
 
+def _is_verified(job: Job) -> bool:
+    """Whether the data can be no other: named, and its tokens are characters."""
+    return job.data in _VERIFIED and job.tokens is None
+
+
 def _field(data: Dataset) -> str:
     return _TEXT if isinstance(data, Text) else _IMAGES
 
 
 def _digest(data: Dataset) -> str:
-    found = hashlib.sha256(data.vocabulary.encode() if isinstance(data, Text) else b"")
+    found = hashlib.sha256(data.vocabulary_text.encode() if isinstance(data, Text) else b"")
     for part in (getattr(data, title) for title in data.titles):
         for array in part:
             found.update(np.ascontiguousarray(array).tobytes())
@@ -84,11 +89,12 @@ def _digest(data: Dataset) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """Where a run prints, under which name, and the command that continues it."""
+    """Where a run prints, under which name, the command that continues it, and who else hears."""
 
     console: Console
     name: str
     command: str
+    trackers: tuple[Tracker, ...] = ()
 
     def go_on(self, job: Job, data: Dataset, network: Network, folder: Path) -> bool:
         """Trains on from where the run in a folder is, or makes what it lacks at its end.
@@ -139,7 +145,7 @@ class Session:
                     epochs=job.epochs,
                     batch_size=job.batch_size,
                     seed=job.seed,
-                    observers=(bar, run),
+                    observers=(bar, run, *self.trackers),
                     pose=job.pose,
                     scores=job.scores,
                 )
@@ -169,5 +175,6 @@ class Session:
     def _show_sample(self, outcome: Outcome) -> None:
         sample = RunFiles(outcome.folder).sample
         if sample is not None:
-            begun = f"a sample, begun by {outcome.job.context} characters of the validation text:"
+            kind = "characters" if outcome.job.tokens is None else "tokens"
+            begun = f"a sample, begun by {outcome.job.context} {kind} of the validation text:"
             say(self.console, f"{begun}\n{sample}")

@@ -124,6 +124,12 @@ class Settings:
     context: int | None = _option(
         None, "Tokens in a window of text; transformer only. [default: 64]", network=True
     )
+    tokens: str | None = _option(
+        None,
+        "What a token of text is: so many subwords, at least 257, learned from the training part, "
+        "or those of a tokenizer.json; transformer only. [default: characters]",
+        network=True,
+    )
     latents: int | None = _option(
         None, "Units of the latent root; decoders only. [default: 32]", network=True
     )

@@ -36,13 +36,19 @@ def load(settings: Settings) -> Dataset:
     assert data is not None
     if is_images(data):
         return data_sets.images(data, settings.image_size)
+    tokens = None if settings.tokens is None else _tokens(settings.tokens)
     if data not in data_sets.names():
         assert context is not None
-        return data_sets.text(data, context)
-    found = data_sets.load(data, context=context)
+        return data_sets.text(data, context, tokens=tokens)
+    found = data_sets.load(data, context=context, tokens=tokens)
     if found.named:
         raise ValueError(
             f"data {data!r} has real targets, and the command line trains on classes alone; use "
             f"fx.fit(network, fx.data.load({data!r})) in Python."
         )
     return found
+
+
+def _tokens(given: str) -> int | data_sets.Subwords:
+    """A number of subwords to learn, or those of a file."""
+    return int(given) if given.isdecimal() else data_sets.Subwords.read(given)

@@ -16,6 +16,7 @@ _ADDED = (
     "auxiliary",
     "heads",
     "context",
+    "tokens",
     "latents",
     "schedule",
     "precision",

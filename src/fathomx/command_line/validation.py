@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+import os
 
 from fathomx import data as data_sets
 from fathomx.checks.names import unknown
@@ -11,6 +12,7 @@ from fathomx.command_line import sources
 from fathomx.command_line.choices import DESCENTS
 from fathomx.command_line.models import MODELS, TOKENS
 from fathomx.command_line.settings import Settings
+from fathomx.data import Subwords
 
 _LEAST = {
     "depth": 1,
@@ -76,6 +78,7 @@ def _check_model(settings: Settings) -> None:
     if settings.data is not None:
         _check_reading(settings.data, settings.model)
     data = settings.data or chosen.reading.data
+    _check_tokens(settings.tokens)
     if settings.image_size is not None and not sources.is_images(data):
         raise ValueError(
             f"image_size is for a folder of images, which data {data!r} is not; leave it "
@@ -97,6 +100,16 @@ def _check_reading(data: str, model: str) -> None:
         raise ValueError(
             f"model {model!r} reads text, which data {data!r} is not; give data {TOKENS.data!r} or "
             "the path of a text file."
+        )
+
+
+def _check_tokens(tokens: str | None) -> None:
+    if tokens is None or os.path.isfile(tokens):
+        return
+    if not tokens.isdecimal() or int(tokens) < Subwords.LEAST:
+        raise ValueError(
+            f"tokens must be a number of subwords of at least {Subwords.LEAST}, or the "
+            f"path of a tokenizer.json, not {tokens!r}; leave it out for characters."
         )
 
 

@@ -6,20 +6,7 @@ named sets (`names` lists them); `Dataset(...)` makes one from your own arrays. 
 `Dataset.flat` give the same data as images for convolutions or as vectors for dense layers, and
 `CropAndFlip` varies training images.
 
-The named sets:
-
-* `digits`: 1,797 handwritten digits of 8x8 pixels, part of scikit-learn, always offline.
-* `mnist`: 70,000 handwritten digits of 28x28 pixels.
-* `fashion-mnist`: 70,000 pictures of clothing of 28x28 pixels.
-* `kmnist`: 70,000 letters of cursive Japanese of 28x28 pixels.
-* `cifar10`: 60,000 color photographs of 32x32 pixels; needs `pip install "fathomx[images]"`.
-* `cifar100`: as many, of 100 classes.
-* `svhn`: 99,289 color photographs of digits of house numbers of 32x32 pixels.
-* `tiny-imagenet`: 110,000 color photographs of 64x64 pixels, of 200 classes; not fetched, and needs
-  `pip install "fathomx[images]"`.
-* `wine`, `breast-cancer`: tables with classes, part of scikit-learn, always offline.
-* `diabetes`: a table with real targets, part of scikit-learn, always offline.
-* `tiny-shakespeare`: 1,115,394 characters of plays, as windows of tokens (a `Text`).
+`descriptions` says what each of the named sets is, and `load` where it comes from.
 
 `split` divides arrays of your own; a `Stream` is read while it is trained on, such as from a
 memory map larger than memory or by Grain (`Rows` says how rows are read); `images` reads a folder
@@ -39,13 +26,14 @@ from fathomx.data._dataset import Dataset
 from fathomx.data._files import DataError
 from fathomx.data._folder import images
 from fathomx.data._idx import read_idx
-from fathomx.data._named import load, names, texts
+from fathomx.data._named import descriptions, load, names, texts, whereabouts
 from fathomx.data._parts import Part
 from fathomx.data._sources import Rows
 from fathomx.data._split import split
 from fathomx.data._standardized import Standardization, standardized
 from fathomx.data._stream import Stream
 from fathomx.data._text import Text, text
+from fathomx.data._tokens import Subwords
 
 __all__ = [
     "CropAndFlip",
@@ -55,8 +43,10 @@ __all__ = [
     "Rows",
     "Standardization",
     "Stream",
+    "Subwords",
     "Text",
     "class_weights",
+    "descriptions",
     "images",
     "load",
     "names",
@@ -65,4 +55,5 @@ __all__ = [
     "standardized",
     "text",
     "texts",
+    "whereabouts",
 ]

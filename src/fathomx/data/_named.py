@@ -30,6 +30,7 @@ from fathomx.data._parts import Part
 from fathomx.data._scale import PixelScale
 from fathomx.data._tables import load_classes, load_values
 from fathomx.data._text import Text, windows_of
+from fathomx.data._tokens import Subwords
 
 _ENVIRONMENT = "FATHOMX_DATA"
 # Seconds to connect, and seconds without a byte: an offline machine must hear of it soon.
@@ -237,7 +238,11 @@ _TINY_SHAKESPEARE = _TextSource(
 
 @open_gate
 def load(
-    name: str, *, folder: str | os.PathLike[str] | None = None, context: int | None = None
+    name: str,
+    *,
+    folder: str | os.PathLike[str] | None = None,
+    context: int | None = None,
+    tokens: Subwords | int | None = None,
 ) -> Dataset:
     """Loads a named data set, split into train, validation and test and standardized.
 
@@ -332,11 +337,13 @@ def load(
     * `name`: one of `names()`.
     * `folder`: a folder that holds `mnist/` and the like; relative paths and `~` are allowed.
     * `context`: of texts only, the number of tokens in a window; 64 if it is `None`.
+    * `tokens`: of texts only, what a token is, as in `text`; characters if it is `None`.
 
-    Raises `ValueError` if `name` is none of `names()`, if `context` is given for images, is below 1
-    or does not fit into the text; `TypeError` if an argument is of the wrong kind; `DataError` if a
-    file is corrupted or truncated, or is missing and cannot be fetched; `ImportError` for
-    `cifar10` and `tiny-imagenet`, if pyarrow or Pillow is not installed.
+    Raises `ValueError` if `name` is none of `names()`, if `context` or `tokens` is given for what
+    is no text, is too small or does not fit into the text; `TypeError` if an argument is of the
+    wrong kind; `DataError` if a file is corrupted or truncated, or is missing and cannot be
+    fetched; `ImportError` for `cifar10` and `tiny-imagenet`, if pyarrow or Pillow is not installed,
+    and for subwords, if tokenizers is not.
 
     ```python
     fx.data.load("digits")
@@ -345,15 +352,17 @@ def load(
     """
     checks.choice("data set", name, names())
     place = None if folder is None else checks.path("folder", folder, "~/data")
-    if context is None:
-        return _REGISTRY[name](place)
-    checks.count("context", context)
-    if name not in _TEXTS:
-        raise ValueError(
-            f"context was {context!r}, but data set {name!r} is no text: leave it out, or load "
-            f"{' or '.join(_TEXTS)}."
-        )
-    return _load_text(_TEXTS[name], place, context)
+    if context is not None:
+        checks.count("context", context)
+    if name in _TEXTS:
+        return _load_text(_TEXTS[name], place, context or _CONTEXT, tokens)
+    for option, value in (("context", context), ("tokens", tokens)):
+        if value is not None:
+            raise ValueError(
+                f"{option} was {checks.shown(value)}, but data set {name!r} is no text: leave it "
+                f"out, or load {' or '.join(_TEXTS)}."
+            )
+    return _REGISTRY[name](place)
 
 
 @open_gate
@@ -376,6 +385,35 @@ def names() -> tuple[str, ...]:
     ```
     """
     return tuple(_REGISTRY)
+
+
+@open_gate
+def descriptions() -> dict[str, str]:
+    """What each of the named sets is, in a line.
+
+    ```python
+    fx.data.descriptions()["wine"]    # '178 wines, 13 measured values, 3 growers'
+    ```
+    """
+    return dict(_DESCRIPTIONS)
+
+
+@open_gate
+def whereabouts() -> dict[str, Path | None]:
+    """The folder in which each named set that is kept in files was found, `None` if in none.
+
+    It is looked for, without a look into its files, in the folder that `FATHOMX_DATA` names, then
+    in the cache. What comes with scikit-learn has no files.
+
+    ```python
+    fx.data.whereabouts()    # {'mnist': PosixPath('data/mnist'), 'fashion-mnist': None, ...}
+    ```
+    """
+    looked = {name: _places(name, None) for name in names() if name not in _BUILT_IN}
+    return {
+        name: next((place for place in places if place.is_dir() and any(place.iterdir())), None)
+        for name, places in looked.items()
+    }
 
 
 def _load_digits(folder: str | None) -> Dataset:
@@ -443,7 +481,7 @@ def _load_packed(source: _PackedSource, folder: str | None) -> Dataset:
 
 def _load_tiny_imagenet(source: _Source, folder: str | None) -> Dataset:
     require_pillow()
-    places = _places(source, folder)
+    places = _places(source.name, folder)
     for place in (place / name for place in places for name in _TINY_IMAGENET_NAMES):
         if os.path.exists(place):
             return load_tiny_imagenet(source.name, str(place), source.validation, _SEED)
@@ -455,9 +493,15 @@ def _load_tiny_imagenet(source: _Source, folder: str | None) -> Dataset:
     )
 
 
-def _load_text(source: _TextSource, folder: str | None, context: int = _CONTEXT) -> Text:
+def _load_text(
+    source: _TextSource,
+    folder: str | None,
+    context: int = _CONTEXT,
+    tokens: Subwords | int | None = None,
+) -> Text:
     path, content = _read_checked(source, source.file, folder)
-    return windows_of(source.name, decoded(content, "utf-8", str(path)), context)
+    characters = decoded(content, "utf-8", str(path))
+    return windows_of(source.name, characters, context, tokens=tokens)
 
 
 def _split(
@@ -505,16 +549,16 @@ def _read_checked(source: _HashedSource, file: str, folder: str | None) -> tuple
     return path, content
 
 
-def _places(source: _Source, folder: str | None) -> list[Path]:
+def _places(name: str, folder: str | None) -> list[Path]:
     """The folders in which the files of a data set are looked for."""
     given = os.environ.get(_ENVIRONMENT) if folder is None else folder
     cache = _cache_folder()
     places = [Path(given).expanduser(), cache] if given else [cache]
-    return [place / source.name for place in places]
+    return [place / name for place in places]
 
 
 def _locate(source: _Source, file: str, folder: str | None) -> Path:
-    places = _places(source, folder)
+    places = _places(source.name, folder)
     for path in (place / name for place in places for name in source.names(file)):
         # Unlike Path.is_file, this is False too for a folder that may not be entered.
         if os.path.isfile(path):
@@ -570,6 +614,21 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
 
 _TEXTS = {_TINY_SHAKESPEARE.name: _TINY_SHAKESPEARE}
 # One more data set is one more entry: a name and a function from a folder to a Dataset.
+_BUILT_IN = ("digits", "wine", "breast-cancer", "diabetes")
+_DESCRIPTIONS = {
+    "digits": "1,797 handwritten digits of 8x8 pixels; comes with scikit-learn",
+    "mnist": "70,000 handwritten digits of 28x28 pixels",
+    "fashion-mnist": "70,000 pictures of clothing of 28x28 pixels, 10 classes",
+    "kmnist": "70,000 letters of cursive Japanese of 28x28 pixels, 10 classes",
+    "cifar10": "60,000 color photographs of 32x32 pixels, 10 classes",
+    "cifar100": "60,000 color photographs of 32x32 pixels, 100 classes",
+    "svhn": "99,289 color photographs of house numbers' digits, 32x32 pixels",
+    "tiny-imagenet": "110,000 color photographs of 64x64 pixels, 200 classes; not fetched",
+    "wine": "178 wines, 13 measured values, 3 growers",
+    "breast-cancer": "569 tumors, 30 measured values, malignant or benign",
+    "diabetes": "442 patients, 10 measured values, the progression of the disease as a real target",
+    "tiny-shakespeare": "1,115,394 characters of plays, as windows of tokens",
+}
 _REGISTRY: dict[str, Callable[[str | None], Dataset]] = {
     "digits": _load_digits,
     "mnist": partial(_load_idx, _MNIST),

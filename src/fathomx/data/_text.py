@@ -1,4 +1,4 @@
-"""Text as tokens: characters, windows of them, and the token that comes next at every position."""
+"""Text as tokens: windows of them, and the token that comes next at every position."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from fathomx.data._dataset import Dataset
 from fathomx.data._encoding import checked_encoding, decoded
 from fathomx.data._files import read_bytes
 from fathomx.data._parts import Part, token_pair
+from fathomx.data._tokens import Characters, Subwords, Vocabulary, token_row
 
 # Of a hundred characters, where the training part and the validation part end.
 _ENDS = (90, 95)
@@ -26,15 +27,17 @@ _ENDS = (90, 95)
 class Text(Dataset):
     """A text as a data set for next-token prediction, as `fathomx.data.text` makes it.
 
-    Every character is a token, its place in the sorted `vocabulary`. An input is a window of
-    tokens; its label at a position is the token that follows there. Inputs and labels of a part are
-    int32 of the same shape, `(windows, context)`, and `classes` is the size of the vocabulary. The
-    three parts are contiguous pieces of the text, in its order.
+    Every character is a token, its place in the sorted `vocabulary`, unless the vocabulary is one
+    of `Subwords`. An input is a window of tokens; its label at a position is the token that follows
+    there. Inputs and labels of a part are int32 of the same shape, `(windows, context)`, and
+    `classes` is the size of the vocabulary. The three parts are contiguous pieces of the text, in
+    its order.
 
-    **Fields**: those of `Dataset`, and `vocabulary`, the different characters of the text, sorted.
+    **Fields**: those of `Dataset`, and `vocabulary`, the different characters of the text, sorted,
+    or its `Subwords`.
 
     Raises `ValueError` as `Dataset` does, and if `vocabulary` does not hold `classes` different
-    characters or there are tokens outside of it.
+    tokens or there are others.
 
     ```python
     shakespeare = fx.data.load("tiny-shakespeare")
@@ -42,7 +45,7 @@ class Text(Dataset):
     ```
     """
 
-    vocabulary: str = ""
+    vocabulary: str | Subwords = ""
 
     def __post_init__(self) -> None:
         if self.named:
@@ -51,35 +54,44 @@ class Text(Dataset):
                 "by name; make a Dataset of those."
             )
         super().__post_init__()
-        checks.instance("vocabulary", self.vocabulary, str, "'abc'")
-        if len(set(self.vocabulary)) != len(self.vocabulary) or len(self.vocabulary) != (
-            self.classes
-        ):
+        if not isinstance(self.vocabulary, Subwords):
+            characters = checks.instance("vocabulary", self.vocabulary, str, "'abc'")
+            if len(set(characters)) != len(characters) or len(characters) != self.classes:
+                raise ValueError(
+                    f"the vocabulary of data set {self.name!r} was {characters!r}, expected "
+                    f"{self.classes} different characters: pass one for every class."
+                )
+        elif self.vocabulary.size != self.classes:
             raise ValueError(
-                f"the vocabulary of data set {self.name!r} was {self.vocabulary!r}, expected "
-                f"{self.classes} different characters: pass one for every class."
+                f"the vocabulary of data set {self.name!r} has {self.vocabulary.size} tokens, "
+                f"expected {self.classes}: pass classes={self.vocabulary.size}."
             )
         for part in (getattr(self, title) for title in self.titles):
             self._check_tokens(part.inputs)
 
-    def encode(self, text: str) -> NDArray[np.int32]:
-        """The tokens of a text, int32 `(characters,)`.
+    @property
+    def vocabulary_text(self) -> str:
+        """The characters, or the subwords as `tokenizers` writes them."""
+        return self.vocabulary if isinstance(self.vocabulary, str) else self.vocabulary.json
 
-        Raises `ValueError` if a character is not in the vocabulary, naming it, and `TypeError` if
-        `text` is no text.
+    @property
+    def _tokens(self) -> Vocabulary:
+        if isinstance(self.vocabulary, str):
+            return Characters(self.vocabulary, self.name)
+        return self.vocabulary
+
+    def encode(self, text: str) -> NDArray[np.int32]:
+        """The tokens of a text, int32 `(tokens,)`.
+
+        Raises `ValueError` if a character is not in the vocabulary of characters, naming it, and
+        `TypeError` if `text` is no text.
 
         ```python
         shakespeare.encode("to be")    # array([58, 53,  1, 40, 43], dtype=int32)
         ```
         """
         checks.instance("text", text, str, "'to be'")
-        strange = sorted(set(text) - set(self.vocabulary))
-        if strange:
-            raise ValueError(
-                f"the character {strange[0]!r} is not in the vocabulary of data set "
-                f"{self.name!r}: use its {self.classes} characters alone."
-            )
-        return _encoded(text, self.vocabulary)
+        return self._tokens.encode(text)
 
     def decode(self, tokens: Iterable[Any] | NDArray[Any]) -> str:
         """The text of a row of tokens: the inverse of `encode`.
@@ -91,15 +103,9 @@ class Text(Dataset):
         shakespeare.decode([58, 53])    # 'to'
         ```
         """
-        if not hasattr(tokens, "__array__"):
-            tokens = checks.items("tokens", tokens, "[58, 53]")
-        row = checks.values("tokens", tokens)
-        if row.size and row.dtype.kind not in "iu":
-            raise TypeError(f"tokens must be integers, not {row.dtype}.")
-        if row.ndim != 1:
-            raise ValueError(f"tokens must be one row, not of shape {row.shape}; give one text's.")
+        row = token_row(tokens)
         self._check_tokens(row)
-        return "".join(self.vocabulary[int(token)] for token in row)
+        return self._tokens.decode(row)
 
     def flat(self) -> Dataset:
         """Tokens are no vector of numbers: raises `ValueError`."""
@@ -127,13 +133,14 @@ def text(
     *,
     stride: int | None = None,
     encoding: str = "utf-8",
+    tokens: Subwords | int | None = None,
 ) -> Text:
-    """Reads a text file as a data set of windows of characters, a `Text` named after the file.
+    """Reads a text file as a data set of windows of tokens, a `Text` named after the file.
 
     The first 90 of 100 characters are for training, the next 5 for validation, the last 5 for test.
-    In each part a window of `context` tokens begins every `stride` characters, and its labels are
-    the tokens one further; at the end, characters that do not fill a window are left out. The
-    vocabulary is made of all characters of the file, sorted by code point.
+    In each part a window of `context` tokens begins every `stride` tokens, and its labels are the
+    tokens one further; at the end, tokens that do not fill a window are left out. The vocabulary is
+    made of all characters of the file, sorted by code point, unless `tokens` says otherwise.
 
     Line ends are read as in Python's text mode, `\\r\\n` and `\\r` as `\\n`. A byte-order mark at
     the beginning (of UTF-8, UTF-16 or UTF-32) tells the encoding, whatever `encoding` says, and
@@ -143,16 +150,19 @@ def text(
 
     * `path`: a file of text; relative paths are allowed.
     * `context`: number of tokens in a window, at least 1.
-    * `stride`: characters from the beginning of one window to that of the next, at least 1. `None`,
-      the default, is `context`: every character is in one window. 1 gives all windows there are,
-      and takes `context` times the memory.
+    * `stride`: tokens from the beginning of one window to that of the next, at least 1. `None`, the
+      default, is `context`: every token is in one window. 1 gives all windows there are, and takes
+      `context` times the memory.
     * `encoding`: how the file without a mark is encoded, any that Python knows, such as
       `"latin-1"`.
+    * `tokens`: `None`, the default, for characters; `Subwords` for theirs; or a number of at least
+      257, for as many that are learned from the training part (`Subwords.learned`).
 
     Raises `DataError` if the file is missing, cannot be read or is not text of its encoding;
     `TypeError` if an argument is of the wrong kind; `ValueError` if `context` or `stride` is below
-    1, `encoding` is unknown, a part of the text is shorter than a window and the token after it, or
-    all characters are the same.
+    1, `tokens` below 257, `encoding` is unknown, a part of the text is shorter than a window and
+    the token after it, or all characters are the same; `ImportError` for subwords if `tokenizers`
+    is not installed.
 
     ```python
     novel = fx.data.text("novel.txt", context=128)
@@ -162,39 +172,52 @@ def text(
     file = checks.path("path", path, "novel.txt")
     encoding = checked_encoding(encoding)
     characters = decoded(read_bytes(file), encoding, file)
-    return windows_of(os.path.basename(file), characters, context, stride)
+    return windows_of(os.path.basename(file), characters, context, stride, tokens)
 
 
-def windows_of(name: str, characters: str, context: int, stride: int | None = None) -> Text:
+def windows_of(
+    name: str,
+    characters: str,
+    context: int,
+    stride: int | None = None,
+    tokens: Subwords | int | None = None,
+) -> Text:
     """`text` of characters that are in memory already."""
     context = checks.count("context", context)
     stride = context if stride is None else checks.count("stride", stride)
-    vocabulary = "".join(sorted(set(characters)))
-    cuts = [len(characters) * end // 100 for end in _ENDS]
-    pieces = np.split(_encoded(characters, vocabulary), cuts)
+    begin, end = (len(characters) * cut // 100 for cut in _ENDS)
+    pieces = (characters[:begin], characters[begin:end], characters[end:])
+    vocabulary = _vocabulary(characters, pieces[0], tokens)
+    coded = Characters(vocabulary, name) if isinstance(vocabulary, str) else vocabulary
     parts = []
     for title, piece in zip(("train", "validation", "test"), pieces, strict=True):
-        if len(piece) <= context:
+        row = coded.encode(piece)
+        if len(row) <= context:
+            kind = "" if tokens is None else " tokens"
             raise ValueError(
-                f"the text {name!r} has {len(characters)} characters, of which {len(piece)} are "
-                f"the {title} part, but a window of context={context} and the token after it take "
-                f"{context + 1}: use a longer text or a smaller context."
+                f"the text {name!r} has {len(characters)} characters, of which {len(row)}{kind} "
+                f"are the {title} part, but a window of context={context} and the token after it "
+                f"take {context + 1}: use a longer text or a smaller context."
             )
-        parts.append(_windows(piece, context, stride))
-    if len(vocabulary) < 2:
+        parts.append(_windows(row, context, stride))
+    if coded.size < 2:
         raise ValueError(
-            f"the text {name!r} is the character {vocabulary!r} alone; give one of at least two "
+            f"the text {name!r} is the character {characters[0]!r} alone; give one of at least two "
             "different characters."
         )
     train, validation, test = parts
-    return Text(name, train, validation, test, classes=len(vocabulary), vocabulary=vocabulary)
+    return Text(name, train, validation, test, classes=coded.size, vocabulary=vocabulary)
 
 
-def _encoded(text: str, vocabulary: str) -> NDArray[np.int32]:
-    codes = np.array([ord(character) for character in vocabulary], dtype=np.uint32)
-    order = np.argsort(codes)
-    points = np.frombuffer(text.encode("utf-32-le", "surrogatepass"), dtype="<u4")
-    return order[np.searchsorted(codes[order], points)].astype(np.int32)
+def _vocabulary(characters: str, train: str, tokens: Subwords | int | None) -> str | Subwords:
+    if tokens is None:
+        return "".join(sorted(set(characters)))
+    if isinstance(tokens, Subwords):
+        return tokens
+    remedy = "give that many, fx.data.Subwords, or None for characters"
+    return Subwords.learned(
+        train, checks.count("tokens", tokens, least=Subwords.LEAST, remedy=remedy)
+    )
 
 
 def _windows(tokens: NDArray[np.int32], context: int, stride: int) -> Part:
