@@ -32,6 +32,7 @@ TOPICS: dict[str, dict[str, Entry]] = {
     },
     "Look at what was trained": {
         "diagnose": Entry("Shows how well a network infers, and why or why not."),
+        "report": Entry("Makes one page of all runs in a folder."),
         "generate": Entry("Draws what a generative network makes of nothing.", "pictures:generate"),
         "complete": Entry("Draws test pictures, a hidden part filled in.", "pictures:complete"),
     },

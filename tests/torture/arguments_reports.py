@@ -57,6 +57,7 @@ def reports(table: Table, world: World) -> None:
         finish=written,
     )
     table.call("fathomx.report.write_page", {"folder": run}, folder, finish=written)
+    table.call("fathomx.report.write_overview", {"folder": run.parent}, folder, finish=written)
     table.call("fathomx.report.wanted_figures", {"folder": run}, folder)
     table.call("fathomx.report.read_diagnosis", {"folder": diagnosis}, folder)
     table.call(

@@ -16,6 +16,7 @@ from fathomx.report.figures import energy_over_training as energy_over_training
 from fathomx.report.figures import energy_per_node as energy_per_node
 from fathomx.report.figures import learning_curves as learning_curves
 from fathomx.report.figures import strength_and_settledness as strength_and_settledness
+from fathomx.report.overview import write_overview as write_overview
 from fathomx.report.page import wanted_figures as wanted_figures
 from fathomx.report.page import write_page as write_page
 from fathomx.report.verdict import verdict as verdict
