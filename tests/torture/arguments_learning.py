@@ -210,6 +210,7 @@ def fitting(table: Table, world: World) -> None:
     table.inner(stopping, "check", {"loss": 1.0})
     table.inner(stopping, "is_better", 1.0, 2.0)
     table.inner(stopping, "ending", 3, 1)
+    table.call(
         "fx.evaluate",
         {"network": world.network, "data": world.data, "part": "validation", "seed": 3},
         {

@@ -178,7 +178,8 @@ def data(table: Table, world: World) -> None:
             "image_shape": (2, 2),
         },
         {
-            **dict.fromkeys(titles, kinds.part(CLASSES)),
+            "train": kinds.part(CLASSES),
+            **dict.fromkeys(titles[1:], kinds.part(CLASSES).but("None")),
             "image_shape": kinds.shape(2).but("(*@, 1)", "()"),
             "augmentation": kinds.function(),
         },
@@ -188,7 +189,8 @@ def data(table: Table, world: World) -> None:
         "fx.data.Dataset(name, ...)",
         {"name": "named", **{title: {"image": world.part.inputs} for title in titles}},
         {
-            **dict.fromkeys(titles, arrays.also("{}", "tuple(part)", "{5: @['image']}")),
+            "train": arrays.also("{}", "tuple(part)", "{5: @['image']}"),
+            **dict.fromkeys(titles[1:], arrays.also("{}", "tuple(part)").but("None")),
             **dict.fromkeys(("classes", "image_shape", "augmentation")),
         },
     )
@@ -227,6 +229,34 @@ def data(table: Table, world: World) -> None:
         {"most": kinds.count()},
         finish=lambda made: made.most,
     )
+    table.call("fx.data.class_weights", {"labels": world.part.labels}, {"labels": None})
+    table.call("fx.data.standardized", {"data": world.data})
+    table.call(
+        "fx.data.Standardization",
+        {"data": world.data},
+        finish=lambda made: made(world.data).train.inputs,
+    )
+    scale = fx.data.Standardization(world.data)
+    table.method(scale, "__call__", {"data": world.data})
+    rows = {"name": "input", "values": world.part.inputs}
+    for way in ("of", "undone"):
+        table.method(scale, way, rows, {"name": kinds.choice("input"), "values": None})
+    read = {"part": tuple(world.part), "shuffle": True, "incomplete": False, "workers": 1}
+    table.call("fx.data.Rows", read, {"part": None, "workers": kinds.count()})
+    stream = {"train": tuple(world.part), "steps": 1, "name": "mine", "buffer": 1}
+    parts = {"train": None, "steps": kinds.count(), "buffer": kinds.count()}
+    table.call("fx.data.Stream", stream, parts)
+    rows, some = fx.data.Rows(tuple(world.part)), fx.data.Stream(tuple(world.part))
+    table.inner(rows, "take", [0])
+    table.inner(rows, "first", 1)
+    table.inner(rows, "steps", 1)
+    table.inner(rows, "once", 1)
+    table.inner(rows, "begin")
+    table.inner(rows, "chunks", rows.begin(), None, None)
+    table.inner(some, "first", 1)
+    table.inner(some, "batch_size", 1)
+    table.inner(some, "steps_per_epoch", 1)
+    table.inner(some, "scored", "train", 1)
     toy = world.data
     table.method(toy, "arrays", {"title": "train"}, {"title": kinds.choice(*titles)})
     table.method(toy, "flat")

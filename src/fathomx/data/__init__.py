@@ -22,6 +22,7 @@ x.shape, y.shape, digits.image_shape    # ((1257, 64), (1257,), (8, 8))
 
 from fathomx.data._adapted import adapted
 from fathomx.data._augmentation import CropAndFlip
+from fathomx.data._class_weights import class_weights
 from fathomx.data._dataset import Dataset
 from fathomx.data._files import DataError
 from fathomx.data._folder import images
@@ -32,6 +33,7 @@ from fathomx.data._parts import Part
 from fathomx.data._preparation import Preparation
 from fathomx.data._sources import Rows
 from fathomx.data._split import split
+from fathomx.data._standardized import Standardization, standardized
 from fathomx.data._stream import Stream
 from fathomx.data._table_files import TASKS, table
 from fathomx.data._text import Text, text
@@ -46,10 +48,12 @@ __all__ = [
     "Part",
     "Preparation",
     "Rows",
+    "Standardization",
     "Stream",
     "Subwords",
     "Text",
     "adapted",
+    "class_weights",
     "descriptions",
     "images",
     "load",
@@ -57,6 +61,7 @@ __all__ = [
     "read_idx",
     "read_inputs",
     "split",
+    "standardized",
     "table",
     "text",
     "texts",

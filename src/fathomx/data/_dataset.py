@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from dataclasses import field as field_of
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,7 @@ from numpy.typing import NDArray
 from fathomx import checks
 from fathomx.checks import example, open_gate
 from fathomx.data._images import check_channels_last, checked_image_shape
-from fathomx.data._parts import Part, in_part, is_named, labeled_pair, named_arrays
+from fathomx.data._parts import Part, in_part, is_named, labeled_pair, named_arrays, weight_array
 from fathomx.data._preparation import Preparation
 
 _TITLES = ("train", "validation", "test")
@@ -34,7 +35,9 @@ class Dataset:
     any number and shape, as for data without labels, with several targets or real-valued ones.
     Arrays are those of NumPy and JAX, lists, and data frames of pandas and Polars, whose columns
     are what an example holds; a data frame, an Arrow table or a Hugging Face data set by itself is
-    arrays by the names of its columns. What is larger than memory is a `Stream`.
+    arrays by the names of its columns. A third array of a pair, or one called `weights` among
+    arrays by name, says how much each example counts, in learning and in the scores of its part
+    (`Problem.with_weights`). What is larger than memory is a `Stream`.
 
     Named floating-point arrays become float32, integers int32 and truth values stay; `fx.fit`
     clamps the entries of these names, unless it is told otherwise (`pose`).
@@ -53,7 +56,8 @@ class Dataset:
     or an `augmentation`, those of shape `(3, h, h)` or `(1, h, h)` with `h` larger than the
     channels are refused with the advice `inputs.transpose(0, 2, 3, 1)`.
 
-    Two data sets are equal only if they are the same object.
+    The attribute `weights` holds those of pairs, by part. Two data sets are equal only if they are
+    the same object.
 
     **Fields**
 
@@ -97,6 +101,7 @@ class Dataset:
     image_shape: tuple[int, ...] = ()
     augmentation: Callable[[Any, Any], Any] | None = None
     preparation: Preparation | None = None
+    weights: Mapping[str, NDArray[Any]] = field_of(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         checks.word("the name of a data set", self.name, "toy")
@@ -135,7 +140,10 @@ class Dataset:
         part = getattr(self, checks.choice("part", title, _TITLES))
         if part is None:
             return {}
-        return dict(part) if self.named else {"input": part.inputs, "target": part.labels}
+        if self.named:
+            return dict(part)
+        weights = {"weights": self.weights[title]} if title in self.weights else {}
+        return {"input": part.inputs, "target": part.labels, **weights}
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -182,7 +190,9 @@ class Dataset:
         )
         few = max(1, count // 4)
         sizes = {"train": count, "validation": few, "test": few}
-        return self._with(**{t: _first(getattr(self, t), sizes[t]) for t in self.titles})
+        weights = {t: array[: sizes[t]] for t, array in self.weights.items()}
+        parts = {t: _first(getattr(self, t), sizes[t]) for t in self.titles}
+        return self._with(**parts, weights=weights)
 
     def with_parts(self, name: str, parts: Mapping[str, Any]) -> Dataset:
         """This data set under another name, with other parts of the form that its own have.
@@ -285,13 +295,21 @@ class Dataset:
                 f"there is a {type(part).__name__}, expected {expected} as in the train part; give "
                 "all parts in one form."
             )
-        return named_arrays(part) if named else self._checked_pair(part)
+        if named:
+            return named_arrays(part)
+        pair = self._checked_pair(part)
+        if len(part) == 3:
+            found = weight_array(part[2], len(pair.labels))
+            self._set("weights", {**self.weights, title: found})
+        return pair
 
     def _checked_pair(self, part: Any) -> Part:
         return labeled_pair(part, self.classes)
 
     def _check_shapes(self, title: str) -> None:
+        # Each part has weights or none.
         own, train = self._shapes(title), self._shapes("train")
+        own, train = ({k: s for k, s in e.items() if k != "weights"} for e in (own, train))
         if own != train:
             raise ValueError(
                 f"examples have the shapes {own}, but in the train part {train}; give all parts "

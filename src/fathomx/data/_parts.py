@@ -55,7 +55,7 @@ def is_named(part: Any) -> bool:
     """Whether a part is arrays by name rather than a pair; `TypeError` if it is neither."""
     if isinstance(part, Mapping) or forms.is_table(part):
         return True
-    if isinstance(part, tuple | list) and len(part) == 2:
+    if isinstance(part, tuple | list) and len(part) in (2, 3):
         return False
     raise TypeError(
         "the arrays must be a pair such as Part(inputs, labels), or arrays by name such as "
@@ -103,6 +103,23 @@ def token_pair(part: tuple[Any, Any], classes: int) -> Part:
         if array.dtype.kind not in "iu":
             raise TypeError(f"{name} must be integers, not {array.dtype}; give tokens.")
     return Part(int32("inputs", inputs), _in_range(labels, classes))
+
+
+def weight_array(weights: Any, size: int) -> NDArray[np.float32]:
+    """How much each example counts: one number for each, at least 0."""
+    found = forms.values("weights", weights)
+    if found.shape != (size,):
+        raise ValueError(
+            f"weights have the shape {found.shape}, but there are {size} examples; give one number "
+            "for each."
+        )
+    values = float32(found)
+    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() > 0):
+        raise ValueError(
+            f"weights run from {found.min():.3g} to {found.max():.3g}, but must be finite, at "
+            "least 0, and not all 0; give 0 to leave an example out."
+        )
+    return values
 
 
 def int32(name: str, values: NDArray[Any]) -> NDArray[np.int32]:

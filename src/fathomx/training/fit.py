@@ -43,7 +43,7 @@ class FitResult:
 @gate
 def fit(
     network: Network,
-    data: Dataset | Stream | tuple[Any, Any],
+    data: Dataset | Stream | tuple[Any, ...],
     rule: LearningRule | None = None,
     *,
     optimizer: Optimizer | Positive | None = None,
@@ -64,7 +64,7 @@ def fit(
 
     * `network`, `data`: their shapes must fit; `data` is a `fx.data.Dataset`, a `fx.data.Stream`,
       or a pair `(x, y)` of arrays or data frames, of which random tenths become validation and test
-      (`fx.data.split`).
+      (`fx.data.split`), with a third array of weights if examples count differently.
     * `rule`: a learning rule; `Equilibrium()` unless given.
     * `optimizer`: any optax optimizer, or a number, the rate of `optax.adam(rate, eps=1e-12)`;
       1e-2 unless given. Gradients of early nodes can be tiny; Adam's usual epsilon of 1e-8 silently
@@ -154,12 +154,18 @@ def fit(
         run.feed.close()
 
 
-def _divided(network: Network, input: Any, target: Any) -> Dataset:
-    """A data set of two arrays: labels of classes, or values of any shape by name."""
+def _divided(network: Network, *arrays: Any) -> Dataset:
+    """A data set of two arrays: labels of classes, or values of any shape by name; and weights."""
+    if len(arrays) not in (2, 3):
+        raise TypeError(
+            f"data must be a fx.data.Dataset, a fx.data.Stream or a pair (x, y), not "
+            f"{len(arrays)} arrays; give fx.data.Dataset(name, {{'image': x}}) for others."
+        )
+    input, target, *weights = arrays
     found = values("the targets", target)
     labels = found.ndim == 1 and found.dtype.kind in "iu" and network.output.energy.takes_labels
     if labels and network.output_shape[0] > 1:
-        return split((input, found), classes=network.output_shape[-1])
+        return split((input, found, *weights), classes=network.output_shape[-1])
     if found.ndim == 1 and network.output_shape == (1,):
         found = found[:, None]
     if found.shape[1:] != network.output_shape:
@@ -168,7 +174,8 @@ def _divided(network: Network, input: Any, target: Any) -> Dataset:
             f"example, but node {network.output.name!r} predicts {network.output_shape}; give as "
             "many targets, or build the network for these."
         )
-    return split({network.roots[0].name: input, network.output.name: found})
+    named = dict(zip(("weights",), weights, strict=False))
+    return split({network.roots[0].name: input, network.output.name: found, **named})
 
 
 def _failed(observers: Sequence[Observer]) -> None:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -154,10 +154,22 @@ def _relaxed(problem: Problem) -> dict[str, Array]:
     return {"loss": problem.loss(here), "energy": rows.sum(axis=0)}
 
 
+# The weights of examples among their arrays; `None` where all count the same.
+Weights = Callable[[Mapping[str, np.ndarray]], np.ndarray | None]
+
+
+def unweighted(arrays: Mapping[str, np.ndarray]) -> None:
+    """All examples count the same."""
+    return None
+
+
 def evaluate_part(
-    network: Network, arrays: Mapping[str, np.ndarray], scores: Scores
+    network: Network,
+    arrays: Mapping[str, np.ndarray],
+    scores: Scores,
+    weights: Weights = unweighted,
 ) -> dict[str, float]:
-    """The scores of a part of a data set, from means over its examples.
+    """The scores of a part of a data set, from means over its examples by their weights.
 
     A score is one number per example, or one for the batch that it is given. Raises `TypeError` for
     scores that are no dictionary, and `ValueError` for one of another shape.
@@ -167,26 +179,37 @@ def evaluate_part(
         network,
         ({n: a[begin : begin + AT_ONCE] for n, a in arrays.items()} for begin in begins),
         scores,
+        weights,
     )
 
 
 def evaluate_batches(
-    network: Network, batches: Iterable[Mapping[str, np.ndarray]], scores: Scores
+    network: Network,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    scores: Scores,
+    weights: Weights = unweighted,
 ) -> dict[str, float]:
-    """The scores from means over the examples of all batches; nothing if there is none."""
+    """The scores from means over the examples of all batches; nothing if none counts."""
     totals: dict[str, np.ndarray] = {}
-    size = 0
+    size = 0.0
     for arrays in batches:
         batch = {name: jnp.asarray(array) for name, array in arrays.items()}
         count = len(next(iter(arrays.values())))
-        size += count
+        shares = weights(arrays)
+        weight = count if shares is None else float(np.sum(shares, dtype=np.float64))
+        size += weight
         found = run(_scored, network, batch, scores)
         if not isinstance(scores, UsualScores):
             _check_scores(found, count)
         for name, value in found.items():
             rows = np.asarray(value, np.float64)
-            mean = rows.mean(axis=0) if rows.ndim else rows
-            totals[name] = totals.get(name, np.zeros(())) + mean * count
+            if shares is not None and rows.ndim:
+                total = np.tensordot(np.asarray(shares, np.float64), rows, 1)
+            else:
+                total = (rows.mean(axis=0) if rows.ndim else rows) * weight
+            totals[name] = totals.get(name, np.zeros(())) + total
+    if not size:
+        return {}
     means = {name: np.asarray(total / size) for name, total in totals.items()}
     if isinstance(scores, UsualScores):
         return scores.values(means) if means else {}

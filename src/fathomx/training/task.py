@@ -14,14 +14,16 @@ from jaxtyping import Array
 from fathomx.data import Dataset, Stream
 from fathomx.graph.network import Network
 from fathomx.learning import Pose
+from fathomx.learning.learner import WEIGHTS, has_weights
 from fathomx.learning.learner import pose as by_name
 from fathomx.metrics import Metric
-from fathomx.problem.checks import check_integers, check_targets
+from fathomx.problem.checks import check_integers, check_targets, check_weights
 from fathomx.problem.problem import Problem
 from fathomx.training.scores import (
     AT_ONCE,
     Scores,
     UsualScores,
+    Weights,
     evaluate_batches,
     evaluate_part,
     metrics_in_force,
@@ -115,6 +117,8 @@ class Task:
                     "fx.Clamp.observed(batch[name])."
                 )
         try:
+            if has_weights(network, named):
+                check_weights(named[WEIGHTS])
             check_integers(network, named)
             check_targets(network, named)
         except ValueError as error:
@@ -149,10 +153,12 @@ class Task:
             return dict.fromkeys(("loss", *keys))
         if isinstance(self.data, Stream):
             return self._score_stream(network, self.data, title)
-        if self.scores is None and self.metrics is None and self.pose is _pair:
+        arrays = self.data.arrays(title)
+        usual = self.scores is None and self.metrics is None
+        if usual and self.pose is _pair and WEIGHTS not in arrays:
             loss, accuracy = score(network, getattr(self.data, title))
             return {"loss": loss, "accuracy": accuracy}
-        found = evaluate_part(network, self.data.arrays(title), self.judge(network))
+        found = evaluate_part(network, arrays, self.judge(network), self._weights(network))
         return {"loss": None, **found}
 
     def _first(self) -> dict[str, Array]:
@@ -160,6 +166,15 @@ class Task:
         data = self.data
         arrays = data.first(2) if isinstance(data, Stream) else data.arrays("train")
         return {name: jnp.asarray(array[:2]) for name, array in arrays.items()}
+
+    def _weights(self, network: Network) -> Weights:
+        """The weights of examples, unless an own pose says what the arrays mean."""
+
+        def weights(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+            counts = self.own_pose is None and has_weights(network, arrays)
+            return arrays[WEIGHTS] if counts else None
+
+        return weights
 
     def _score_stream(self, network: Network, data: Stream, title: str) -> dict[str, float | None]:
         """From means over the examples of all batches of a part."""
@@ -169,14 +184,15 @@ class Task:
                 self.check_values(network, arrays, f"the {title} part of {data.name!r}")
                 yield arrays
 
-        found = evaluate_batches(network, checked(), self.judge(network))
+        found = evaluate_batches(network, checked(), self.judge(network), self._weights(network))
         if not found:
             raise ValueError(f"the {title} part of {data.name!r} gave no batches; give some.")
         return {"loss": None, **found}
 
 
 def _pair(network: Network, batch: Any) -> Problem:
-    return Problem(network, batch["input"], batch["target"])
+    problem = Problem(network, batch["input"], batch["target"])
+    return problem.with_weights(batch[WEIGHTS]) if WEIGHTS in batch else problem
 
 
 def _check_parts(data: Dataset, network: Network) -> None:
@@ -196,6 +212,8 @@ def _check_parts(data: Dataset, network: Network) -> None:
                     "fx.Clamp.observed(batch[name])."
                 )
         try:
+            if has_weights(network, arrays):
+                check_weights(arrays[WEIGHTS])
             check_targets(network, arrays)
         except ValueError as error:
             raise ValueError(f"in the {title} part of {data.name!r}, {error}") from None
