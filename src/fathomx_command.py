@@ -30,6 +30,10 @@ TOPICS: dict[str, dict[str, Entry]] = {
         "train": Entry("Trains a network and leaves a run folder with a page."),
         "compare": Entry("Trains a network by PC and by backprop, side by side."),
     },
+    "Compare and search": {
+        "seeds": Entry("Trains several seeds of some methods, and tests their differences."),
+        "sweep": Entry("Searches options by validation, with any number of workers."),
+    },
     "Look at what was trained": {
         "diagnose": Entry("Shows how well a network infers, and why or why not."),
         "evaluate": Entry("Scores a trained network, and says how sure that is."),

@@ -21,7 +21,9 @@ from fathomx.diagnostics.energy_balance import energy_balance as energy_balance
 from fathomx.diagnostics.target_alignment import TargetAlignment as TargetAlignment
 from fathomx.diagnostics.target_alignment import target_alignment as target_alignment
 from fathomx.evaluation import Evaluation as Evaluation
+from fathomx.evaluation import Paired as Paired
 from fathomx.evaluation import evaluate as evaluate
+from fathomx.evaluation import paired as paired
 from fathomx.graph.arrival import arrivals as arrivals
 from fathomx.graph.clamp import Clamp as Clamp
 from fathomx.graph.energy import Bernoulli as Bernoulli

@@ -23,6 +23,7 @@ _EXPECTED = (
     RunFolderError,
     MemoryError,
     ImportError,
+    ConnectionError,
 )
 _LARGEST_MESSAGE = 200
 

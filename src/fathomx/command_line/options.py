@@ -68,6 +68,16 @@ def _option_of(field: dataclasses.Field[Any]) -> Decorator:
     return click.option(f"--{name}", field.name, type=kind, default=None, help=text)
 
 
+def converted(field: dataclasses.Field[Any], text: str) -> Any:
+    """The value of an option's field from a text; raises `ValueError` for one that it cannot be."""
+    types = frozenset(str(field.type).split(" | ")) - {"None"}
+    kind = click.BOOL if types == {"bool"} else _KINDS.get(types, click.STRING)
+    try:
+        return kind.convert(text, None, None)
+    except click.BadParameter as error:
+        raise ValueError(f"{option_name(field)}: {error.message}") from None
+
+
 def out_option(what: str) -> Decorator:
     """`--out`, the folder of a run or of a diagnosis."""
     return click.option(

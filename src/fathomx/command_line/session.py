@@ -26,7 +26,7 @@ from fathomx.learning import PredictiveCoding
 from fathomx.records.errors import DamagedFileError, RunFolderError
 from fathomx.records.lock import FolderLock
 from fathomx.records.run_files import RunFiles, check_places, read_config
-from fathomx.training import CheckpointError, ProgressBar, RunFolder, Tracker, fit
+from fathomx.training import CheckpointError, Observer, ProgressBar, RunFolder, fit
 
 _KINDS = {
     "text_sha256": "text",
@@ -110,7 +110,7 @@ class Session:
     console: Console
     name: str
     command: str
-    trackers: tuple[Tracker, ...] = ()
+    observers: tuple[Observer, ...] = ()
 
     def go_on(self, job: Job, data: Dataset, network: Network, folder: Path) -> bool:
         """Trains on from where the run in a folder is, or makes what it lacks at its end.
@@ -162,7 +162,7 @@ class Session:
                     epochs=job.epochs,
                     batch_size=job.batch_size,
                     seed=job.seed,
-                    observers=(bar, run, *self.trackers),
+                    observers=(bar, run, *self.observers),
                     pose=job.pose,
                     scores=job.scores,
                     metrics=job.judged_by,

@@ -1,0 +1,168 @@
+"""`fathomx seeds`: several seeds of some methods, and how sure their differences are."""
+
+from __future__ import annotations
+
+import dataclasses
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.table import Table
+
+from fathomx.command_line.job import Job
+from fathomx.command_line.messages import say
+from fathomx.command_line.options import (
+    check_new,
+    job_options,
+    new_folder,
+    only_given,
+    out_option,
+    refuse_out,
+)
+from fathomx.command_line.session import Session, run_config, stored_data, stored_job
+from fathomx.command_line.varied import Values, check_all, job_with, varied, vary_option
+from fathomx.records.errors import RunFolderError
+from fathomx.records.lock import FolderLock
+from fathomx.records.run_files import RunFiles
+from fathomx.records.writing import appearing, write_json
+from fathomx.report import write_overview
+from fathomx.report.seeds import Method, difference_rows, methods_of, summed_up, write_seeds
+from fathomx.training import RunFolder
+
+_FILE = "seeds.json"
+
+
+@click.command()
+@click.option(
+    "--count", type=click.IntRange(1, 1000), default=5, show_default=True, help="How many seeds."
+)
+@vary_option(
+    "The methods: an option and its values, such as learning=equilibrium,backprop, which is the "
+    "default, or depth=8,32. The first value is what others are compared with.",
+    multiple=False,
+)
+@job_options(training=True)
+@out_option("runs")
+@click.option(
+    "--resume",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Continue the runs in this folder.",
+)
+def seeds(
+    count: int, vary: str | None, out: Path | None, resume: Path | None, **options: Any
+) -> None:
+    """Trains several seeds of some methods: means, deviations, paired differences with a test.
+
+    Every run has a folder and a page of its own. --seed is the first seed.
+    """
+    console = Console()
+    given = only_given(options)
+    if resume is None:
+        folder = _begin(given, _methods(given, vary), count, out)
+    else:
+        refuse_out(out)
+        if given or vary is not None:
+            raise ValueError("--resume continues the seeds as they were begun; leave out the rest.")
+        folder = resume
+    places = sorted(folder.glob("*/seed-*/config.json"), key=_order)
+    if not places:
+        raise RunFolderError(f"{folder} holds no seeds; give the folder of `fathomx seeds`.")
+    with FolderLock(folder):
+        for config in places:
+            _go_on(console, folder, config.parent)
+        _told(console, folder, [config.parent for config in places])
+
+
+def _methods(given: dict[str, Any], vary: str | None) -> dict[str, dict[str, Any]]:
+    """The options of every method, by its name."""
+    if vary is None:
+        own = given.pop("learning", "equilibrium")
+        if own == "backprop":
+            raise ValueError(
+                "seeds compares a rule with backprop unless --vary says otherwise; leave out "
+                "--learning, or say what to vary."
+            )
+        # Backprop has no inference, so that it takes none of its options.
+        job = job_with({**given, "learning": own}, {})
+        return {own: {"learning": own}, "backprop": job.by_backprop().config()}
+    found = varied(vary, ranges=False)
+    check_all(given, [found])
+    assert isinstance(found, Values)
+    return {f"{found.name}={value}": {found.name: value} for value in found.values}
+
+
+def _begin(
+    given: dict[str, Any], methods: dict[str, dict[str, Any]], count: int, out: Path | None
+) -> Path:
+    """The folder, with the configurations of all runs."""
+    check_new(out, "seeds")
+    jobs = {name: job_with(given, values) for name, values in methods.items()}
+    for job in jobs.values():
+        if job.seed + count > 2**32:
+            raise ValueError(f"seed must be at most {2**32 - count} for {count} seeds.")
+        data = job.load()
+        job.check(data, job.network(data))
+    folder = new_folder(out, "seeds")
+    with appearing(folder) as unfinished:
+        for at, (name, job) in enumerate(jobs.items()):
+            data = job.load()
+            for seed in range(job.seed, job.seed + count):
+                own = dataclasses.replace(job, seed=seed)
+                place = unfinished / f"{at + 1}-{name.replace('/', '-')}" / f"seed-{seed}"
+                RunFolder.prepare(place, run_config(own, data))
+    return folder
+
+
+def _order(config: Path) -> tuple[int, int]:
+    """All methods of a seed, before the next seed."""
+    seed = config.parent.name.removeprefix("seed-")
+    method = config.parent.parent.name.partition("-")[0]
+    return int(seed), int(method)
+
+
+def _go_on(console: Console, folder: Path, place: Path) -> None:
+    if RunFiles(place).summary and (place / "index.html").is_file():
+        return
+    job: Job = stored_job(place)
+    data = stored_data(job, place)
+    name = f"{place.parent.name.partition('-')[2]}, seed {job.seed}"
+    Session(console, name, f"seeds --resume {folder}").go_on(job, data, job.network(data), place)
+
+
+def _told(console: Console, folder: Path, places: list[Path]) -> None:
+    """Writes and prints what came out."""
+    summaries: dict[str, dict[int, dict[str, Any]]] = {}
+    for place in sorted(places, key=lambda p: (int(p.parent.name.partition("-")[0]), p.name)):
+        name = place.parent.name.partition("-")[2]
+        summaries.setdefault(name, {})[int(place.name.removeprefix("seed-"))] = RunFiles(
+            place
+        ).summary
+    methods = methods_of(summaries)
+    write_json(folder / _FILE, {method.name: _record(method) for method in methods})
+    write_overview(folder)
+    page = write_seeds(folder, methods)
+    scores = list(dict.fromkeys(score for method in methods for score in method.scores))
+    shown = Table(title="mean ± standard deviation over the seeds")
+    shown.add_column("")
+    for score in scores:
+        shown.add_column(score.replace("_", " "), justify="right")
+    for method in methods:
+        cells = (summed_up(score, list(method.scores.get(score, {}).values())) for score in scores)
+        shown.add_row(method.name, *cells)
+    console.print(shown)
+    for name, score, mean, interval, p in difference_rows(methods, scores):
+        say(
+            console,
+            f"{name} less {methods[0].name}, {score}: {mean} (95% interval {interval}, sign-flip "
+            f"test p = {p})",
+        )
+    say(console, f"page: {page}")
+
+
+def _record(method: Method) -> dict[str, Any]:
+    return {
+        "scores": method.scores,
+        "differences": {name: dataclasses.asdict(d) for name, d in method.differences.items()},
+    }

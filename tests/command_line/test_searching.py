@@ -1,0 +1,233 @@
+"""`fathomx seeds` and `fathomx sweep`: what is trained, what is told, and what is refused."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import optuna
+import pytest
+import scipy.stats
+
+from fathomx.command_line.varied import Range, Values, varied
+
+SMALL = ("--width", "4", "--take", "60", "--batch-size", "20", "--epochs", "1")
+BACKPROP = (*SMALL, "--learning", "backprop")
+
+
+def held(path):
+    return json.loads(path.read_text())
+
+
+# What is varied
+
+
+def test_values_and_ranges():
+    assert varied("depth=8, 16", ranges=True) == Values("depth", (8, 16))
+    assert varied("--learning=equilibrium,backprop", ranges=True).values[1] == "backprop"
+    assert varied("bias=true,false", ranges=True) == Values("bias", (True, False))
+    assert varied("learning-rate=0.01..1:log", ranges=True) == Range("learning_rate", 0.01, 1, True)
+    assert varied("learning_rate=0..1", ranges=True) == Range("learning_rate", 0.0, 1.0, False)
+    assert varied("depth=2..8", ranges=True) == Range("depth", 2, 8, False)
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("depth", ["'depth'", "--vary depth=8,16"]),
+        ("dpeth=8", ["'dpeth'", "'depth'"]),
+        ("depth=8,many", ["depth", "'many'"]),
+        ("depth=8,8", ["'depth=8,8'", "twice"]),
+        ("depth=8..2", ["'depth=8..2'", "lower end first"]),
+        ("learning-rate=0..1:log", ["above 0"]),
+        ("learning-rate=0.1..1:lin", ["'lin'", "':log'"]),
+        ("learning=backprop..equilibrium", ["learning takes names"]),
+    ],
+)
+def test_what_cannot_be_varied(text, words):
+    with pytest.raises(ValueError) as caught:  # noqa: PT011
+        varied(text, ranges=True)
+    assert all(word in str(caught.value) for word in words), caught.value
+
+
+def test_seeds_list_their_methods():
+    with pytest.raises(ValueError, match=r"is a range; list the values"):
+        varied("depth=2..8", ranges=False)
+
+
+# Seeds
+
+
+def test_seeds(run, tmp_path):
+    code, out, err = run(
+        "seeds", "--count", 3, "--vary", "depth=2,3", *BACKPROP, "--seed", 7, "--out", "out"
+    )
+    assert (code, err) == (0, "")
+    folder = tmp_path / "out"
+    scores = [
+        [
+            held(folder / f"{at}-depth={depth}" / f"seed-{seed}" / "summary.json")
+            for seed in (7, 8, 9)
+        ]
+        for at, depth in ((1, 2), (2, 3))
+    ]
+    found = held(folder / "seeds.json")
+    for method, summaries, depth in zip(found.values(), scores, (2, 3), strict=True):
+        assert {s["depth"] for s in summaries} == {depth}
+        losses = [summary["test_loss"] for summary in summaries]
+        assert list(method["scores"]["test_loss"].values()) == losses
+    first, second = ([s["test_loss"] for s in each] for each in scores)
+    told = found["depth=3"]["differences"]["test_loss"]
+    np.testing.assert_allclose(told["mean"], np.mean(second) - np.mean(first), rtol=1e-12)
+    interval = scipy.stats.ttest_rel(second, first).confidence_interval(0.95)
+    np.testing.assert_allclose([told["low"], told["high"]], interval, rtol=1e-9)
+    assert "depth=3 less depth=2" in out and "sign-flip" in out
+    page = (folder / "index.html").read_text()
+    assert "2 methods, 3 seeds" in page and (folder / "runs.html").is_file()
+    # What is there is not trained again; what is lost is.
+    lost = folder / "2-depth=3" / "seed-8"
+    before = {p: p.stat().st_mtime_ns for p in folder.glob("*/*/summary.json")}
+    (lost / "summary.json").unlink()
+    code, _, err = run("seeds", "--resume", "out")
+    assert (code, err) == (0, "")
+    after = {p: p.stat().st_mtime_ns for p in folder.glob("*/*/summary.json")}
+    assert [p.parent for p in after if after[p] != before[p]] == [lost]
+    assert held(folder / "seeds.json") == found
+
+
+def test_seeds_are_beside_backprop_unless_told_otherwise(run, tmp_path):
+    code, out, err = run(
+        "seeds", "--count", 1, "--depth", 2, *SMALL, "--strength", 0.2, "--out", "out"
+    )
+    assert (code, err) == (0, "")
+    folders = sorted(path.name for path in (tmp_path / "out").iterdir() if path.is_dir())
+    assert folders == ["1-equilibrium", "2-backprop", "figures"]
+    assert held(tmp_path / "out/1-equilibrium/seed-0/config.json")["strength"] == 0.2
+    assert "backprop less equilibrium" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--vary", "depth=2..4"], ["is a range"]),
+        (["--vary", "depth=2,0"], ["depth must be at least 1"]),
+        (["--vary", "depth=2,3", "--depth", "4"], ["depth is varied and given"]),
+        (["--learning", "backprop"], ["leave out --learning"]),
+        (["--resume", "none"], ["none holds no seeds"]),
+        (["--resume", "none", "--depth", "2"], ["leave out the rest"]),
+    ],
+)
+def test_seeds_that_cannot_be(run, tmp_path, options, words):
+    code, out, err = run("seeds", *options)
+    assert code == 1 and out == "" and len(err.strip().splitlines()) == 1
+    assert all(word in err for word in words), err
+    assert list(tmp_path.iterdir()) == []
+
+
+# Sweeps
+
+
+def begun(run, *options, trials=2):
+    vary = ("--vary", "learning-rate=0.01..0.1:log", "--vary", "depth=2,3")
+    return run("sweep", *vary, "--trials", trials, *BACKPROP, *options, "--out", "out")
+
+
+def study_of(folder):
+    return optuna.load_study(study_name="fathomx", storage=f"sqlite:///{folder / 'sweep.db'}")
+
+
+def test_a_sweep(run, tmp_path):
+    code, out, err = begun(run, trials=3)
+    assert (code, err) == (0, "")
+    folder = tmp_path / "out"
+    trials = study_of(folder).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 3
+    for trial in trials:
+        place = folder / f"trial-{trial.number:04d}"
+        summary, config = held(place / "summary.json"), held(place / "config.json")
+        assert trial.value == summary["validation_accuracy"]
+        assert {name: config[name] for name in trial.params} == trial.params
+        # Nothing is chosen by the test part.
+        assert summary.get("test_accuracy") is None and summary.get("test_loss") is None
+    best = max(trials, key=lambda trial: trial.value)
+    assert f"best: trial-{best.number:04d}" in out and "3 trials: 3 complete" in out
+    assert f"--learning-rate {best.params['learning_rate']}" in out
+    page = (folder / "index.html").read_text()
+    assert "over_learning_rate.png" in page and "over_depth.png" in page
+    # Nothing is left to do, and it is said again.
+    before = {p: p.stat().st_mtime_ns for p in folder.glob("*/summary.json")}
+    code, again, err = run("sweep", "--resume", "out")
+    assert (code, err) == (0, "") and "3 trials: 3 complete" in again
+    assert {p: p.stat().st_mtime_ns for p in folder.glob("*/summary.json")} == before
+
+
+def test_a_trial_that_a_killed_worker_left_is_gone_on_with(run, tmp_path):
+    """Asked for, with some of its options or all, and not begun; and one whose folder is there."""
+    code, _, _ = begun(run, trials=1)
+    assert code == 0
+    path = tmp_path / "out" / "sweep.json"
+    path.write_text(json.dumps({**held(path), "trials": 3}))
+    left = study_of(tmp_path / "out").ask()
+    rate = left.suggest_float("learning_rate", 0.01, 0.1, log=True)
+    code, out, err = run("sweep", "--resume", "out")
+    assert (code, err) == (0, "") and "3 trials: 3 complete" in out
+    trials = study_of(tmp_path / "out").trials
+    assert len(trials) == 3 and trials[1].params["learning_rate"] == rate
+    assert held(tmp_path / "out" / "trial-0001" / "config.json")["learning_rate"] == rate
+
+
+def test_trials_that_diverge_fail(run, tmp_path):
+    code, out, _ = run(
+        *("sweep", "--vary", "learning-rate=1e30,2e30", "--trials", "1", *BACKPROP),
+        *("--optimizer", "sgd", "--depth", "3", "--out", "out"),
+    )
+    assert code == 0 and "1 trials: 1 fail" in out and "no trial has ended with a score" in out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ([], ["--vary learning-rate=0.01..1:log"]),
+        (["--vary", "depth=2,0"], ["depth must be at least 1"]),
+        (["--vary", "depth=2,3", "--vary", "depth=4,5"], ["varied twice"]),
+        (["--vary", "depth=2,3", "--metric", "acuracy"], ["'acuracy'", "'accuracy'"]),
+        (["--vary", "depth=2,3", "--storage", "nowhere://x"], ["nowhere://x", "cannot be reached"]),
+        (["--resume", "none"], ["none holds no sweep"]),
+        (["--resume", "none", "--depth", "2"], ["leave out the rest"]),
+    ],
+)
+def test_sweeps_that_cannot_be(run, tmp_path, options, words):
+    code, out, err = run("sweep", *options)
+    assert code == 1 and out == "" and len(err.strip().splitlines()) == 1
+    assert all(word in err for word in words), err
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.slow
+def test_twelve_trials_by_two_workers_of_which_one_is_killed(tmp_path):
+    """All trials are accounted for, none is trained twice."""
+    program = [sys.executable, "-m", "fathomx", "sweep"]
+    options = ("--vary", "learning-rate=0.05..1:log", "--vary", "depth=2,4", "--trials", "12")
+    quiet = {"cwd": tmp_path, "stdout": subprocess.DEVNULL, "env": {**os.environ}}
+    first = subprocess.Popen([*program, *options, *SMALL, "--epochs", "3", "--out", "out"], **quiet)
+    folder = tmp_path / "out"
+    while not (folder / "trial-0000").exists():
+        time.sleep(0.1)
+    second = subprocess.Popen([*program, "--resume", "out"], **quiet)
+    while not (folder / "trial-0003").exists():
+        time.sleep(0.1)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+    third = subprocess.Popen([*program, "--resume", "out"], **quiet)
+    assert (second.wait(), third.wait()) == (0, 0)
+    trials = study_of(folder).trials
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 12
+    assert len(list(folder.glob("trial-*/summary.json"))) == 12
+    for place in folder.glob("trial-*"):
+        records = [json.loads(line) for line in (place / "metrics.jsonl").open()]
+        assert [r["epoch"] for r in records if r["kind"] == "epoch"] == [1, 2, 3]
+        steps = [(r["epoch"], r["step"]) for r in records if r["kind"] == "steps"]
+        assert len(steps) == len(set(steps))
