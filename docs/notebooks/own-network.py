@@ -1,0 +1,206 @@
+# %% [markdown]
+# # Your own network
+#
+# You hear a cricket, and you think you see it. Where is it? Ears and eyes both err, and the best guess
+# weighs each by how much it can be trusted. That is predictive coding at its smallest: a hidden **cause**
+# that predicts what the senses report, and inference that makes the predictions fit.
+#
+# We build it from two lines, check it against a formula, let it learn its own ears, and then replace every part.
+
+# %%
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import matplotlib.pyplot as plt
+import numpy as np
+
+import fathomx as fx
+
+plt.rc("figure", dpi=120, figsize=(7, 3))
+plt.rc("axes.spines", top=False, right=False)
+
+# %% [markdown]
+# ## A cause and two senses
+#
+# A `fx.Root` predicts itself: it expects to be near zero, and its precision (one over the variance) says how
+# strongly. A `fx.Node` is predicted from its parents by any function of *one* example. The eye's precision is 4,
+# the ear's 1: we trust what we see twice as far.
+
+
+# %%
+def same(place):
+    return place
+
+
+network = fx.Network(
+    [
+        fx.Root("place", (1,), energy=fx.Gaussian(0.5)),
+        fx.Node("seen", same, "place", energy=fx.Gaussian(4.0)),
+        fx.Node("heard", same, "place", energy=fx.Gaussian(1.0)),
+    ]
+)
+print(network)
+
+# %% [markdown]
+# Nothing in a network says what is input and what is output. A **problem** does: it clamps entries by name, and the rest is
+# inferred.
+
+# %%
+senses = {"seen": jnp.array([[1.0]]), "heard": jnp.array([[3.0]])}
+relaxed = fx.infer(fx.Problem(network, senses, output_precision=1.0), fx.Newton())
+place = relaxed.activities["place"][0, 0]
+by_hand = (4.0 * 1.0 + 1.0 * 3.0) / (0.5 + 4.0 + 1.0)
+print(f"inferred {place:.6f}, the formula says {by_hand:.6f}")
+
+# %%
+where = np.linspace(-2, 5, 300)
+figure, axis = plt.subplots()
+beliefs = {"prior": (0, 0.5), "seen": (1, 4.0), "heard": (3, 1.0), "inferred": (by_hand, 5.5)}
+for name, (mean, precision) in beliefs.items():
+    density = np.sqrt(precision / (2 * np.pi)) * np.exp(-precision / 2 * (where - mean) ** 2)
+    axis.plot(where, density, label=name, linewidth=3 if name == "inferred" else 1.5)
+axis.axvline(float(place), color="black", linestyle=":", label="fx.infer")
+axis.set(xlabel="place", ylabel="density")
+axis.legend()
+figure.tight_layout()
+
+# %% [markdown]
+# In the dark there is nothing to see, so we clamp the ear alone. No other line changes, and inference falls back on
+# the ear and the prior.
+
+# %%
+dark = fx.infer(
+    fx.Problem(network, {"heard": jnp.array([[3.0]])}, output_precision=1.0), fx.Newton()
+)
+print("in the dark:", dark.activities["place"][0, 0], "and we expect to see:", dark.activities["seen"])
+
+# %% [markdown]
+# ## Modules of your own
+#
+# Real ears are populations of cells. Let each of twelve cells answer with a curve of its own, whose center and
+# width it has to **learn**. Any Equinox module will do, and its arrays are the weights.
+
+
+# %%
+class Cells(eqx.Module):
+    centers: jax.Array
+    log_width: jax.Array
+
+    def __init__(self, count, key):
+        self.centers = jax.random.uniform(key, (count,), minval=-2, maxval=2)
+        self.log_width = jnp.zeros(count)
+
+    def __call__(self, place):
+        return jnp.exp(-(((place - self.centers) / jnp.exp(self.log_width)) ** 2))
+
+
+def sensing(key):
+    eye, ear = jax.random.split(key)
+    return fx.Network(
+        [
+            fx.Root("place", (1,), energy=fx.Gaussian(1.0)),
+            fx.Node("seen", Cells(12, eye), "place", energy=fx.Gaussian(40.0)),
+            fx.Node("heard", Cells(12, ear), "place", energy=fx.Gaussian(10.0)),
+        ]
+    )
+
+
+# %% [markdown]
+# The world has such eyes and ears, with other curves than those our network starts with. `fx.sample` draws from a network, so the
+# world is a network, too.
+
+# %%
+world = sensing(jax.random.key(0))
+drawn = fx.sample(world, jax.random.key(1), batch=2000)
+observed = {name: np.asarray(drawn[name]) for name in ("seen", "heard")}
+parts = [
+    {name: array[begin:end] for name, array in observed.items()}
+    for begin, end in ((0, 1600), (1600, 1800), (1800, 2000))
+]
+data = fx.data.Dataset("crickets", *parts)
+print(data)
+
+# %%
+student = sensing(jax.random.key(7))
+rule = fx.Equilibrium(fx.GaussNewton(4, 4), output_precision=1.0)
+result = fx.fit(student, data, rule, optimizer=1e-2, epochs=12)
+losses = [epoch["validation_loss"] for epoch in result.history]
+print("loss in validation, first and last epoch:", losses[0], losses[-1])
+
+# %% [markdown]
+# Nobody told it where a cricket was, no label, only what was seen and heard. Did it find places? Infer them
+# from the test part and compare with the truth, which it never saw.
+
+# %%
+problem = fx.Problem(result.network, dict(parts[2]), output_precision=1.0)
+found = fx.infer(problem, fx.GaussNewton(8, 4))
+truth = np.asarray(drawn["place"][1800:, 0])
+guess = np.asarray(found.activities["place"][:, 0])
+figure, axis = plt.subplots(figsize=(3.4, 3.2))
+axis.plot(truth, guess, ".", alpha=0.6)
+axis.set(xlabel="true place", ylabel="inferred place")
+figure.tight_layout()
+print("rank correlation:", abs(np.corrcoef(truth.argsort().argsort(), guess.argsort().argsort())[0, 1]))
+
+# %% [markdown]
+# The inferred place need not be the true one: a curve that is bent or turned around explains the senses just as well. What counts
+# is that the order is there, up to a sign and up to the places where the cells are silent.
+#
+# ## Holes in the data
+#
+# Half of the ear's cells are out of order. `fx.Clamp` takes a mask of what is known, `fx.Clamp.observed` finds it from
+# NaN. The rest is **completed**.
+
+# %%
+broken = np.array(parts[2]["heard"])
+broken[:, 6:] = np.nan
+half = {"seen": parts[2]["seen"], "heard": fx.Clamp.observed(broken)}
+filled = fx.infer(fx.Problem(result.network, half, output_precision=1.0), fx.GaussNewton(8, 4))
+error = np.asarray(filled.activities["heard"])[:, 6:] - parts[2]["heard"][:, 6:]
+print("error of the completed cells:", np.sqrt((error**2).mean()))
+print("their noise alone:", np.sqrt(1 / 10.0), "their spread:", parts[2]["heard"][:, 6:].std())
+
+# %% [markdown]
+# ## An energy of your own
+#
+# A subclass of `fx.Energy` says how target and prediction are compared. This one forgives what is far off, so that one wild cell
+# does not drag the guess away.
+
+
+# %%
+class Forgiving(fx.Energy):
+    def unit(self, target, prediction):
+        return jnp.sum(jnp.log1p((target - prediction) ** 2 / 2))
+
+
+def located(energy, heard):
+    network = fx.Network(
+        [
+            fx.Root("place", (1,), energy=fx.Gaussian(0.1)),
+            fx.Node("heard", lambda place: jnp.repeat(place, 5), "place", energy=energy),
+        ]
+    )
+    problem = fx.Problem(network, {"heard": heard}, output_precision=1.0)
+    return float(fx.infer(problem, fx.Newton(tolerance=1e-4)).activities["place"][0, 0])
+
+
+heard = jnp.array([[1.0, 1.2, 0.9, 1.1, 9.0]])  # the last one is wild
+print("Gaussian: ", located(fx.Gaussian(1.0), heard))
+print("forgiving:", located(Forgiving(), heard))
+
+# %% [markdown]
+# ## A network that you have already
+#
+# `fx.wrap` makes nodes of an Equinox model and checks that it still predicts the same; like hidden layers
+# become one `fx.Stack`, which compiles once for any depth.
+
+# %%
+model = eqx.nn.MLP(4, 3, width_size=16, depth=6, key=jax.random.key(15))
+print(fx.wrap(model, (4,), output=fx.Categorical()))
+
+# %% [markdown]
+# ## Where next
+#
+# * Everything that a network can hold, one block each: [your own network, the page](../your-own-network.md).
+# * Pictures instead of crickets: [generate, complete, remember](generate-complete-remember.md).
+# * Your own training loop: [the page](../your-own-loop.md).

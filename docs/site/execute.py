@@ -1,0 +1,60 @@
+"""Runs the notebooks that were not run yet, or that have changed since: `make notebooks`.
+
+Each `docs/notebooks/NAME.py` becomes `build/notebooks/NAME.ipynb`, with what it printed and drew.
+Names as arguments choose some; `--all` runs all of them again.
+"""
+
+from __future__ import annotations
+
+import sys
+import tempfile
+import time
+from pathlib import Path
+
+import jupytext
+import nbformat
+from nbclient import NotebookClient
+
+ROOT = Path(__file__).parents[2]
+SECONDS_PER_CELL = 300
+
+def main(arguments: list[str]) -> None:
+    names = [argument for argument in arguments if argument != "--all"]
+    for source in sorted((ROOT / "docs" / "notebooks").glob("*.py")):
+        executed = ROOT / "build" / "notebooks" / f"{source.stem}.ipynb"
+        if names and source.stem not in names:
+            continue
+        if "--all" not in arguments and is_current(source, executed):
+            print(f"{source.stem}: was run already", flush=True)
+            continue
+        begin = time.perf_counter()
+        notebook = run(source)
+        executed.parent.mkdir(parents=True, exist_ok=True)
+        nbformat.write(notebook, executed)
+        print(f"{source.stem}: {time.perf_counter() - begin:.0f} s", flush=True)
+
+def is_current(source: Path, executed: Path) -> bool:
+    if not executed.is_file():
+        return False
+    cells = nbformat.read(executed, 4).cells
+    return [cell.source for cell in cells] == [cell.source for cell in jupytext.read(source).cells]
+
+def run(source: Path) -> nbformat.NotebookNode:
+    """The notebook with its output; raises `CellExecutionError` at the first cell that fails."""
+    notebook = jupytext.read(source)
+    notebook.metadata = {"kernelspec": {"name": "python3", "display_name": "Python 3"}}
+
+    with tempfile.TemporaryDirectory() as folder:
+        client = NotebookClient(
+            notebook,
+            timeout=SECONDS_PER_CELL,
+            resources={"metadata": {"path": folder}},
+            record_timing=False,
+        )
+        client.execute()
+    for number, cell in enumerate(notebook.cells):
+        cell.id = f"cell-{number}"
+    return notebook
+
+if __name__ == "__main__":
+    main(sys.argv[1:])
