@@ -76,7 +76,7 @@ left.set(xlabel="inference step", ylabel="energy", title="the sum falls")
 for step in (0, 1, 3, 30):
     right.semilogy(range(1, 17), per_node[step] + 1e-9, ".-", label=f"step {step}")
 right.set(xlabel="node", title="and is shared out", ylim=(1e-6, None))
-right.legend()
+right.legend(loc="lower left", fontsize=8)
 figure.tight_layout()
 
 # %% [markdown]
@@ -136,7 +136,7 @@ for name, run in {"predictive coding": result, "backprop": baseline}.items():
 left.set(xlabel="epoch", title="validation accuracy")
 left.legend()
 right.plot(epochs, [e["cosine_to_backprop"] for e in result.history], ".-")
-right.set(xlabel="epoch", title="cosine between the two updates", ylim=(0, 1.05))
+right.set(xlabel="epoch", title="cosine between the two updates", ylim=(0.9, 1.005))
 figure.tight_layout()
 
 # %% [markdown]
@@ -149,11 +149,10 @@ figure.tight_layout()
 # %%
 logits = fx.predict(result.network, data.validation.inputs)
 guess = np.asarray(logits).argmax(-1)
-wrong = np.flatnonzero(guess != data.validation.labels)[:8]
-figure, axes = plt.subplots(1, 8, figsize=(7, 1.3))
-for axis in axes:
+wrong = np.flatnonzero(guess != data.validation.labels)[:6]
+figure, axes = plt.subplots(1, len(wrong), figsize=(7, 1.6), squeeze=False)
+for axis, index in zip(axes[0], wrong, strict=True):
     axis.axis("off")
-for axis, index in zip(axes, wrong, strict=False):
     axis.imshow(data.validation.inputs[index].reshape(8, 8), cmap="gray_r")
     axis.set_title(f"{data.validation.labels[index]}, not {guess[index]}", fontsize=8)
 
