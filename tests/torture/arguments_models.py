@@ -228,6 +228,8 @@ def data(table: Table, world: World) -> None:
     )
     table.call("fx.data.names")
     table.call("fx.data.texts")
+    table.call("fx.data.descriptions")
+    table.call("fx.data.whereabouts")
     table.call(
         "fx.data.read_idx", {"path": world.idx}, {"path": kinds.existing_file().also("file")}
     )

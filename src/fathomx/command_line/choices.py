@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import math
 from collections.abc import Callable
 from typing import NamedTuple
@@ -41,7 +42,7 @@ PARAMETERIZATIONS: dict[str, Preset] = {
     "mupc": Preset(MuPC, 0.5),
     "ntk": Preset(NTK, 0.03),
     "standard": Preset(Standard, 3e-3),
-    "he": Preset(lambda: Standard(gain=math.sqrt(2)), 3e-3),
+    "he": Preset(functools.partial(Standard, gain=math.sqrt(2)), 3e-3),
 }
 NORMALIZATIONS = ("none", "batch", "group", "layer")
 DESCENTS: dict[str, Callable[..., Solver]] = {
@@ -51,7 +52,7 @@ DESCENTS: dict[str, Callable[..., Solver]] = {
 SOLVERS: dict[str, Callable[..., Solver]] = {
     "gauss-newton": GaussNewton,
     # Networks are built in float32, which cannot reach Newton's own default of 1e-6.
-    "newton": lambda: Newton(tolerance=1e-4),
+    "newton": functools.partial(Newton, tolerance=1e-4),
     **DESCENTS,
     "gradient-flow": GradientFlow,
     "exact": Exact,
@@ -62,8 +63,15 @@ SCHEDULES: dict[str, Callable[[], Schedule]] = {
     "spiking": Spiking,
     "decaying": Decaying,
 }
+
+
+def _as_built(network: Network) -> Network:
+    """Weights, activities and products in float32."""
+    return network
+
+
 NUMBERS: dict[str, Callable[[Network], Network]] = {
-    "float32": lambda network: network,
+    "float32": _as_built,
     "bfloat16": mixed_precision,
 }
 RULES: dict[str, Callable[[Solver, HoldStrength | float], PredictiveCoding]] = {

@@ -1,4 +1,4 @@
-"""The command line as a whole: its commands, and one line for whatever goes wrong in them."""
+"""The command line as it runs: one line for whatever goes wrong in a command."""
 
 from __future__ import annotations
 
@@ -7,18 +7,13 @@ import sys
 import click
 import jax
 
-import fathomx
-from fathomx.command_line.compare import compare
-from fathomx.command_line.diagnose import diagnose
 from fathomx.command_line.messages import say_mistake
-from fathomx.command_line.pictures import complete, generate
-from fathomx.command_line.reproduce import reproduce
 from fathomx.command_line.runtime import prepare
 from fathomx.command_line.stopping import Stopped, never_ended_by_printing, stopped_by_signals
-from fathomx.command_line.train import train
 from fathomx.data import DataError
 from fathomx.records.writing import remedy
 from fathomx.training import CheckpointError, DivergenceError, RunFolderError
+from fathomx_command import commands as commands
 
 _EXPECTED = (
     ValueError,
@@ -49,7 +44,7 @@ def main() -> None:
 def _run() -> int:
     """The exit code of the command that was given."""
     try:
-        code = commands.main(standalone_mode=False)
+        code = commands.main(prog_name="fathomx", standalone_mode=False)
         return code if isinstance(code, int) else 0
     except click.ClickException as error:
         return _fail(error.format_message(), error.exit_code)
@@ -68,14 +63,3 @@ def _run() -> int:
 def _fail(message: str, code: int = 1) -> int:
     say_mistake(message)
     return code
-
-
-@click.group(
-    invoke_without_command=True, commands=[train, compare, diagnose, generate, complete, reproduce]
-)
-@click.version_option(fathomx.__version__, prog_name="fathomx")
-@click.pass_context
-def commands(context: click.Context) -> None:
-    """Deep predictive coding networks, relaxed to equilibrium and honest about it."""
-    if context.invoked_subcommand is None:
-        click.echo(context.get_help())

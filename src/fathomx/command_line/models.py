@@ -68,6 +68,7 @@ TOKENS = Reading(
 
 
 def _residual_cnn(depth: int, **choices: Any) -> Network:
+    """A residual convolutional network of three stages of equal depth."""
     blocks, rest = divmod(depth - 2, 3)
     if rest or blocks < 1:
         raise ValueError(
@@ -84,7 +85,7 @@ _TOP_DOWN_PRECISION = 1e-5
 
 
 def _decoder(shape: Any, key: jax.Array, latents: int, bias: bool, **choices: Any) -> Network:
-    """A decoder with an encoder to start from; it always has biases."""
+    """Generates images from latents that it infers, with an encoder to start from."""
     own, other = jax.random.split(key)
     network = decoder(latents, shape, precision=_HIDDEN_PRECISION, key=own, **choices)
     same = {name: choices[name] for name in ("width", "activation", "parameterization")}
@@ -92,7 +93,7 @@ def _decoder(shape: Any, key: jax.Array, latents: int, bias: bool, **choices: An
 
 
 def _bidirectional(in_shape: Any, classes: int, bias: bool, **choices: Any) -> Network:
-    """It always has biases."""
+    """Predicts labels from images and images from labels, by the same activities."""
     return bidirectional(in_shape, classes, precisions=(1.0, _TOP_DOWN_PRECISION), **choices)
 
 

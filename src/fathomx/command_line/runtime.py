@@ -25,13 +25,13 @@ def prepare() -> None:
     `JAX_ENABLE_COMPILATION_CACHE=false`. A cache that cannot be written is not used.
     """
     forced = "host_platform_device_count" in os.environ.get("XLA_FLAGS", "")
-    if not forced and _setting("jax_num_cpu_devices") < 1:
+    if not forced and setting("jax_num_cpu_devices") < 1:
         # Too late in a program that has computed something before it calls the command line.
         with contextlib.suppress(RuntimeError):
             jax.config.update("jax_num_cpu_devices", cores())
     # On a full disk it is the run that has to say so, once; a damaged program is compiled again.
     warnings.filterwarnings("ignore", "Error .* persistent compilation cache")
-    if _setting("jax_compilation_cache_dir") is None:
+    if setting("jax_compilation_cache_dir") is None:
         folder = Path(pooch.os_cache("fathomx")) / "compiled"
         # JAX could limit the size itself, but stops writing for good once a process died at it.
         with contextlib.suppress(OSError):
@@ -55,7 +55,8 @@ def trim(folder: Path, largest: int) -> None:
         total -= found.st_size
 
 
-def _setting(name: str) -> Any:
+def setting(name: str) -> Any:
+    """One of JAX's settings, of which its types do not know."""
     return getattr(jax.config, name)
 
 

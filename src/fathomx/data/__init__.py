@@ -6,20 +6,7 @@ named sets (`names` lists them); `Dataset(...)` makes one from your own arrays. 
 `Dataset.flat` give the same data as images for convolutions or as vectors for dense layers, and
 `CropAndFlip` varies training images.
 
-The named sets:
-
-* `digits`: 1,797 handwritten digits of 8x8 pixels, part of scikit-learn, always offline.
-* `mnist`: 70,000 handwritten digits of 28x28 pixels.
-* `fashion-mnist`: 70,000 pictures of clothing of 28x28 pixels.
-* `kmnist`: 70,000 letters of cursive Japanese of 28x28 pixels.
-* `cifar10`: 60,000 color photographs of 32x32 pixels; needs `pip install "fathomx[images]"`.
-* `cifar100`: as many, of 100 classes.
-* `svhn`: 99,289 color photographs of digits of house numbers of 32x32 pixels.
-* `tiny-imagenet`: 110,000 color photographs of 64x64 pixels, of 200 classes; not fetched, and needs
-  `pip install "fathomx[images]"`.
-* `wine`, `breast-cancer`: tables with classes, part of scikit-learn, always offline.
-* `diabetes`: a table with real targets, part of scikit-learn, always offline.
-* `tiny-shakespeare`: 1,115,394 characters of plays, as windows of tokens (a `Text`).
+`descriptions` says what each of the named sets is, and `load` where it comes from.
 
 `split` divides arrays of your own; `images` reads a folder of images, one folder per class, `text`
 any text file as a `Text`, `read_idx` any file of the format of MNIST as an array.
@@ -36,7 +23,7 @@ from fathomx.data._dataset import Dataset
 from fathomx.data._files import DataError
 from fathomx.data._folder import images
 from fathomx.data._idx import read_idx
-from fathomx.data._named import load, names, texts
+from fathomx.data._named import descriptions, load, names, texts, whereabouts
 from fathomx.data._parts import Part
 from fathomx.data._split import split
 from fathomx.data._text import Text, text
@@ -49,6 +36,7 @@ __all__ = [
     "Part",
     "Subwords",
     "Text",
+    "descriptions",
     "images",
     "load",
     "names",
@@ -56,4 +44,5 @@ __all__ = [
     "split",
     "text",
     "texts",
+    "whereabouts",
 ]

@@ -387,6 +387,35 @@ def names() -> tuple[str, ...]:
     return tuple(_REGISTRY)
 
 
+@open_gate
+def descriptions() -> dict[str, str]:
+    """What each of the named sets is, in a line.
+
+    ```python
+    fx.data.descriptions()["wine"]    # '178 wines, 13 measured values, 3 growers'
+    ```
+    """
+    return dict(_DESCRIPTIONS)
+
+
+@open_gate
+def whereabouts() -> dict[str, Path | None]:
+    """The folder in which each named set that is kept in files was found, `None` if in none.
+
+    It is looked for, without a look into its files, in the folder that `FATHOMX_DATA` names, then
+    in the cache. What comes with scikit-learn has no files.
+
+    ```python
+    fx.data.whereabouts()    # {'mnist': PosixPath('data/mnist'), 'fashion-mnist': None, ...}
+    ```
+    """
+    looked = {name: _places(name, None) for name in names() if name not in _BUILT_IN}
+    return {
+        name: next((place for place in places if place.is_dir() and any(place.iterdir())), None)
+        for name, places in looked.items()
+    }
+
+
 def _load_digits(folder: str | None) -> Dataset:
     # Imported here because scikit-learn is slow to import and no other set needs it; by
     # name because it has no type hints.
@@ -452,7 +481,7 @@ def _load_packed(source: _PackedSource, folder: str | None) -> Dataset:
 
 def _load_tiny_imagenet(source: _Source, folder: str | None) -> Dataset:
     require_pillow()
-    places = _places(source, folder)
+    places = _places(source.name, folder)
     for place in (place / name for place in places for name in _TINY_IMAGENET_NAMES):
         if os.path.exists(place):
             return load_tiny_imagenet(source.name, str(place), source.validation, _SEED)
@@ -520,16 +549,16 @@ def _read_checked(source: _HashedSource, file: str, folder: str | None) -> tuple
     return path, content
 
 
-def _places(source: _Source, folder: str | None) -> list[Path]:
+def _places(name: str, folder: str | None) -> list[Path]:
     """The folders in which the files of a data set are looked for."""
     given = os.environ.get(_ENVIRONMENT) if folder is None else folder
     cache = _cache_folder()
     places = [Path(given).expanduser(), cache] if given else [cache]
-    return [place / source.name for place in places]
+    return [place / name for place in places]
 
 
 def _locate(source: _Source, file: str, folder: str | None) -> Path:
-    places = _places(source, folder)
+    places = _places(source.name, folder)
     for path in (place / name for place in places for name in source.names(file)):
         # Unlike Path.is_file, this is False too for a folder that may not be entered.
         if os.path.isfile(path):
@@ -585,6 +614,21 @@ def _quiet(logger: logging.Logger) -> Iterator[None]:
 
 _TEXTS = {_TINY_SHAKESPEARE.name: _TINY_SHAKESPEARE}
 # One more data set is one more entry: a name and a function from a folder to a Dataset.
+_BUILT_IN = ("digits", "wine", "breast-cancer", "diabetes")
+_DESCRIPTIONS = {
+    "digits": "1,797 handwritten digits of 8x8 pixels; comes with scikit-learn",
+    "mnist": "70,000 handwritten digits of 28x28 pixels",
+    "fashion-mnist": "70,000 pictures of clothing of 28x28 pixels, 10 classes",
+    "kmnist": "70,000 letters of cursive Japanese of 28x28 pixels, 10 classes",
+    "cifar10": "60,000 color photographs of 32x32 pixels, 10 classes",
+    "cifar100": "60,000 color photographs of 32x32 pixels, 100 classes",
+    "svhn": "99,289 color photographs of house numbers' digits, 32x32 pixels",
+    "tiny-imagenet": "110,000 color photographs of 64x64 pixels, 200 classes; not fetched",
+    "wine": "178 wines, 13 measured values, 3 growers",
+    "breast-cancer": "569 tumors, 30 measured values, malignant or benign",
+    "diabetes": "442 patients, 10 measured values, the progression of the disease as a real target",
+    "tiny-shakespeare": "1,115,394 characters of plays, as windows of tokens",
+}
 _REGISTRY: dict[str, Callable[[str | None], Dataset]] = {
     "digits": _load_digits,
     "mnist": partial(_load_idx, _MNIST),

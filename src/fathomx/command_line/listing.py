@@ -1,0 +1,80 @@
+"""`fathomx list`: what can be chosen by name, a line each."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import inspect
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import click
+
+from fathomx import data as data_sets
+from fathomx.checks.names import unknown
+from fathomx.command_line.choices import (
+    NUMBERS,
+    PARAMETERIZATIONS,
+    RULES,
+    SCHEDULES,
+    SOLVERS,
+)
+from fathomx.command_line.models import MODELS
+from fathomx.experiments import EXPERIMENTS
+from fathomx.layers.activations import ACTIVATIONS
+from fathomx.learning import Backprop
+
+
+def _first_line(made_by: Any) -> str:
+    """The first sentence of what documents a class, a function or a module."""
+    if isinstance(made_by, functools.partial):
+        made_by = made_by.func
+    paragraph = (inspect.getdoc(made_by) or "").partition("\n\n")[0]
+    return " ".join(paragraph.split())
+
+
+def _described(makers: Mapping[str, Any]) -> dict[str, str]:
+    return {name: _first_line(maker) for name, maker in makers.items()}
+
+
+def _experiments() -> dict[str, str]:
+    place = "fathomx.experiments."
+    return {
+        name: _first_line(importlib.import_module(place + name.replace("-", "_")))
+        for name in EXPERIMENTS
+    }
+
+
+# What is listed, and the option or argument that takes it.
+_KINDS: dict[str, tuple[str, Callable[[], Mapping[str, str]]]] = {
+    "models": ("--model", lambda: _described({k: m.make for k, m in MODELS.items()})),
+    "data": ("--data", data_sets.descriptions),
+    "solvers": ("--inference", lambda: _described(SOLVERS)),
+    "schedules": ("--schedule", lambda: _described(SCHEDULES)),
+    "rules": ("--learning", lambda: _described({**RULES, "backprop": Backprop})),
+    "parameterizations": (
+        "--parameterization",
+        lambda: _described({name: preset.make for name, preset in PARAMETERIZATIONS.items()}),
+    ),
+    "activations": ("--activation", lambda: dict.fromkeys(ACTIVATIONS, "")),
+    "numbers": ("--precision", lambda: _described(NUMBERS)),
+    "experiments": ("fathomx reproduce NAME", _experiments),
+}
+
+
+@click.command("list")
+@click.argument("kind", required=False)
+def listing(kind: str | None) -> None:
+    """Lists what can be chosen by name, a line each.
+
+    KIND is one of models, data, solvers, schedules, rules, parameterizations, activations, numbers
+    and experiments; all of them unless given.
+    """
+    if kind is not None and kind not in _KINDS:
+        raise ValueError(unknown("kind", kind, tuple(_KINDS)))
+    shown = _KINDS if kind is None else {kind: _KINDS[kind]}
+    formatter = click.HelpFormatter()
+    for title, (option, lines) in shown.items():
+        with formatter.section(f"{title} ({option})"):
+            formatter.write_dl(list(lines().items()))
+    click.echo(formatter.getvalue().strip())
