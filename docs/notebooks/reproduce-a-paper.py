@@ -50,47 +50,40 @@ print(f"the paper's value for the energy: {expected:+.5f}")
 #
 # ## 2. Does it matter for learning?
 #
-# An eigenvalue is not yet a training run. Digits, four tanh layers, weights of standard deviation 0.005, plain gradient descent on both rules, and nothing else
-# different: same start, same batches, same rate.
+# An eigenvalue is not yet a training run. Digits, four tanh layers, weights of standard deviation 0.03, plain gradient descent, and nothing but the rule
+# different: same start, same batches, same rate. And two rates, since a single one proves little.
 
 # %%
 data = fx.data.load("digits")
-start = fx.theory.nearby(
-    fx.theory.origin(
-        fx.models.mlp(64, 10, width=32, depth=4, activation="tanh", key=jax.random.key(0))
-    ),
-    0.005,
-    jax.random.key(1),
-)
+network = fx.models.mlp(64, 10, width=32, depth=4, activation="tanh", key=jax.random.key(0))
+start = fx.theory.nearby(fx.theory.origin(network), 0.03, jax.random.key(1))
+
+epochs = 20
 inputs = data.train.inputs[:1216].reshape(19, 64, 64)
 labels = np.eye(10)[data.train.labels[:1216]].reshape(19, 64, 10).astype("float32")
-epochs = 30
 batches = tuple(np.tile(array, (epochs, 1, 1)) for array in (inputs, labels))
 keys = jax.random.split(jax.random.key(2), len(batches[0]))
 
 rules = {
-    "predictive coding": fx.Equilibrium(fx.GaussNewton(2, 8), output_precision=1.0),
+    "predictive coding": fx.Equilibrium(fx.GaussNewton(1, 4), output_precision=1.0),
     "backprop": fx.Backprop(),
 }
-losses = {}
-for name, rule in rules.items():
-    learner = fx.Learner(rule, optax.sgd(0.05))
-    losses[name] = np.asarray(learner.updates(start, learner.begin(start), batches, keys)[2].loss)
-
-# %%
-figure, axis = plt.subplots()
-for name, loss in losses.items():
-    axis.plot(loss.reshape(epochs, -1).mean(-1), label=name)
-axis.set(xlabel="epoch", ylabel="training loss", ylim=(0, None))
-axis.legend()
+figure, axes = plt.subplots(1, 2, sharey=True)
+for axis, rate in zip(axes, (0.3, 1.0), strict=True):
+    for name, rule in rules.items():
+        learner = fx.Learner(rule, optax.sgd(rate))
+        reports = learner.updates(start, learner.begin(start), batches, keys)[2]
+        losses = np.asarray(reports.loss).reshape(epochs, -1).mean(-1)
+        axis.plot(range(1, epochs + 1), losses, label=name)
+    axis.set(xlabel="epoch", title=f"rate {rate}", ylim=(0, None))
+axes[0].set(ylabel="training loss")
+axes[0].legend()
 figure.tight_layout()
-for name, loss in losses.items():
-    below = np.flatnonzero(loss < 0.9 * loss[0])
-    print(f"{name}: below 90% of the initial loss", f"after {below[0]} updates" if len(below) else f"not within {len(loss)} updates")
 
 # %% [markdown]
-# The plateau is there for backprop and not for predictive coding. But be careful with what this shows: *one* start, *one* rate for both, and a start chosen
-# to be bad. With muPC and its weights of ordinary size, neither has a plateau.
+# Predictive coding leaves first, at both rates. But look on: at the higher rate backprop, once it is out, ends *lower*. Leaving a saddle
+# sooner is not learning better, and one start and two rates are no statistics. With muPC and weights of ordinary size neither has a
+# plateau to begin with.
 #
 # ## 3. The experiment itself
 #

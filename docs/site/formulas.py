@@ -34,7 +34,9 @@ def on_page_content(html: str, **_: object) -> str:
 
 @cache
 def mathml(tex: str, display: bool) -> str:
+    # Bars stay as tall as letters: without a partner the browser stretches them by guesswork.
     found = convert(html.unescape(tex).strip(), display="block" if display else "inline")
+    found = found.replace("<mo>&#x02016;</mo>", '<mo stretchy="false">&#x02016;</mo>')
     return f'<div class="formula">{found}</div>' if display else found
 
 

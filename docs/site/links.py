@@ -25,17 +25,17 @@ def root(config: MkDocsConfig) -> Path:
 
 
 def target(config: MkDocsConfig, page: Path, link: str) -> Path | None:
-    """The file of the repository that `link` in the file `page` means, if there is one."""
+    """The file or folder of the repository that `link` in the file `page` means, if there is one."""
     path = Path(os.path.normpath(page.parent / link))
-    if path.is_dir():
+    if (path / "README.md").is_file():
         path /= "README.md"
-    return path if path.is_file() and path.is_relative_to(root(config)) else None
+    return path if path.exists() and path.is_relative_to(root(config)) else None
 
 
 def place(config: MkDocsConfig, path: Path) -> str:
-    """Where a file of the repository is on the site."""
-    inside = path.relative_to(root(config)).as_posix()
-    return ALIASES.get(inside, inside.removeprefix("docs/"))
+    """Where a file of the repository is on the site; a folder is where its index is."""
+    inside = path.relative_to(root(config)) / ("index.md" if path.is_dir() else "")
+    return ALIASES.get(inside.as_posix(), inside.as_posix().removeprefix("docs/"))
 
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
@@ -48,7 +48,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
         _bring(files, config, page)
         for match in LINK.finditer(page.read_text(encoding="utf-8")):
             path = target(config, page, match["target"])
-            if path is None or path in seen:
+            if path is None or path.is_dir() or path in seen:
                 continue
             seen.add(path)
             if path.suffix == ".md":
@@ -65,10 +65,8 @@ def _bring(files: Files, config: MkDocsConfig, path: Path) -> None:
 
 
 def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Files) -> str:
-    source = page.file.abs_src_path
-    if source is None:  # Written by another hook, whose links are those of the site.
-        return markdown
-    here = Path(source)
+    # A notebook is written by another hook, as if it were in its folder of `docs/`.
+    here = Path(page.file.abs_src_path or Path(config.docs_dir, page.file.src_uri))
 
     def written(match: re.Match[str]) -> str:
         path = target(config, here, match["target"])

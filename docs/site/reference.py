@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import re
 from pathlib import Path
+from typing import NamedTuple
 
 import griffe
 from mkdocs.config.defaults import MkDocsConfig
@@ -33,38 +34,58 @@ REST = "training"
 MENTION = re.compile(r"(?<![\[`\w])`fx\.([A-Za-z_][\w.]*)`")
 
 
-def entries(source: Path) -> dict[str, list[griffe.Object]]:
-    """The public names of the package, each with its full name, by page."""
+class Entry(NamedTuple):
+    """A public name: what it is called, and what it is."""
+
+    path: str
+    meant: griffe.Object
+
+    @property
+    def directive(self) -> str:
+        """What mkdocstrings is told. A module of the same name would take the place of a function
+        that it holds; then the function is named by where it stands, and headed by its name."""
+        if self.meant.path == self.path or self.meant.parent.path != self.path:
+            return f"\n::: {self.path}\n"
+        options = f"    options:\n      heading: {self.path}\n      toc_label: {self.path}\n"
+        return f'\n<span id="{self.path}"></span>\n\n::: {self.meant.path}\n{options}'
+
+    @property
+    def target(self) -> str:
+        return self.path if self.meant.parent.path != self.path else self.meant.path
+
+
+def entries(source: Path) -> dict[str, list[Entry]]:
+    """The public names of the package by page; each object once, by its shortest name."""
     package = griffe.load("fathomx", search_paths=[source], resolve_aliases=True)
-    assert isinstance(package, griffe.Module)
-    pages: dict[str, list[griffe.Object]] = {page: [] for page in PAGES}
+    pages: dict[str, list[Entry]] = {page: [] for page in PAGES}
     shown = set()
-    for name, member in public(package):
-        room = member.canonical_path.split(".")[1]
+    for entry in public(package, package):
+        room = entry.meant.path.split(".")[1]
         claims = [page for page, (_, _, rooms, _) in PAGES.items() if room in rooms]
-        pages[claims[0] if claims else REST].append(member)
-        shown.add(member.canonical_path)
+        pages[claims[0] if claims else REST].append(entry)
+        shown.add(entry.meant.path)
     for page, (_, _, _, modules) in PAGES.items():
         for module in modules:
-            for name, member in public(package[module]):
-                if member.canonical_path not in shown:
-                    pages[page].append(member)
-                    shown.add(member.canonical_path)
+            for entry in public(package, package[module]):
+                if entry.meant.path not in shown:
+                    pages[page].append(entry)
+                    shown.add(entry.meant.path)
     return pages
 
 
-def public(module: griffe.Module) -> list[tuple[str, griffe.Object]]:
+def public(package: griffe.Module, module: griffe.Module) -> list[Entry]:
     """What a module exports: what it says in `__all__`, else what it imports as itself."""
-    if module.exports is not None:
-        chosen = [str(name) for name in module.exports]
-    else:
-        chosen = [n for n, m in module.members.items() if m.is_alias and not n.startswith("_")]
-    return [
-        (name, module.members[name])
-        for name in chosen
-        if module.members[name].canonical_path.startswith("fathomx.")
-        and not module.members[name].is_module
-    ]
+    chosen = [str(name) for name in module.exports or module.imports]
+    found = []
+    for name in chosen:
+        origin = module.imports.get(name, "")
+        if name.startswith("_") or not origin.startswith("fathomx."):
+            continue
+        meant = package[origin.removeprefix("fathomx.")]
+        meant = meant.final_target if meant.is_alias else meant
+        if not meant.is_module:
+            found.append(Entry(f"{module.path}.{name}", meant))
+    return found
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -77,18 +98,21 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     global known
     found = entries(Path(config.config_file_path).parent / "src")
-    known = {member.path for members in found.values() for member in members}
-    known |= {f"{member.path}.{name}" for members in found.values() for member in members
-              for name in member.members}
+    known = {}
+    for entry in (entry for page in found.values() for entry in page):
+        known[entry.path] = entry.target
+        for name, member in entry.meant.members.items():
+            if member.docstring and not name.startswith("_"):
+                known[f"{entry.path}.{name}"] = f"{entry.target}.{name}"
     index = ["# Reference\n\nEvery public name; `import fathomx as fx` is assumed everywhere.\n"]
     for page, members in found.items():
         title, text, _, _ = PAGES[page]
         index.append(f"\n## [{title}]({page}.md)\n\n{text}\n\n| | |\n|---|---|\n")
         directives = [f"# {title}\n\n{text}\n"]
-        for member in sorted(members, key=lambda m: (m.path.count("."), m.name.lower())):
-            first = _first_sentence(member)
-            index.append(f"| [`{_short(member.path)}`][{member.path}] | {first} |\n")
-            directives.append(f"\n::: {member.path}\n")
+        for entry in sorted(members, key=lambda e: (e.path.count("."), e.path.lower())):
+            first = _first_sentence(entry.meant)
+            index.append(f"| [`{_short(entry.path)}`][{entry.target}] | {first} |\n")
+            directives.append(entry.directive)
         files.append(File.generated(config, f"reference/{page}.md", content="".join(directives)))
     files.append(File.generated(config, "reference/index.md", content="".join(index)))
     return files
@@ -101,9 +125,21 @@ def on_page_markdown(markdown: str, page: Page, config: MkDocsConfig, files: Fil
     )
 
 
+def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:
+    """Docstrings were not Markdown yet when the pages around them were read."""
+    if not page.file.src_uri.startswith("reference/"):
+        return html
+    return re.sub(r"(?<!>)<code>fx\.([A-Za-z_][\w.]*)</code>(?!</a>)", _referring, html)
+
+
+def _referring(match: re.Match[str]) -> str:
+    target = known.get(f"fathomx.{match[1]}")
+    return f'<autoref identifier="{target}">{match[0]}</autoref>' if target else match[0]
+
+
 def _linked(match: re.Match[str]) -> str:
     path = f"fathomx.{match[1]}"
-    return f"[`fx.{match[1]}`][{path}]" if path in known else match[0]
+    return f"[`fx.{match[1]}`][{known[path]}]" if path in known else match[0]
 
 
 def _short(path: str) -> str:
