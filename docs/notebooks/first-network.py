@@ -1,14 +1,14 @@
 # %% [markdown]
 # # A first network
 #
-# A predictive coding network answers with its *activities*. Every layer predicts the one after it,
-# and what the prediction misses is an *error*. Show the network an image together with its label,
-# and the layers between have to find activities that make all errors small: that is **inference**.
-# Then every weight changes a little, so that its own error becomes smaller still: that is
-# **learning**, and no weight needs to know more than its two neighbors.
+# A predictive coding network answers with its *activities*. Every layer predicts the one after
+# it, and what the prediction misses is an *error*. Show the network an image together with its
+# label, and the layers between have to find activities that make all errors small: that is
+# **inference**. Then every weight changes a little, so that its own error becomes smaller still:
+# that is **learning**, and no weight needs to know more than its two neighbors.
 #
-# In ten minutes you will have seen both on real digits: what the network infers, how you know that it
-# has finished, and that it learns as well as backprop does.
+# In ten minutes you will have seen both on real digits: what the network infers, how you know
+# that it has finished, and that it learns as well as backprop does.
 
 # %%
 import jax
@@ -23,8 +23,8 @@ plt.rc("axes.spines", top=False, right=False)
 # %% [markdown]
 # ## The data
 #
-# 1,797 handwritten digits of 8 by 8 pixels come with scikit-learn, so nothing is downloaded. The parts
-# for training, validation and test are fixed.
+# 1,797 handwritten digits of 8 by 8 pixels come with scikit-learn, so nothing is downloaded. The
+# parts for training, validation and test are fixed.
 
 # %%
 data = fx.data.load("digits")
@@ -39,9 +39,9 @@ for digit, axis in enumerate(axes):
 # %% [markdown]
 # ## The network
 #
-# Sixteen *nodes*, each a layer of weights with an activity of its own. `fx.MuPC()` scales the weights
-# so that one learning rate fits every width and depth. Printed, a network is a line for every entry: what
-# it reads, its shape, its energy, its number of weights.
+# Sixteen *nodes*, each a layer of weights with an activity of its own. `fx.MuPC()` scales the
+# weights so that one learning rate fits every width and depth. Printed, a network is a line for
+# every entry: what it reads, its shape, its energy, its number of weights.
 
 # %%
 network = fx.models.residual_mlp(
@@ -58,9 +58,10 @@ print(network)
 # %% [markdown]
 # ## Inference: relax until nothing moves
 #
-# A *problem* says what is known. Here it is the image, at the input, and the label, at the output: both
-# are **clamped**. Everything between is free to move, and moves downhill on the energy, which is the sum of
-# all squared errors. `fx.trace` is inference that keeps a record of every step.
+# A *problem* says what is known. Here it is the image, at the input, and the label, at the
+# output: both are **clamped**. Everything between is free to move, and moves downhill on the
+# energy, which is the sum of all squared errors. `fx.trace` is inference that keeps a record of
+# every step.
 
 # %%
 x, y = data.train.inputs[:32], data.train.labels[:32]
@@ -80,11 +81,12 @@ right.legend(loc="lower left", fontsize=8)
 figure.tight_layout()
 
 # %% [markdown]
-# At the start only the output, node 16, is in error: the others follow from the input, so their errors are zero.
-# Inference hands a part of the output's error down to every node, and the sum of all becomes smaller.
+# At the start only the output, node 16, is in error: the others follow from the input, so their
+# errors are zero. Inference hands a part of the output's error down to every node, and the sum of
+# all becomes smaller.
 #
-# Is it finished? Ask. The **certificate** compares the slope of the energy that is left with the slope at the
-# start, for every image. Zero would be the bottom of the valley.
+# Is it finished? Ask. The **certificate** compares the slope of the energy that is left with the
+# slope at the start, for every image. Zero would be the bottom of the valley.
 
 # %%
 print(relaxed.describe())
@@ -98,10 +100,10 @@ print(fx.infer(problem, fx.Newton(tolerance=1e-3)).describe())
 # %% [markdown]
 # ## Learning
 #
-# A *rule* turns what was inferred into a change of weights. `fx.Equilibrium` is predictive coding as everybody
-# means it: relax, then let each weight reduce its own error. It uses one iteration of Gauss-Newton, which is
-# nearly at the bottom, and costs about two to three times what backprop does. `ProgressBar` shows what happens, here and in a
-# terminal.
+# A *rule* turns what was inferred into a change of weights. `fx.Equilibrium` is predictive coding
+# as everybody means it: relax, then let each weight reduce its own error. It uses one iteration
+# of Gauss-Newton, which is nearly at the bottom, and costs about two to three times what backprop
+# does. `ProgressBar` shows what happens, here and in a terminal.
 
 # %%
 import optax
@@ -140,9 +142,9 @@ right.set(xlabel="epoch", title="cosine between the two updates", ylim=(0.9, 1.0
 figure.tight_layout()
 
 # %% [markdown]
-# The right panel is the honest part. At a cosine of 1 predictive coding would be backprop in disguise; here it
-# points the same way without being the same. How far it goes beyond backprop is a choice, the
-# **strength**, which `fx.Equilibrium` holds at 0.1 unless you say otherwise.
+# The right panel is the honest part. At a cosine of 1 predictive coding would be backprop in
+# disguise; here it points the same way without being the same. How far it goes beyond backprop is
+# a choice, the **strength**, which `fx.Equilibrium` holds at 0.1 unless you say otherwise.
 #
 # ## What does it get wrong?
 
@@ -159,7 +161,8 @@ for axis, index in zip(axes[0], wrong, strict=True):
 # %% [markdown]
 # ## Where next
 #
-# * Change `depth=16` to 64 and run again: nothing else needs to change. [Deep networks](deep-networks.md) says why.
+# * Change `depth=16` to 64 and run again: nothing else needs to change. [Deep
+#   networks](deep-networks.md) says why.
 # * What exactly moved in inference: [inference laid bare](inference-laid-bare.md).
 # * A network that nobody has drawn before: [your own network](own-network.md).
 # * The same from a terminal, with a page to open: `fathomx compare`.

@@ -1,9 +1,9 @@
 # %% [markdown]
 # # Generate, complete, remember
 #
-# Turn a network around. A hidden **cause** predicts, layer by layer, a picture. Clamp the picture, and inference finds what
-# causes it; clamp half of it, and the other half is completed; clamp nothing, and it dreams. One network, one algorithm, and only
-# the clamps differ.
+# Turn a network around. A hidden **cause** predicts, layer by layer, a picture. Clamp the
+# picture, and inference finds what causes it; clamp half of it, and the other half is completed;
+# clamp nothing, and it dreams. One network, one algorithm, and only the clamps differ.
 
 # %%
 import jax
@@ -34,8 +34,9 @@ def show(rows):
 # %% [markdown]
 # ## A decoder
 #
-# Sixteen numbers that cause a picture of 64. `precision=1000.0` leaves the hidden layer hardly an error of its own, so that the sixteen
-# are a code of the whole picture. An encoder tells inference where to start; it adds no energy, so that it can only help.
+# Sixteen numbers that cause a picture of 64. `precision=1000.0` leaves the hidden layer hardly an
+# error of its own, so that the sixteen are a code of the whole picture. An encoder tells
+# inference where to start; it adds no energy, so that it can only help.
 
 # %%
 key, other = jax.random.split(jax.random.key(0))
@@ -44,8 +45,8 @@ network = fx.models.with_encoder(network, width=64, key=other)
 print(network)
 
 # %% [markdown]
-# It learns from pictures alone. `fx.Learner` is a rule with an optimizer, and many updates in one program; `pose` says
-# what of a batch is clamped.
+# It learns from pictures alone. `fx.Learner` is a rule with an optimizer, and many updates in one
+# program; `pose` says what of a batch is clamped.
 
 # %%
 learner = fx.Learner(
@@ -60,7 +61,8 @@ network, state, reports = learner.updates(network, learner.begin(network), batch
 # %% [markdown]
 # ## See
 #
-# Pictures that it has not seen. What is inferred is the cause; what the cause predicts is the reconstruction.
+# Pictures that it has not seen. What is inferred is the cause; what the cause predicts is the
+# reconstruction.
 
 # %%
 relaxed = fx.infer(fx.Problem(network, {"output": new}), fx.GaussNewton(10, 10))
@@ -96,14 +98,14 @@ walk = fx.predict(network, {"latent": (1 - share) * one + share * two})
 show({"dreamed": dreamed, "a walk": walk})
 
 # %% [markdown]
-# The dreams are rougher than the walk. Learned at the most probable cause, causes need not have the size
-# that the prior expects; why, and how learning from *samples* (`fx.Langevin`) mends it, is in
-# [generative networks](../generative.md).
+# The dreams are rougher than the walk. Learned at the most probable cause, causes need not have
+# the size that the prior expects; why, and how learning from *samples* (`fx.Langevin`) mends it,
+# is in [generative networks](../generative.md).
 #
 # ## Both ways at once
 #
-# A **bidirectional** network predicts the label from the picture and the picture from the label. With the picture clamped it
-# classifies; with the label clamped it imagines.
+# A **bidirectional** network predicts the label from the picture and the picture from the label.
+# With the picture clamped it classifies; with the label clamped it imagines.
 
 # %%
 both = fx.models.bidirectional(64, 10, width=64, precisions=(1.0, 1e-2), key=jax.random.key(0))
@@ -114,7 +116,9 @@ batches = jax.tree.map(lambda array: jnp.tile(array, (10, 1, 1)), batches)
 keys = jax.random.split(jax.random.key(1), 200)
 both, state, reports = learner.updates(both, learner.begin(both), batches, keys)
 
-seen = fx.infer(fx.Problem(both, {"input": jnp.asarray(data.validation.inputs)}), fx.GaussNewton(4, 8))
+seen = fx.infer(
+    fx.Problem(both, {"input": jnp.asarray(data.validation.inputs)}), fx.GaussNewton(4, 8)
+)
 right = seen.activities["output"].argmax(-1) == jnp.asarray(data.validation.labels)
 print(f"classifies {right.mean():.1%} in validation")
 
@@ -127,8 +131,8 @@ show({"imagined": imagined.activities["input"], "mean": average})
 # %% [markdown]
 # ## Remember
 #
-# A network that has learned twenty pictures to almost no energy is a memory of them. Clamp what you still know, relax, and read the
-# rest.
+# A network that has learned twenty pictures to almost no energy is a memory of them. Clamp what
+# you still know, relax, and read the rest.
 
 # %%
 from fathomx.layers import Affine, Bias, Linear
@@ -162,14 +166,19 @@ show(
         "recalled": recalled[:10],
     }
 )
-missed = ((recalled - pictures) ** 2)[:, 40:].mean() / ((pictures.mean(0) - pictures) ** 2)[:, 40:].mean()
+missed = ((recalled - pictures) ** 2)[:, 40:].mean() / ((pictures.mean(0) - pictures) ** 2)[
+    :, 40:
+].mean()
 print(f"error of what was hidden: {missed:.3f} of that of the mean picture")
 
 # %% [markdown]
-# How many pictures it holds before it breaks, beside other memories: [experiment `memory`](../../experiments/memory/README.md).
+# How many pictures it holds before it breaks, beside other memories: [experiment
+# `memory`](../../experiments/memory/README.md).
 #
 # ## Where next
 #
-# * From the command line, with a page: `fathomx train --model decoder --data mnist --epochs 5 --out runs/decoder`, then
-#   `fathomx generate runs/decoder` and `fathomx complete runs/decoder --mask left --fraction 0.4`.
-# * Networks in time: [the page](../temporal.md). All families at a glance: [families](../families.md).
+# * From the command line, with a page: `fathomx train --model decoder --data mnist --epochs 5
+#   --out runs/decoder`, then `fathomx generate runs/decoder` and `fathomx complete runs/decoder
+#   --mask left --fraction 0.4`.
+# * Networks in time: [the page](../temporal.md). All families at a glance:
+#   [families](../families.md).

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Inference laid bare
 #
-# Inference is a ball that rolls to the bottom of a valley. With two hidden units the valley can be drawn, and all
-# algorithms on it. Then we ask the question that is easily forgotten: *had the ball arrived?*
+# Inference is a ball that rolls to the bottom of a valley. With two hidden units the valley can
+# be drawn, and all algorithms on it. Then we ask the question that is easily forgotten: *had the
+# ball arrived?*
 
 # %%
 import equinox as eqx
@@ -22,7 +23,8 @@ plt.rc("axes.spines", top=False, right=False)
 #
 # Three nodes of one unit each. Input $x$ and target $y$ are clamped, $z_1$ and $z_2$ are free:
 #
-# $$F(z_1, z_2) = \tfrac12 (z_1 - w_1 \tanh x)^2 + \tfrac12 (z_2 - w_2 \tanh z_1)^2 + \tfrac\lambda2 (y - w_3 \tanh z_2)^2$$
+# $$F(z_1, z_2) = \tfrac12 (z_1 - w_1 \tanh x)^2 + \tfrac12 (z_2 - w_2 \tanh z_1)^2
+# + \tfrac\lambda2 (y - w_3 \tanh z_2)^2$$
 
 
 # %%
@@ -50,7 +52,8 @@ def posed(count):
 
 
 # %% [markdown]
-# The energy can be asked for at any activities. A grid of them, each an example of its own, is the landscape.
+# The energy can be asked for at any activities. A grid of them, each an example of its own, is
+# the landscape.
 
 # %%
 first, second = np.linspace(-0.8, 1.6, 81), np.linspace(-0.9, 1.4, 81)
@@ -59,7 +62,8 @@ places = {"first": jnp.asarray(grid[:, :1]), "second": jnp.asarray(grid[:, 1:])}
 heights = node_energies(posed(len(grid)), places).sum(0).reshape(81, 81)
 
 # %% [markdown]
-# And here come the balls. `fx.trace` records whatever we ask for at every step: here, where inference stands.
+# And here come the balls. `fx.trace` records whatever we ask for at every step: here, where
+# inference stands.
 
 # %%
 solvers = {
@@ -91,10 +95,10 @@ axis.legend(loc="upper left")
 figure.tight_layout()
 
 # %% [markdown]
-# All of them start at the star, where the network stands when it only looks at its input. There the hidden errors are zero
-# and the whole energy is the output's. The descents follow the slope in small steps; Gauss-Newton and Newton know how the
-# valley bends and need only a few,
-# bold enough to jump over the bottom and come back.
+# All of them start at the star, where the network stands when it only looks at its input. There
+# the hidden errors are zero and the whole energy is the output's. The descents follow the slope
+# in small steps; Gauss-Newton and Newton know how the valley bends and need only a few, bold
+# enough to jump over the bottom and come back.
 
 # %%
 for name, solver in solvers.items():
@@ -105,10 +109,11 @@ for name, solver in solvers.items():
 # %% [markdown]
 # ## Two ways to describe a place
 #
-# The activities $z$ and the errors $e = z - \mu$ describe the same place: from either follows the other. The minima
-# are the same, too. But the *valley* is not: in errors it is round in all directions but a few, in activities it
-# becomes a canyon, and the longer the deeper the network. Its condition number says how much longer than wide it is, which is about the
-# number of steps that a descent needs.
+# The activities $z$ and the errors $e = z - \mu$ describe the same place: from either follows the
+# other. The minima are the same, too. But the *valley* is not: in errors it is round in all
+# directions but a few, in activities it becomes a canyon, and the longer the deeper the network.
+# Its condition number says how much longer than wide it is, which is about the number of steps
+# that a descent needs.
 
 # %%
 with jax.enable_x64(True):
@@ -133,8 +138,9 @@ with jax.enable_x64(True):
 # %% [markdown]
 # ## Had it arrived?
 #
-# Now a network of 32 nodes. The certificate of a relaxation, `unsettled`, is the length of the slope that is left, relative to the
-# slope at the star. We let every algorithm work, and read it off for the worst of 16 images.
+# Now a network of 32 nodes. The certificate of a relaxation, `unsettled`, is the length of the
+# slope that is left, relative to the slope at the star. We let every algorithm work, and read it
+# off for the worst of 16 images.
 
 # %%
 data = fx.data.load("digits")
@@ -168,14 +174,22 @@ for name, (solver, cost) in runs.items():
         axis.plot(relaxed.evaluations.max(), relaxed.unsettled.max(), "k*", ms=12, label=name)
     else:
         axis.plot(1 + cost * np.arange(len(left)), left, label=name)
-axis.set(xscale="log", yscale="log", xlabel="evaluations (gradients and products)", ylabel="slope left, worst image")
+axis.set(
+    xscale="log",
+    yscale="log",
+    xlabel="evaluations (gradients and products)",
+    ylabel="slope left, worst image",
+)
 axis.legend()
 figure.tight_layout()
 
 # %% [markdown]
-# State descent, the textbook's algorithm, has hardly begun when the others are done. The error of the output
-# climbs down one node per step, so that 32 steps pass before the first node has heard of it at all. If you learned from
-# such activities and called it predictive coding, who would notice? You would, because every relaxation says so:
+# Newton is done before state descent, the textbook's algorithm, has begun. Error descent at a
+# good rate arrives, too. Gauss-Newton goes most of its way at once and then slows down: it leaves
+# out the curvature of the network itself, which on the worst image counts. The error of the
+# output climbs down one node per step, so that 32 steps pass before the first node has heard of
+# it at all. If you learned from such activities and called it predictive coding, who would
+# notice? You would, because every relaxation says so:
 
 # %%
 print("20 steps of state descent:", fx.infer(problem, fx.StateDescent(0.4, steps=20)).describe())
@@ -184,7 +198,8 @@ print("one step of Gauss-Newton: ", fx.infer(problem, fx.GaussNewton()).describe
 # %% [markdown]
 # ## Where the energy sits
 #
-# The same as pictures over the nodes: how much of the energy each node holds after 20 steps of state descent, and at the bottom.
+# The same as pictures over the nodes: how much of the energy each node holds after 20 steps of
+# state descent, and at the bottom.
 
 # %%
 figure, axis = plt.subplots(figsize=(7, 2.8))

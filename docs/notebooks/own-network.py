@@ -1,11 +1,13 @@
 # %% [markdown]
 # # Your own network
 #
-# You hear a cricket, and you think you see it. Where is it? Ears and eyes both err, and the best guess
-# weighs each by how much it can be trusted. That is predictive coding at its smallest: a hidden **cause**
-# that predicts what the senses report, and inference that makes the predictions fit.
+# You hear a cricket, and you think you see it. Where is it? Ears and eyes both err, and the best
+# guess weighs each by how much it can be trusted. That is predictive coding at its smallest: a
+# hidden **cause** that predicts what the senses report, and inference that makes the predictions
+# fit.
 #
-# We build it from two lines, check it against a formula, let it learn its own ears, and then replace every part.
+# We build it from two lines, check it against a formula, let it learn its own ears, and then
+# replace every part.
 
 # %%
 import equinox as eqx
@@ -22,9 +24,9 @@ plt.rc("axes.spines", top=False, right=False)
 # %% [markdown]
 # ## A cause and two senses
 #
-# A `fx.Root` predicts itself: it expects to be near zero, and its precision (one over the variance) says how
-# strongly. A `fx.Node` is predicted from its parents by any function of *one* example. The eye's precision is 4,
-# the ear's 1: we trust what we see twice as far.
+# A `fx.Root` predicts itself: it expects to be near zero, and its precision (one over the
+# variance) says how strongly. A `fx.Node` is predicted from its parents by any function of *one*
+# example. The eye's precision is 4, the ear's 1: we trust what we see twice as far.
 
 
 # %%
@@ -42,8 +44,8 @@ network = fx.Network(
 print(network)
 
 # %% [markdown]
-# Nothing in a network says what is input and what is output. A **problem** does: it clamps entries by name, and the rest is
-# inferred.
+# Nothing in a network says what is input and what is output. A **problem** does: it clamps
+# entries by name, and the rest is inferred.
 
 # %%
 senses = {"seen": jnp.array([[1.0]]), "heard": jnp.array([[3.0]])}
@@ -65,20 +67,22 @@ axis.legend()
 figure.tight_layout()
 
 # %% [markdown]
-# In the dark there is nothing to see, so we clamp the ear alone. No other line changes, and inference falls back on
-# the ear and the prior.
+# In the dark there is nothing to see, so we clamp the ear alone. No other line changes, and
+# inference falls back on the ear and the prior.
 
 # %%
 dark = fx.infer(
     fx.Problem(network, {"heard": jnp.array([[3.0]])}, output_precision=1.0), fx.Newton()
 )
-print("in the dark:", dark.activities["place"][0, 0], "and we expect to see:", dark.activities["seen"])
+place, seen = dark.activities["place"][0, 0], dark.activities["seen"][0, 0]
+print(f"in the dark it seems to be at {place:.2f}, and we expect to see it at {seen:.2f}")
 
 # %% [markdown]
 # ## Modules of your own
 #
-# Real ears are populations of cells. Let each of twelve cells answer the more the farther to the right the cricket sits, from a threshold of its own and
-# with a slope of its own, which it has to **learn**. Any Equinox module will do, and its arrays are the weights.
+# Real ears are populations of cells. Let each of twelve cells answer the more the farther to the
+# right the cricket sits, from a threshold of its own and with a slope of its own, which it has to
+# **learn**. Any Equinox module will do, and its arrays are the weights.
 
 
 # %%
@@ -107,8 +111,8 @@ def sensing(key):
 
 
 # %% [markdown]
-# The world has such eyes and ears, with other slopes and thresholds than those our network starts with. `fx.sample` draws from a network, so the
-# world is a network, too.
+# The world has such eyes and ears, with other slopes and thresholds than those our network starts
+# with. `fx.sample` draws from a network, so the world is a network, too.
 
 # %%
 world = sensing(jax.random.key(0))
@@ -126,11 +130,11 @@ student = sensing(jax.random.key(7))
 rule = fx.Equilibrium(fx.GaussNewton(3, 4), output_precision=1.0)
 result = fx.fit(student, data, rule, optimizer=5e-2, epochs=10)
 losses = [epoch["validation_loss"] for epoch in result.history]
-print("loss in validation, first and last epoch:", losses[0], losses[-1])
+print(f"loss in validation: {losses[0]:.1f} after the first epoch, {losses[-1]:.1f} after the last")
 
 # %% [markdown]
-# Nobody told it where a cricket was, no label, only what was seen and heard. Did it find places? Infer them
-# from the test part and compare with the truth, which it never saw.
+# Nobody told it where a cricket was, no label, only what was seen and heard. Did it find places?
+# Infer them from the test part and compare with the truth, which it never saw.
 
 # %%
 problem = fx.Problem(result.network, dict(parts[2]), output_precision=1.0)
@@ -141,16 +145,17 @@ figure, axis = plt.subplots(figsize=(3.4, 3.2))
 axis.plot(truth, guess, ".", alpha=0.6)
 axis.set(xlabel="true place", ylabel="inferred place")
 figure.tight_layout()
-print("rank correlation:", abs(np.corrcoef(truth.argsort().argsort(), guess.argsort().argsort())[0, 1]))
+ranks = [values.argsort().argsort() for values in (truth, guess)]
+print(f"correlation of the ranks: {np.corrcoef(*ranks)[0, 1]:.3f}")
 
 # %% [markdown]
-# The order is there, and that is all that can be there: a map of places that is stretched, or turned around, explains the senses just as
-# well, with other slopes and thresholds.
+# The order is there, and that is all that can be there: a map of places that is stretched, or
+# turned around, explains the senses just as well, with other slopes and thresholds.
 #
 # ## Holes in the data
 #
-# Half of the ear's cells are out of order. `fx.Clamp` takes a mask of what is known, `fx.Clamp.observed` finds it from
-# NaN. The rest is **completed**.
+# Half of the ear's cells are out of order. `fx.Clamp` takes a mask of what is known,
+# `fx.Clamp.observed` finds it from NaN. The rest is **completed**.
 
 # %%
 broken = np.array(parts[2]["heard"])
@@ -158,14 +163,16 @@ broken[:, 6:] = np.nan
 half = {"seen": parts[2]["seen"], "heard": fx.Clamp.observed(broken)}
 filled = fx.infer(fx.Problem(result.network, half, output_precision=1.0), fx.Newton(tolerance=1e-2))
 error = np.asarray(filled.activities["heard"])[:, 6:] - parts[2]["heard"][:, 6:]
-print("error of the completed cells:", np.sqrt((error**2).mean()))
-print("their noise alone:", np.sqrt(1 / 10.0), "their spread:", parts[2]["heard"][:, 6:].std())
+print(f"error of the completed cells: {np.sqrt((error**2).mean()):.2f}")
+print(
+    f"their noise alone: {np.sqrt(1 / 10):.2f}, their spread: {parts[2]['heard'][:, 6:].std():.2f}"
+)
 
 # %% [markdown]
 # ## An energy of your own
 #
-# A subclass of `fx.Energy` says how target and prediction are compared. This one forgives what is far off, so that one wild cell
-# does not drag the guess away.
+# A subclass of `fx.Energy` says how target and prediction are compared. This one forgives what is
+# far off, so that one wild cell does not drag the guess away.
 
 
 # %%
@@ -186,14 +193,14 @@ def located(energy, heard):
 
 
 heard = jnp.array([[1.0, 1.2, 0.9, 1.1, 9.0]])  # the last one is wild
-print("Gaussian: ", located(fx.Gaussian(1.0), heard))
-print("forgiving:", located(Forgiving(), heard))
+print(f"Gaussian:  {located(fx.Gaussian(1.0), heard):.2f}")
+print(f"forgiving: {located(Forgiving(), heard):.2f}")
 
 # %% [markdown]
 # ## A network that you have already
 #
-# `fx.wrap` makes nodes of an Equinox model and checks that it still predicts the same; like hidden layers
-# become one `fx.Stack`, which compiles once for any depth.
+# `fx.wrap` makes nodes of an Equinox model and checks that it still predicts the same; like
+# hidden layers become one `fx.Stack`, which compiles once for any depth.
 
 # %%
 model = eqx.nn.MLP(4, 3, width_size=16, depth=6, key=jax.random.key(15))
@@ -202,6 +209,7 @@ print(fx.wrap(model, (4,), output=fx.Categorical()))
 # %% [markdown]
 # ## Where next
 #
-# * Everything that a network can hold, one block each: [your own network, the page](../your-own-network.md).
+# * Everything that a network can hold, one block each: [your own network, the
+#   page](../your-own-network.md).
 # * Pictures instead of crickets: [generate, complete, remember](generate-complete-remember.md).
 # * Your own training loop: [the page](../your-own-loop.md).

@@ -1,8 +1,9 @@
 # %% [markdown]
 # # Your own solver and rule
 #
-# You have an idea how activities should relax, or what weights should learn from. Here you write both, each in a few lines, and hold
-# them against what is there: the same problem, the same certificate, the same count of evaluations.
+# You have an idea how activities should relax, or what weights should learn from. Here you write
+# both, each in a few lines, and hold them against what is there: the same problem, the same
+# certificate, the same count of evaluations.
 
 # %%
 import equinox as eqx
@@ -34,8 +35,9 @@ problem = fx.Problem(network, data.train.inputs[:16], data.train.labels[:16])
 # %% [markdown]
 # ## A solver is four methods
 #
-# Our idea: descend in the errors, but look back at the last step. If the slope changed much over a short way, the valley is narrow, and the next
-# step should be short (Barzilai and Borwein, 1988). The inverse of the curvature just seen is the rate.
+# Our idea: descend in the errors, but look back at the last step. If the slope changed much over
+# a short way, the valley is narrow, and the next step should be short (Barzilai and Borwein,
+# 1988). The inverse of the curvature just seen is the rate.
 #
 # | method | returns |
 # |---|---|
@@ -44,8 +46,8 @@ problem = fx.Problem(network, data.train.inputs[:16], data.train.labels[:16])
 # | `step` | the state one step later |
 # | `evaluation` | where it stands |
 #
-# Two rules keep examples apart: take inner products with `problem.network.space`, which gives *one number per example*, and
-# do not move examples that are finished.
+# Two rules keep examples apart: take inner products with `problem.network.space`, which gives
+# *one number per example*, and do not move examples that are finished.
 
 
 # %%
@@ -114,13 +116,14 @@ axis.legend(fontsize=8)
 figure.tight_layout()
 
 # %% [markdown]
-# Ours has no rate to tune, and that is its point. It does not go down at every step, which is in its nature: it
-# looks one step back, not ahead.
+# Ours has no rate to tune, and that is its point. It does not go down at every step, which is in
+# its nature: it looks one step back, not ahead.
 #
 # ## A rule is one method
 #
-# A rule turns a problem into a direction for the weights. `fx.PredictiveCoding` is the base of all that infer; `gradient` returns the direction
-# and a report. Our idea here: learn from errors *halfway* between the feedforward pass and equilibrium.
+# A rule turns a problem into a direction for the weights. `fx.PredictiveCoding` is the base of
+# all that infer; `gradient` returns the direction and a report. Our idea here: learn from errors
+# *halfway* between the feedforward pass and equilibrium.
 
 # %%
 from fathomx.learning.predictive_coding import per_precision, report
@@ -139,7 +142,8 @@ class Halfway(fx.PredictiveCoding):
 
 
 # %% [markdown]
-# Before it trains, ask where it points. `fx.alignment` compares a rule's update with backprop's on the same batch, node by node.
+# Before it trains, ask where it points. `fx.alignment` compares a rule's update with backprop's
+# on the same batch, node by node.
 
 # %%
 strong = fx.HoldStrength(1.0)
@@ -159,8 +163,8 @@ figure.tight_layout()
 # %% [markdown]
 # ## Does it learn?
 #
-# Ours with our solver, beside the usual one and backprop: one seed and three epochs, enough to see that it works and far too little to
-# say which is better.
+# Ours with our solver, beside the usual one and backprop: one seed and three epochs, enough to
+# see that it works and far too little to say which is better.
 
 # %%
 optimizer = fx.scale_learning_rates(optax.adam(0.5, eps=1e-12))
@@ -177,6 +181,9 @@ for name, rule in {
 # %% [markdown]
 # ## Where next
 #
-# * The contract in full: [add your own solver](../add-a-solver.md), [add your own rule](../add-a-rule.md).
-# * Which are there already: [inference algorithms](../inference-algorithms.md), [learning rules](../learning-rules.md).
-# * To bring yours into the library, add it to the lists of the battery in `tests/battery`, which checks what every solver and every rule promises.
+# * The contract in full: [add your own solver](../add-a-solver.md), [add your own
+#   rule](../add-a-rule.md).
+# * Which are there already: [inference algorithms](../inference-algorithms.md), [learning
+#   rules](../learning-rules.md).
+# * To bring yours into the library, add it to the lists of the battery in `tests/battery`, which
+#   checks what every solver and every rule promises.

@@ -1,9 +1,10 @@
 # %% [markdown]
 # # Reproduce a paper
 #
-# Innocenti, Achour, Singh and Buckley ([2024](https://arxiv.org/abs/2408.11979)) claim that saddles which trap backprop are easy to leave
-# for predictive coding: "non-strict" in the loss, "strict" in the energy at equilibrium. Take the claim apart as one would with any paper: what would have to be
-# true, the smallest case, the real experiment, and what was *not* shown.
+# Innocenti, Achour, Singh and Buckley ([2024](https://arxiv.org/abs/2408.11979)) claim that
+# saddles which trap backprop are easy to leave for predictive coding: "non-strict" in the loss,
+# "strict" in the energy at equilibrium. Take the claim apart as one would with any paper: what
+# would have to be true, the smallest case, the real experiment, and what was *not* shown.
 
 # %%
 import csv
@@ -24,8 +25,9 @@ plt.rc("axes.spines", top=False, right=False)
 # %% [markdown]
 # ## 1. What would have to be true?
 #
-# At the origin, where all weights are zero, the smallest eigenvalue of the Hessian should be zero for the loss with three layers or more, and
-# $-\lambda_{\max}(\mathrm{mean}\, y y^T)$ for the energy at equilibrium. Depth is the interesting variable: with two layers the two should agree.
+# At the origin, where all weights are zero, the smallest eigenvalue of the Hessian should be zero
+# for the loss with three layers or more, and $-\lambda_{\max}(\mathrm{mean}\, y y^T)$ for the
+# energy at equilibrium. Depth is the interesting variable: with two layers the two should agree.
 
 # %%
 with jax.enable_x64(True):
@@ -34,24 +36,27 @@ with jax.enable_x64(True):
     expected = -np.linalg.eigvalsh(np.asarray(y.T @ y) / 32).max()
     print("layers   loss                          energy at equilibrium")
     for depth in (2, 3, 4, 6):
-        chain = fx.models.mlp(
-            5, 2, width=4, depth=depth, activation="tanh", key=jax.random.key(2)
-        )
+        chain = fx.models.mlp(5, 2, width=4, depth=depth, activation="tanh", key=jax.random.key(2))
         origin = fx.theory.origin(chain)
         seen = [
             fx.theory.spectrum(kind(x, y), origin)
             for kind in (fx.theory.Loss, fx.theory.EquilibratedEnergy)
         ]
-        print(f"{depth:6d}   " + "   ".join(f"{s.verdict:10s} {s.smallest:+9.5f}      " for s in seen))
+        print(
+            f"{depth:6d}   " + "   ".join(f"{s.verdict:10s} {s.smallest:+9.5f}      " for s in seen)
+        )
 print(f"the paper's value for the energy: {expected:+.5f}")
 
 # %% [markdown]
-# It holds to the digits shown, in tanh networks, too. And at two layers both are strict, with another eigenvalue, as the theory says: a first sign that "backprop gets stuck" needs its condition, *more than two layers*.
+# It holds to the digits shown, in tanh networks, too. And at two layers both are strict, with
+# another eigenvalue, as the theory says: a first sign that "backprop gets stuck" needs its
+# condition, *more than two layers*.
 #
 # ## 2. Does it matter for learning?
 #
-# An eigenvalue is not yet a training run. Digits, four tanh layers, weights of standard deviation 0.03, plain gradient descent, and nothing but the rule
-# different: same start, same batches, same rate. And two rates, since a single one proves little.
+# An eigenvalue is not yet a training run. Digits, four tanh layers, weights of standard deviation
+# 0.03, plain gradient descent, and nothing but the rule different: same start, same batches, same
+# rate. And two rates, since a single one proves little.
 
 # %%
 data = fx.data.load("digits")
@@ -81,14 +86,15 @@ axes[0].legend()
 figure.tight_layout()
 
 # %% [markdown]
-# Predictive coding leaves first, at both rates. But look on: at the higher rate backprop, once it is out, ends *lower*. Leaving a saddle
-# sooner is not learning better, and one start and two rates are no statistics. With muPC and weights of ordinary size neither has a
-# plateau to begin with.
+# Predictive coding leaves first, at both rates. But look on: at the higher rate backprop, once it
+# is out, ends *lower*. Leaving a saddle sooner is not learning better, and one start and two
+# rates are no statistics. With muPC and weights of ordinary size neither has a plateau to begin
+# with.
 #
 # ## 3. The experiment itself
 #
-# The repository has it on larger networks and several seeds, with what was expected beside what was found. A part of one takes seconds and leaves a
-# table:
+# The repository has it on larger networks and several seeds, with what was expected beside what
+# was found. A part of one takes seconds and leaves a table:
 
 # %%
 out = Path("strict-saddles")
@@ -104,18 +110,20 @@ for name in list(rows[0])[:8]:
     print(f"{name:28s}", *(f"{row[name][:12]:>14s}" for row in rows[:4]))
 
 # %% [markdown]
-# Killed halfway, the same command continues. All seeds, all networks: `fathomx reproduce strict-saddles`.
+# Killed halfway, the same command continues. All seeds, all networks: `fathomx reproduce
+# strict-saddles`.
 #
 # ## 4. What was not shown
 #
-# * That predictive coding trains *better*. From ordinary starts it does not need fewer updates; see
-#   [`strength`](../../experiments/strength/README.md), where it is ahead and where it is not.
+# * That predictive coding trains *better*. From ordinary starts it does not need fewer updates;
+#   see [`strength`](../../experiments/strength/README.md), where it is ahead and where it is not.
 # * That an iteration costs the same. It costs more: see [performance](../performance.md).
-# * That it holds at every saddle. With only two layers at zero the loss is strict, too: the counter-example is in
-#   [theory](../theory.md#saddles).
+# * That it holds at every saddle. With only two layers at zero the loss is strict, too: the
+#   counter-example is in [theory](../theory.md#saddles).
 #
 # ## Your paper
 #
-# Most claims come down to one of four questions, and each has a function: where does the energy sit (`fx.diagnose`, `fx.energy_balance`), had inference arrived
-# (`relaxed.describe()`), where does the update point (`fx.alignment`, `fx.target_alignment`), and what is the landscape like (`fx.theory`).
-# [All experiments](../results.md) were made with these.
+# Most claims come down to one of four questions, and each has a function: where does the energy
+# sit (`fx.diagnose`, `fx.energy_balance`), had inference arrived (`relaxed.describe()`), where
+# does the update point (`fx.alignment`, `fx.target_alignment`), and what is the landscape like
+# (`fx.theory`). [All experiments](../results.md) were made with these.

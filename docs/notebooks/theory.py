@@ -1,10 +1,11 @@
 # %% [markdown]
 # # Theory on a real network
 #
-# Backprop descends the loss. Predictive coding first lets the activities relax, and what its weights descend is the energy *that
-# is left*, $F^*(\theta) = \min_z F(z, \theta)$. That is another landscape over the same weights, and `fx.theory` computes it: in closed
-# form where there is one, by relaxation with a certificate where there is none. We check the closed form, stand on a saddle in both
-# landscapes, and see who gets away.
+# Backprop descends the loss. Predictive coding first lets the activities relax, and what its
+# weights descend is the energy *that is left*, $F^*(\theta) = \min_z F(z, \theta)$. That is
+# another landscape over the same weights, and `fx.theory` computes it: in closed form where there
+# is one, by relaxation with a certificate where there is none. We check the closed form, stand on
+# a saddle in both landscapes, and see who gets away.
 
 # %%
 import jax
@@ -31,12 +32,14 @@ def chain(depth, activation="linear", seed=2):
 # %% [markdown]
 # ## The energy at equilibrium, in closed form
 #
-# If a network is linear in its activities, errors $e$ move its output by $J e$, and the minimum over $e$ can be written down:
+# If a network is linear in its activities, errors $e$ move its output by $J e$, and the minimum
+# over $e$ can be written down:
 #
-# $$F^*(\theta) = \tfrac12\, \mathrm{mean}_i\; r_i^T S^{-1} r_i, \qquad S = \tfrac1\lambda I + J \Pi^{-1} J^T$$
+# $$F^*(\theta) = \tfrac12\, \mathrm{mean}_i\; r_i^T S^{-1} r_i, \qquad
+# S = \tfrac1\lambda I + J \Pi^{-1} J^T$$
 #
-# with $r$ what the output misses. It is the loss, *rescaled* by how far the network's own activities can give way.
-# Newton's method knows nothing of $S$; it only relaxes.
+# with $r$ what the output misses. It is the loss, *rescaled* by how far the network's own
+# activities can give way. Newton's method knows nothing of $S$; it only relaxes.
 
 # %%
 network = chain(5)
@@ -47,22 +50,22 @@ print("relaxed:    ", float(relaxed.energy.sum()))
 print(closed.describe())
 
 # %% [markdown]
-# And the weights' local update is the gradient of $F^*$: at the bottom of the valley the activities' own slope is zero, so
-# moving the weights changes the energy only directly. One line to check it against differences:
+# And the weights' local update is the gradient of $F^*$: at the bottom of the valley the
+# activities' own slope is zero, so moving the weights changes the energy only directly. One line
+# to check it against differences:
 
 # %%
 gradient = fx.theory.gradient(fx.theory.EquilibratedEnergy(x, y), network)
-local = fx.weight_gradient(
-    fx.Problem(network, x, y), relaxed.activities, relaxed.errors
-)
+local = fx.weight_gradient(fx.Problem(network, x, y), relaxed.activities, relaxed.errors)
 flat = jnp.concatenate([leaf.ravel() for leaf in jax.tree.leaves(local)])
 print("largest difference:", float(jnp.abs(flat - gradient).max()))
 
 # %% [markdown]
 # ## A saddle, seen from both landscapes
 #
-# Set all weights to zero. Nothing passes through, and the slope vanishes: a critical point of both landscapes. But what does the
-# ground look like around it? The eigenvalues of the Hessian say: a negative one is a way down.
+# Set all weights to zero. Nothing passes through, and the slope vanishes: a critical point of
+# both landscapes. But what does the ground look like around it? The eigenvalues of the Hessian
+# say: a negative one is a way down.
 
 # %%
 origin = fx.theory.origin(chain(4))
@@ -77,19 +80,28 @@ largest = float(jnp.linalg.eigvalsh(y.T @ y / len(y)).max())
 print(f"the theory says {-largest:.4f} for the second")
 
 # %% [markdown]
-# For the loss the origin is flat to second order in *every* direction: with four layers all of them are multiplied, and one changed
-# weight changes nothing. At equilibrium there is a way down, because the last layer alone already lets the activities
-# give way. Along that way, and across:
+# For the loss the origin is flat to second order in *every* direction: with four layers all of
+# them are multiplied, and one changed weight changes nothing. At equilibrium there is a way down,
+# because the last layer alone already lets the activities give way. Along that way, and across:
 
 # %%
-values, vectors = np.linalg.eigh(fx.theory.hessian(landscapes["energy at equilibrium (predictive coding)"], origin))
+values, vectors = np.linalg.eigh(
+    fx.theory.hessian(landscapes["energy at equilibrium (predictive coding)"], origin)
+)
 random = np.random.default_rng(0).normal(size=len(values))
 directions = (jnp.asarray(vectors[:, 0]), jnp.asarray(random / np.linalg.norm(random)))
 figure, axes = plt.subplots(1, 2, figsize=(7, 3.4))
 for axis, (name, landscape) in zip(axes, landscapes.items(), strict=True):
     seen = fx.theory.plane(landscape, origin, directions, radius=1.5, points=25)
     drop = seen.values - seen.values[12, 12]
-    image = axis.contourf(seen.first, seen.second, drop, levels=np.arange(-0.85, 0.9, 0.1), cmap="RdBu_r", extend="both")
+    image = axis.contourf(
+        seen.first,
+        seen.second,
+        drop,
+        levels=np.arange(-0.85, 0.9, 0.1),
+        cmap="RdBu_r",
+        extend="both",
+    )
     axis.plot(0, 0, "k+", markersize=9)
     axis.set(title=name.split(" (")[0], xlabel="along the way down")
 axes[0].set(ylabel="along a random direction")
@@ -131,14 +143,15 @@ axis.legend()
 figure.tight_layout()
 
 # %% [markdown]
-# Three seeds each. Both lines show the *loss*, although only one of the two descends it. Whether the way out is always so much
-# shorter on larger networks, and where it is not, is measured in
+# Three seeds each. Both lines show the *loss*, although only one of the two descends it. Whether
+# the way out is always so much shorter on larger networks, and where it is not, is measured in
 # [experiment `saddle-escape`](../../experiments/saddle_escape/README.md).
 #
 # ## How far from backprop?
 #
-# Around the feedforward pass inference takes a *trust-region step*: backprop's direction where the hidden precisions outweigh the output's,
-# a second-order step where they do not. `fx.theory.trust_region` predicts the step and compares it with what inference found:
+# Around the feedforward pass inference takes a *trust-region step*: backprop's direction where
+# the hidden precisions outweigh the output's, a second-order step where they do not.
+# `fx.theory.trust_region` predicts the step and compares it with what inference found:
 
 # %%
 curved = fx.models.mlp(6, 3, width=8, depth=5, activation="tanh", key=jax.random.key(4))
@@ -160,5 +173,7 @@ figure.tight_layout()
 # ## Where next
 #
 # * Every equation with its function and its test: [theory](../theory.md).
-# * The published claims, on larger networks and several seeds: [`strict-saddles`](../../experiments/strict_saddles/README.md),
-#   [`matrix-completion`](../../experiments/matrix_completion/README.md), [`trust-region`](../../experiments/trust_region/README.md).
+# * The published claims, on larger networks and several seeds:
+#   [`strict-saddles`](../../experiments/strict_saddles/README.md),
+#   [`matrix-completion`](../../experiments/matrix_completion/README.md),
+#   [`trust-region`](../../experiments/trust_region/README.md).

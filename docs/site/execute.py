@@ -44,11 +44,17 @@ def main(arguments: list[str]) -> None:
         nbformat.write(notebook, executed)
         print(f"{source.stem}: {time.perf_counter() - begin:.0f} s", flush=True)
 
+
 def is_current(source: Path, executed: Path) -> bool:
     if not executed.is_file():
         return False
-    cells = nbformat.read(executed, 4).cells
-    return [cell.source for cell in cells] == [cell.source for cell in jupytext.read(source).cells]
+    return code(nbformat.read(executed, 4)) == code(jupytext.read(source))
+
+
+def code(notebook: nbformat.NotebookNode) -> list[str]:
+    """What is computed: the text between does not need to be run again."""
+    return [cell.source for cell in notebook.cells if cell.cell_type == "code"]
+
 
 def run(source: Path) -> nbformat.NotebookNode:
     """The notebook with its output; raises `CellExecutionError` at the first cell that fails."""
@@ -66,6 +72,7 @@ def run(source: Path) -> nbformat.NotebookNode:
     for number, cell in enumerate(notebook.cells):
         cell.id = f"cell-{number}"
     return notebook
+
 
 if __name__ == "__main__":
     main(sys.argv[1:])

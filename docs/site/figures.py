@@ -1,10 +1,9 @@
-"""Figures open at their full size when clicked; drawings follow the dark scheme, pictures do not."""
+"""Figures open at their full size; drawings follow the dark scheme, pictures do not."""
 
 from __future__ import annotations
 
 import os
 import re
-from pathlib import Path
 
 from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import Files

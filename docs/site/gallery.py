@@ -11,7 +11,9 @@ from mkdocs.structure.files import File, Files
 FIGURE = re.compile(r"!\[[^\]]*\]\(([^)]+)\)")
 BEGINNING = """# Experiments
 
-Every published claim that was tried is one command, its results and figures beside what was expected, where the two differ included. `fathomx reproduce NAME` runs it, continues where it was stopped, and leaves a table and figures like those below.
+Every published claim that was tried is one command, its results and figures beside what was
+expected, where the two differ included. `fathomx reproduce NAME` runs it, continues where it was
+stopped, and leaves a table and figures like those below.
 
 <div class="grid cards" markdown>
 

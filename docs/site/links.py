@@ -15,7 +15,9 @@ from mkdocs.config.defaults import MkDocsConfig
 from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
-LINK = re.compile(r"(?P<text>!?\[(?:[^\[\]]|\[[^\]]*\])*\])\((?P<target>[^()\s#:]+)(?P<anchor>#\S*?)?\)")
+LINK = re.compile(
+    r"(?P<text>!?\[(?:[^\[\]]|\[[^\]]*\])*\])\((?P<target>[^()\s#:]+)(?P<anchor>#\S*?)?\)"
+)
 # The first page on GitHub and the first page here say the same.
 ALIASES = {"README.md": "index.md"}
 
@@ -25,7 +27,7 @@ def root(config: MkDocsConfig) -> Path:
 
 
 def target(config: MkDocsConfig, page: Path, link: str) -> Path | None:
-    """The file or folder of the repository that `link` in the file `page` means, if there is one."""
+    """The file or folder of the repository that `link` in the file `page` means, if any."""
     path = Path(os.path.normpath(page.parent / link))
     if (path / "README.md").is_file():
         path /= "README.md"

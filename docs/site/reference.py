@@ -18,20 +18,50 @@ from mkdocs.structure.pages import Page
 # The pages, the rooms whose names they show, and the modules that are public as a whole.
 PAGES = {
     "networks": ("Networks", "Entries, feedbacks, energies and what is clamped.", ["graph"], []),
-    "problems": ("Problems", "What is clamped of a network, and the energy that follows.", ["problem"], ["problem"]),
-    "inference": ("Inference", "Solvers: each turns a problem into a relaxation.", ["inference"], ["inference"]),
-    "learning": ("Learning", "Rules: each turns a batch into a weight update.", ["learning"], ["learning"]),
+    "problems": (
+        "Problems",
+        "What is clamped of a network, and the energy that follows.",
+        ["problem"],
+        ["problem"],
+    ),
+    "inference": (
+        "Inference",
+        "Solvers: each turns a problem into a relaxation.",
+        ["inference"],
+        ["inference"],
+    ),
+    "learning": (
+        "Learning",
+        "Rules: each turns a batch into a weight update.",
+        ["learning"],
+        ["learning"],
+    ),
     "models": ("Models", "Networks ready to train.", ["models"], ["models"]),
-    "layers": ("Layers and parameterizations", "Layers that carry their own scaling, and where it comes from.", ["layers"], ["layers"]),
+    "layers": (
+        "Layers and parameterizations",
+        "Layers that carry their own scaling, and where it comes from.",
+        ["layers"],
+        ["layers"],
+    ),
     "data": ("Data", "Data sets by name, from folders, from arrays.", ["data"], ["data"]),
     "training": ("Training", "The loop, its observers, saved networks and runs.", [], ["training"]),
-    "diagnostics": ("Diagnostics", "Where the energy sits, and where an update points.", ["diagnostics"], []),
+    "diagnostics": (
+        "Diagnostics",
+        "Where the energy sits, and where an update points.",
+        ["diagnostics"],
+        [],
+    ),
     "sampling": ("Sampling", "Samples of networks, and texts.", ["sampling"], []),
-    "theory": ("Theory", "Energies, Hessians and saddles of real networks.", ["theory"], ["theory"]),
+    "theory": (
+        "Theory",
+        "Energies, Hessians and saddles of real networks.",
+        ["theory"],
+        ["theory"],
+    ),
 }
 # What no room of the table claims (how runs are loaded and saved) is about training.
 REST = "training"
-MENTION = re.compile(r"(?<![\[`\w])`fx\.([A-Za-z_][\w.]*)`")
+MENTION = re.compile(r"(?<![\[`\w])`fx\.([A-Za-z_][\w.]*)(\([^`]*\))?`")
 
 
 class Entry(NamedTuple):
@@ -81,11 +111,20 @@ def public(package: griffe.Module, module: griffe.Module) -> list[Entry]:
         origin = module.imports.get(name, "")
         if name.startswith("_") or not origin.startswith("fathomx."):
             continue
-        meant = package[origin.removeprefix("fathomx.")]
-        meant = meant.final_target if meant.is_alias else meant
+        meant = _resolved(package, origin)
         if not meant.is_module:
             found.append(Entry(f"{module.path}.{name}", meant))
     return found
+
+
+def _resolved(package: griffe.Module, path: str) -> griffe.Object:
+    """What a path means in Python, where an import takes the place of a module of its name."""
+    folder, _, name = path.removeprefix("fathomx.").rpartition(".")
+    module = package[folder] if folder else package
+    imported = module.imports.get(name) if module.is_module else None
+    if imported is not None and imported != path:
+        return _resolved(package, imported)
+    return module[name]
 
 
 def on_config(config: MkDocsConfig) -> MkDocsConfig:
@@ -139,7 +178,7 @@ def _referring(match: re.Match[str]) -> str:
 
 def _linked(match: re.Match[str]) -> str:
     path = f"fathomx.{match[1]}"
-    return f"[`fx.{match[1]}`][{known[path]}]" if path in known else match[0]
+    return f"[{match[0]}][{known[path]}]" if path in known else match[0]
 
 
 def _short(path: str) -> str:

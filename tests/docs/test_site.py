@@ -1,4 +1,4 @@
-"""The site: built strictly, every link and name there, nothing from elsewhere, formulas rendered."""
+"""The site: built strictly, links and names there, nothing from elsewhere, formulas rendered."""
 
 from __future__ import annotations
 
@@ -18,7 +18,16 @@ import fathomx as fx
 
 ROOT = Path(__file__).parents[2]
 MOST_LINES = 130
-PUBLIC_MODULES = ("data", "inference", "layers", "learning", "models", "problem", "theory", "training")
+PUBLIC_MODULES = (
+    "data",
+    "inference",
+    "layers",
+    "learning",
+    "models",
+    "problem",
+    "theory",
+    "training",
+)
 
 
 class Seen(HTMLParser):
@@ -141,7 +150,7 @@ def known_names(name: str) -> set[str]:
 
 def test_options_of_commands_in_the_pages_exist():
     """Every `fathomx NAME --option` in a block of shell names a command and its options."""
-    from fathomx.command_line import main
+    from fathomx_command import commands
 
     pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
     wrong, seen = [], 0
@@ -152,9 +161,17 @@ def test_options_of_commands_in_the_pages_exist():
                 if not found:
                     continue
                 seen += 1
-                command = main.get_command(None, found[1])
-                known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)} if command else set()
-                wrong += [f"{page.name}: {line}" for o in re.findall(r"(?<!\S)--[a-z-]+", found[2]) if o not in known | {"--help"}]
+                command = commands.get_command(None, found[1])
+                known = (
+                    {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+                    if command
+                    else set()
+                )
+                wrong += [
+                    f"{page.name}: {line}"
+                    for o in re.findall(r"(?<!\S)--[a-z-]+", found[2])
+                    if o not in known | {"--help"}
+                ]
                 wrong += [] if command else [f"{page.name}: {line}"]
     assert seen > 10
     assert not wrong
