@@ -146,7 +146,7 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
     index = ["# Reference\n\nEvery public name; `import fathomx as fx` is assumed everywhere.\n"]
     for page, members in found.items():
         title, text, _, _ = PAGES[page]
-        index.append(f"\n## [{title}]({page}.md)\n\n{text}\n\n| | |\n|---|---|\n")
+        index.append(f"\n## [{title}]({page}.md)\n\n{text}\n\n| name | what it is |\n|---|---|\n")
         directives = [f"# {title}\n\n{text}\n"]
         for entry in sorted(members, key=lambda e: (e.path.count("."), e.path.lower())):
             first = _first_sentence(entry.meant)
@@ -187,4 +187,10 @@ def _short(path: str) -> str:
 
 def _first_sentence(member: griffe.Object) -> str:
     text = member.docstring.value if member.docstring else ""
-    return re.split(r"\n\n|(?<=[.:])\s", text)[0].replace("\n", " ").replace("|", "\\|").rstrip(":")
+    return (
+        re.split(r"\n\n|(?<=[.:])\s", text)[0]
+        .replace("\n", " ")
+        .replace("||", "‖")
+        .replace("|", "∣")
+        .rstrip(":")
+    )

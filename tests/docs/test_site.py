@@ -97,6 +97,16 @@ def test_every_link_leads_somewhere(site):
     assert not broken
 
 
+def test_every_page_is_in_the_navigation(site):
+    """Those too that `mkdocs.yml` does not name."""
+    home = next(
+        path for path in site if path.name == "index.html" and (path.parent / "404.html").exists()
+    )
+    named = {urldefrag(link).url for link in site[home].links}
+    pages = {path.stem for path in (ROOT / "docs").glob("*.md")}
+    assert pages and not {page for page in pages if f"{page}.html" not in named}
+
+
 def test_nothing_is_loaded_from_elsewhere(site):
     loaded = {link for page in site.values() for link in page.loaded}
     styles = [style for path in site for style in path.parent.glob("**/*.css")]
@@ -148,30 +158,23 @@ def known_names(name: str) -> set[str]:
     return {name, f"fathomx.{last}"} | ({f"{home}.{last}"} if home else set())
 
 
-def test_options_of_commands_in_the_pages_exist():
-    """Every `fathomx NAME --option` in a block of shell names a command and its options."""
+COMMANDS = [
+    (page.name, *found)
+    for page in (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
+    for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S)
+    for found in re.findall(
+        r"^\s*(?:srun )?fathomx ([a-z-]+)([^#\n]*)", block.replace("\\\n", " "), flags=re.M
+    )
+]
+
+
+def test_commands_in_the_pages_and_their_options_exist():
     from fathomx_command import commands
 
-    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-    wrong, seen = [], 0
-    for page in pages:
-        for block in re.findall(r"```sh\n(.*?)```", page.read_text(encoding="utf-8"), flags=re.S):
-            for line in block.replace("\\\n", " ").splitlines():
-                found = re.search(r"\bfathomx ([a-z]+)(.*)", line.partition("#")[0])
-                if not found:
-                    continue
-                seen += 1
-                command = commands.get_command(None, found[1])
-                known = (
-                    {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
-                    if command
-                    else set()
-                )
-                wrong += [
-                    f"{page.name}: {line}"
-                    for o in re.findall(r"(?<!\S)--[a-z-]+", found[2])
-                    if o not in known | {"--help"}
-                ]
-                wrong += [] if command else [f"{page.name}: {line}"]
-    assert seen > 10
-    assert not wrong
+    assert len(COMMANDS) > 10
+    for page, name, rest in COMMANDS:
+        command = commands.get_command(None, name)
+        assert command is not None, f"{page}: fathomx {name}"
+        known = {o for p in command.params for o in (*p.opts, *p.secondary_opts)}
+        given = set(re.findall(r"(?<!\S)--[a-z-]+", rest))
+        assert given <= known, f"{page}: fathomx {name}{rest}"
