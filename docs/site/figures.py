@@ -12,7 +12,7 @@ from PIL import Image
 
 ALONE = re.compile(r"<p>(?P<image><img [^>]*src=\"(?P<source>[^\"]+)\"[^>]*>)</p>")
 # A drawing is mostly paper.
-PAPER = 0.5
+PAPER = 0.75
 
 
 def on_page_content(html: str, page: Page, config: MkDocsConfig, files: Files) -> str:

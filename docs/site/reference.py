@@ -187,10 +187,4 @@ def _short(path: str) -> str:
 
 def _first_sentence(member: griffe.Object) -> str:
     text = member.docstring.value if member.docstring else ""
-    return (
-        re.split(r"\n\n|(?<=[.:])\s", text)[0]
-        .replace("\n", " ")
-        .replace("||", "‖")
-        .replace("|", "∣")
-        .rstrip(":")
-    )
+    return re.split(r"\n\n|(?<=[.:])\s", text)[0].replace("\n", " ").replace("||", "‖").rstrip(":")
