@@ -8,9 +8,9 @@ from __future__ import annotations
 import html
 import re
 from functools import cache
+from importlib.util import find_spec
 from pathlib import Path
 
-import ziamath
 from fontTools import subset, ttLib
 from latex2mathml.converter import convert
 from mkdocs.config.defaults import MkDocsConfig
@@ -18,7 +18,7 @@ from mkdocs.config.defaults import MkDocsConfig
 FORMULA = re.compile(
     r'<(?P<tag>span|div) class="arithmatex">\\[\[(](?P<tex>.*?)\\[\])]</(?P=tag)>', flags=re.S
 )
-FONT = Path(ziamath.__file__).parent / "fonts" / "STIXTwoMath-Regular.ttf"
+FONT = Path(find_spec("ziamath").origin).parent / "fonts" / "STIXTwoMath-Regular.ttf"
 CHARACTERS = (
     *range(0x20, 0x250),  # Latin
     *range(0x370, 0x400),  # Greek
