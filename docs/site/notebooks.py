@@ -18,7 +18,7 @@ from mkdocs.structure.files import File, Files
 
 COLOR = re.compile(r"\x1b\[[0-9;]*m")
 # Where the kernel kept the cell that warns, and the line of it.
-PLACE = re.compile(r"^\S*ipykernel\S*: |(?<=\n)  \S.*\n(?=\Z)", flags=re.M)
+PLACE = re.compile(r"^\S*ipykernel\S*: (.*)\n  .*\n", flags=re.M)
 NOT_RUN = (
     "!!! note\n    This page was built without running the notebook: `make notebooks` does.\n\n"
 )
@@ -68,7 +68,7 @@ def page(notebook: Any, name: str, files: Files, config: MkDocsConfig) -> str:
         for place, output in enumerate(cell.get("outputs", [])):
             data = output.get("data", {})
             if "image/png" not in data:
-                printed += output.get("text") or data.get("text/plain", "").rstrip() + "\n"
+                printed += _text(output) or data.get("text/plain", "").rstrip() + "\n"
                 continue
             uri = f"notebooks/{name}-{number}-{place}.png"
             picture = base64.b64decode(data["image/png"])
@@ -79,6 +79,12 @@ def page(notebook: Any, name: str, files: Files, config: MkDocsConfig) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _text(output: Any) -> str:
+    """What a stream wrote; of a warning what it says."""
+    text = output.get("text", "")
+    return PLACE.sub(r"\1\n", text) if output.get("name") == "stderr" else text
+
+
 def _printed(text: str) -> str:
-    text = PLACE.sub("", COLOR.sub("", text)).rstrip()
+    text = COLOR.sub("", text).rstrip()
     return f"```{{.text .output}}\n{text}\n```" if text else ""

@@ -7,6 +7,7 @@ from typing import Any
 
 import arguments_kinds as kinds
 import jax
+import numpy as np
 import jax.numpy as jnp
 from arguments_kinds import NOTHING, OBJECT, Kind
 from arguments_table import Fresh, Table
@@ -124,6 +125,20 @@ def runs(table: Table, world: World) -> None:
         finish=lambda bar: None,
     )
     table.call("fathomx.training.Observer", finish=lambda made: None)
+    usual = {"configuration": {"depth": 3}, "artifacts": [str(world.book)]}
+    odd = {"configuration": None, "artifacts": None}
+    for name, own in (
+        ("TensorBoard", {"folder": str(world.place())}),
+        ("WeightsAndBiases", {"project": "pcn", "folder": str(world.place())}),
+        ("MLflow", {"experiment": "pcn"}),
+    ):
+        kinds_of = {"folder": kinds.any_folder()}
+        table.call(
+            f"fathomx.training.{name}",
+            {**own, **usual},
+            {**odd, **{key: kinds_of.get(key, kinds.word().but("''")) for key in own}},
+            finish=lambda made: None,
+        )
     devices = kinds.devices()
     table.call(
         "fx.Division",
@@ -150,6 +165,7 @@ def observers(table: Table, world: World) -> None:
         fathomx.training.Observer(),
         fathomx.training.ProgressBar(_console(world)),
         fathomx.training.RunFolder.create(world.place(), {}),
+        fathomx.training.TensorBoard(world.place()),
     ):
         table.inner(watcher, "restore", state)
         table.inner(watcher, "started", plan, state)
@@ -161,6 +177,18 @@ def observers(table: Table, world: World) -> None:
         table.inner(watcher, "failed")
         if hasattr(watcher, "close"):
             table.inner(watcher, "close")
+    tracking = fathomx.training
+    for watcher in (
+        tracking.TensorBoard(world.place()),
+        tracking.WeightsAndBiases("pcn", folder=world.place(), mode="disabled"),
+        tracking.MLflow(f"sqlite:///{world.place()}.db"),
+    ):
+        table.inner(watcher, "begin", 0)
+        table.inner(watcher, "scalars", [(1, {"train/loss": 1.0})])
+        table.inner(watcher, "picture", "energy_per_node", np.zeros((2, 2, 3), np.uint8), 1)
+        table.inner(watcher, "text", "loss", "so far", 1)
+        table.inner(watcher, "artifact", world.book)
+        table.inner(watcher, "end", True)
     table.inner(fathomx.training.RunFolder, "prepare", world.empty_folder(), {})
     begun = fathomx.training.TrainingState
     table.inner(begun, "begun", world.network, world.optimizer_state, world.key)

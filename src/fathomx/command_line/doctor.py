@@ -24,6 +24,7 @@ _EXTRAS = {
     "figures": ("matplotlib",),
     "images": ("pyarrow", "PIL"),
     "text": ("tokenizers",),
+    "trackers": ("tensorboardX", "wandb", "mlflow"),
 }
 _NODES, _WIDTH, _BATCH, _STRENGTH, _UPDATES = 16, 32, 64, 0.1, 3
 # Of the gradient at the start, what may be left of the largest of an example.

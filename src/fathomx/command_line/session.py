@@ -25,7 +25,7 @@ from fathomx.learning import PredictiveCoding
 from fathomx.records.errors import DamagedFileError, RunFolderError
 from fathomx.records.lock import FolderLock
 from fathomx.records.run_files import RunFiles, check_places, read_config
-from fathomx.training import CheckpointError, ProgressBar, RunFolder, fit
+from fathomx.training import CheckpointError, ProgressBar, RunFolder, Tracker, fit
 
 _TEXT, _IMAGES = "text_sha256", "images_sha256"
 # All named sets but the one of which no sums are published.
@@ -89,11 +89,12 @@ def _digest(data: Dataset) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """Where a run prints, under which name, and the command that continues it."""
+    """Where a run prints, under which name, the command that continues it, and who else hears."""
 
     console: Console
     name: str
     command: str
+    trackers: tuple[Tracker, ...] = ()
 
     def go_on(self, job: Job, data: Dataset, network: Network, folder: Path) -> bool:
         """Trains on from where the run in a folder is, or makes what it lacks at its end.
@@ -144,7 +145,7 @@ class Session:
                     epochs=job.epochs,
                     batch_size=job.batch_size,
                     seed=job.seed,
-                    observers=(bar, run),
+                    observers=(bar, run, *self.trackers),
                     pose=job.pose,
                     scores=job.scores,
                 )

@@ -21,6 +21,7 @@ from fathomx.command_line.options import (
 )
 from fathomx.command_line.outcome import Outcome
 from fathomx.command_line.session import Session, run_config, stored_data, stored_job
+from fathomx.command_line.tracking import track_option, tracked
 from fathomx.records.errors import RunFolderError
 from fathomx.records.writing import appearing
 from fathomx.training import RunFolder
@@ -30,31 +31,35 @@ from fathomx.training import RunFolder
 @job_options(training=True)
 @out_option("run")
 @resume_option
-def train(out: Path | None, resume: Path | None, **options: Any) -> None:
+@track_option
+def train(out: Path | None, resume: Path | None, trackers: tuple[str, ...], **options: Any) -> None:
     """Trains a network and leaves a run folder with numbers, figures and a page."""
     given = only_given(options)
     console = Console()
     if resume is None:
-        folder = _begin(console, Job(**given), out)
+        folder = _begin(console, Job(**given), out, trackers)
     else:
         refuse_out(out)
-        folder = _go_on(console, given, resume)
+        folder = _go_on(console, given, resume, trackers)
     say_verdict(console, folder)
 
 
-def _begin(console: Console, job: Job, out: Path | None) -> Path:
+def _begin(console: Console, job: Job, out: Path | None, trackers: tuple[str, ...]) -> Path:
     check_new(out, "train")
     data = job.load()
     network = job.network(data)
     job.check(data, network)
     folder = new_folder(out, "train")
+    session = _session(console, folder, job, trackers)
     with appearing(folder) as unfinished:
         RunFolder.prepare(unfinished, run_config(job, data))
-    _session(console, folder).train(network, Outcome(folder, job, data), RunFolder.resume(folder))
+    session.train(network, Outcome(folder, job, data), RunFolder.resume(folder))
     return folder
 
 
-def _go_on(console: Console, given: dict[str, Any], folder: Path) -> Path:
+def _go_on(
+    console: Console, given: dict[str, Any], folder: Path, trackers: tuple[str, ...]
+) -> Path:
     job = stored_job(folder)
     stored = job.config()
     changed = {name: value for name, value in given.items() if value != stored[name]}
@@ -62,10 +67,11 @@ def _go_on(console: Console, given: dict[str, Any], folder: Path) -> Path:
         # Says what differs.
         RunFolder.resume(folder, changed).close()
     data = stored_data(job, folder)
-    if not _session(console, folder).go_on(job, data, job.network(data), folder):
+    if not _session(console, folder, job, trackers).go_on(job, data, job.network(data), folder):
         raise RunFolderError(f"the run in {folder} has ended already; there is nothing to do.")
     return folder
 
 
-def _session(console: Console, folder: Path) -> Session:
-    return Session(console, "training", f"train --resume {folder}")
+def _session(console: Console, folder: Path, job: Job, trackers: tuple[str, ...]) -> Session:
+    watching = tracked(trackers, folder, job.config())
+    return Session(console, "training", f"train --resume {folder}", watching)

@@ -11,3 +11,7 @@ from fathomx.training.observer import TrainingState as TrainingState
 from fathomx.training.progress import ProgressBar as ProgressBar
 from fathomx.training.run import DivergenceError as DivergenceError
 from fathomx.training.run_folder import RunFolder as RunFolder
+from fathomx.training.trackers import MLflow as MLflow
+from fathomx.training.trackers import TensorBoard as TensorBoard
+from fathomx.training.trackers import Tracker as Tracker
+from fathomx.training.trackers import WeightsAndBiases as WeightsAndBiases
