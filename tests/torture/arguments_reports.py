@@ -7,8 +7,8 @@ from typing import Any
 
 import arguments_kinds as kinds
 import jax
-import numpy as np
 import jax.numpy as jnp
+import numpy as np
 from arguments_kinds import NOTHING, OBJECT, Kind
 from arguments_table import Fresh, Table
 from arguments_world import World
