@@ -29,7 +29,7 @@ Row = tuple[int, Mapping[str, float]]
 
 
 @gate
-class Tracker(Observer):
+class Tracker(Observer, abc.ABC):
     """What all trackers share: which numbers and pictures of a run are handed on, and when.
 
     * every step: `train/loss`, `train/accuracy`, `train/unsettled_median`, `train/unsettled_max`,
