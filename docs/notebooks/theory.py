@@ -51,8 +51,8 @@ print(closed.describe())
 
 # %% [markdown]
 # And the weights' local update is the gradient of $F^*$: at the bottom of the valley the
-# activities' own slope is zero, so moving the weights changes the energy only directly. One line
-# to check it against differences:
+# activities' own slope is zero, so moving the weights changes the energy only directly. Two ways to
+# the same vector:
 
 # %%
 gradient = fx.theory.gradient(fx.theory.EquilibratedEnergy(x, y), network)
