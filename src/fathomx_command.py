@@ -32,6 +32,9 @@ TOPICS: dict[str, dict[str, Entry]] = {
     },
     "Look at what was trained": {
         "diagnose": Entry("Shows how well a network infers, and why or why not."),
+        "evaluate": Entry("Scores a trained network, and says how sure that is."),
+        "predict": Entry("Predicts from images, tables, arrays or texts in files."),
+        "report": Entry("Makes one page of all runs in a folder."),
         "generate": Entry("Draws what a generative network makes of nothing.", "pictures:generate"),
         "complete": Entry("Draws test pictures, a hidden part filled in.", "pictures:complete"),
     },

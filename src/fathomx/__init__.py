@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING as _TYPE_CHECKING
 
 from fathomx import data as data
 from fathomx import former as _former
+from fathomx import metrics as metrics
 from fathomx import models as models
 from fathomx import theory as theory
 from fathomx.diagnostics.alignment import Alignment as Alignment
@@ -19,6 +20,8 @@ from fathomx.diagnostics.energy_balance import EnergyBalance as EnergyBalance
 from fathomx.diagnostics.energy_balance import energy_balance as energy_balance
 from fathomx.diagnostics.target_alignment import TargetAlignment as TargetAlignment
 from fathomx.diagnostics.target_alignment import target_alignment as target_alignment
+from fathomx.evaluation import Evaluation as Evaluation
+from fathomx.evaluation import evaluate as evaluate
 from fathomx.graph.arrival import arrivals as arrivals
 from fathomx.graph.clamp import Clamp as Clamp
 from fathomx.graph.energy import Bernoulli as Bernoulli
@@ -79,6 +82,8 @@ from fathomx.learning import Learner as Learner
 from fathomx.learning import LearningRule as LearningRule
 from fathomx.learning import PredictiveCoding as PredictiveCoding
 from fathomx.learning import StepReport as StepReport
+from fathomx.learning.optimizer_choice import matrix_axes as matrix_axes
+from fathomx.metrics import Metric as Metric
 from fathomx.models import wrap as wrap
 from fathomx.problem.energies import energy as energy
 from fathomx.problem.energies import predict as predict
@@ -92,6 +97,7 @@ from fathomx.sampling.tokens import generate as generate
 from fathomx.training import DivergenceError as DivergenceError
 from fathomx.training import FitResult as FitResult
 from fathomx.training import fit as fit
+from fathomx.training.choosing import EarlyStopping as EarlyStopping
 from fathomx.training.devices import Division as Division
 from fathomx.training.saved import save as save
 

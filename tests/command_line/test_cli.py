@@ -326,7 +326,13 @@ def test_help_tells_every_option_and_default(run):
         (["--model", "transformer", "--data", "digits"], ["reads text", "'tiny-shakespeare'"]),
         (["--data", "tiny-shakespeare"], ["is text", "'residual-mlp'", "'transformer'"]),
         (["--data", "novel.txt"], ["novel.txt", "no file", "tiny-shakespeare"]),
-        (["--data", "diabetes"], ["'diabetes'", "real targets", "fx.fit"]),
+        (["--data", "diabetes", "--model", "vgg"], ["'regression'", "'vgg'", "'residual-mlp'"]),
+        (["--data", "diabetes", "--task", "classification"], ["'regression'", "leave out task"]),
+        (["--data", "diabetes", "--task", "regresion"], ["task", "'regression'"]),
+        (["--data", "diabetes", "--metrics", "rsme"], ["'rsme'", "Did you mean 'rmse'"]),
+        (["--data", "diabetes", "--metrics", "rmse,accuracy"], ["'accuracy'", "mse, rmse, mae"]),
+        (["--model", "decoder", "--metrics", "rmse"], ["'decoder'", "metrics"]),
+        (["--target", "price"], ["target", "'digits'", ".csv"]),
         (["--data", "digits", "--image-size", "8"], ["image_size", "'digits'", "folder"]),
         (["--image-size", "8"], ["image_size", "folder"]),
         (["--data", ".", "--image-size", "0"], ["image_size", "at least 1"]),
@@ -569,7 +575,7 @@ def test_sigint_in_a_real_process(run, tmp_path):
         job.network(data),
         data,
         job.rule(),
-        optimizer=job.optimizer(data),
+        optimizer=job.optimizer_for(data),
         epochs=150,
         batch_size=32,
         seed=0,
@@ -631,3 +637,70 @@ def test_labels_out_of_range_never_reach_a_run(run, tmp_path, monkeypatch):
     monkeypatch.setattr(Job, "load", load_wrong)
     message = refused(run, tmp_path, "train", *SMALL, "--out", "out")
     assert "labels from 11 to 11" in message
+
+
+HOUSES = ["--model", "mlp", "--depth", "2", "--width", "8", "--bias", "--batch-size", "16"]
+
+
+def houses(folder):
+    """A table with two real targets and two labels."""
+    rng = np.random.default_rng(0)
+    x = rng.normal(size=(120, 3))
+    y = np.stack([1000 + 100 * x[:, 0], 5 * x[:, 1] + x[:, 2]], axis=1)
+    tags = np.stack([x[:, 0] > 0, x[:, 1] > 0], axis=1)
+    head = "a,b,c,price,days,near,new"
+    rows = np.concatenate([x, y, tags], axis=1)
+    np.savetxt(folder / "houses.csv", rows, delimiter=",", header=head, comments="", fmt="%.8g")
+
+
+def test_real_targets_of_a_table_are_learned_and_shown(run, tmp_path):
+    houses(tmp_path)
+    options = ["--data", "houses.csv", "--target", "price,days", "--metrics", "rmse,r2"]
+    code, out, err = run("train", *options, *HOUSES, "--epochs", 3, "--out", "out")
+    assert (code, err) == (0, "") and "(84 training examples, regression)" in out
+    folder = tmp_path / "out"
+    config, summary = strict(folder / "config.json"), strict(folder / "summary.json")
+    assert config["task"] == "regression" and config["target"] == "price,days"
+    assert config["metrics"] == "rmse,r2" and len(config["table_sha256"]) == 64
+    assert not any("accuracy" in name for name in summary)
+    page = (folder / "index.html").read_text()
+    assert f"RMSE: {summary['test_rmse']:.4g}" in page and "accuracy" not in page
+    assert f"R2: {summary['test_r2']:.4g}" in out
+    assert {p.name for p in (folder / "figures").iterdir()} == FIGURES | {"predictions.png"}
+    # What the page shows gives the scores that validation had, in the units of the table.
+    shown = strict(folder / "predictions.json")
+    assert shown["names"] == ["price", "days"] and shown["part"] == "validation"
+    true, said = (np.asarray(shown[name]) for name in ("target", "prediction"))
+    rmse = np.sqrt(((true - said) ** 2).mean(axis=0)).mean()
+    assert summary["validation_rmse"] == pytest.approx(rmse, rel=1e-4)
+    assert true.shape == (12, 2) and 500 < true[:, 0].mean() < 1500
+    # The targets by themselves are known again.
+    (folder / "predictions.json").unlink()
+    code, out, _ = run("train", "--resume", "out")
+    assert code == 0 and "made again: predictions.json" in out
+    assert strict(folder / "predictions.json") == shown
+    text = (tmp_path / "houses.csv").read_text()
+    (tmp_path / "houses.csv").write_text(text.replace("a,b,c,price", "c,b,a,price")[:-40] + "\n")
+    assert "houses.csv" in refused(run, tmp_path, "train", "--resume", "out")
+
+
+def test_labels_of_a_table_are_compared(run, tmp_path):
+    houses(tmp_path)
+    options = ["--data", "houses.csv", "--target", "near,new", "--metrics", "f1,exact-match"]
+    code, out, err = run("compare", *options, *HOUSES, "--epochs", 1, "--out", "both")
+    assert (code, err) == (0, "")
+    summaries = strict(tmp_path / "both" / "comparison.json")
+    for name, summary in summaries.items():
+        assert strict(tmp_path / "both" / name / "config.json")["task"] == "multi-label"
+        assert 0 <= summary["test_exact_match"] <= 1 and f"{summary['test_f1']:.4f}" in out
+    page = (tmp_path / "both" / "index.html").read_text()
+    assert '<th scope="col">test F1</th>' in page and "test exact match" in page
+    assert "accuracy" not in page
+
+
+def test_a_configuration_without_tasks_is_one_of_classes():
+    config = Job(data="digits").config()
+    for name in ("task", "target", "metrics"):
+        del config[name]
+    job = Job.from_config(config)
+    assert job == Job(data="digits") and job.judged_by is None

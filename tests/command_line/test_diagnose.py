@@ -144,7 +144,7 @@ def test_the_network_of_a_run(run, tmp_path):
 
     job = Job(depth=6, width=16, batch_size=32, learning="backprop", epochs=2, take=200)
     data = job.load()
-    optimizer = job.optimizer(data)
+    optimizer = job.optimizer_for(data)
     whole = fx.fit(
         job.network(data), data, job.rule(), optimizer=optimizer, epochs=2, batch_size=32
     )

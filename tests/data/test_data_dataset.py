@@ -196,8 +196,8 @@ def with_value(value):
         (changed(np.full((8, 6), "a")), "inputs must be an array of numbers, not values of type"),
         (changed([[1.0], [1.0, 2.0]]), "inputs has rows of unlike length; give a full array"),
         (np.zeros((8, 6)), "the arrays must be a pair such as Part(inputs, labels)"),
-        (None, "the arrays must be a pair such as Part(inputs, labels)"),
-        ((1, 2, 3), "the arrays must be a pair such as Part(inputs, labels)"),
+        (7, "the arrays must be a pair such as Part(inputs, labels)"),
+        ((1, 2, 3, 4), "the arrays must be a pair such as Part(inputs, labels)"),
     ],
 )
 def test_a_bad_part_is_named(title, bad, words):

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 
 from fathomx import report
+from fathomx.records.predictions import Predictions, write_predictions
 from fathomx.records.run_files import RunFiles
 from fathomx.report import figures
 from fathomx.training import RunFolderError
@@ -326,3 +327,35 @@ def test_the_quarters_of_a_single_epoch_span_their_nodes(drawn):
     (axes,) = drawn(records, report.alignment_per_node)
     spans = [(*each.get_xdata(), each.get_ydata()[0]) for each in axes.get_lines()[2:6]]
     assert spans == [(0.5, 3.5, 0.0), (3.5, 5.5, 0.25), (5.5, 7.5, 0.5), (7.5, 9.5, 1.0)]
+
+
+def test_the_metric_of_a_regression_is_drawn(drawn):
+    record = epoch(1, 3, [0.1] * 4, validation_loss=0.5, validation_rmse=54.0)
+    later = epoch(2, 3, [0.1] * 4, validation_loss=0.4, validation_rmse=51.0)
+    records = [{k: v for k, v in r.items() if k != "validation_accuracy"} for r in (record, later)]
+    _, axes = drawn(
+        [steps(1, 3, [0.5] * 3), *records],
+        lambda folder, path: report.learning_curves({"run": folder}, path),
+    )
+    assert axes.get_title() == "RMSE on the validation set"
+    assert axes.get_ylabel() == "RMSE (lower is better)"
+    (line,) = axes.lines
+    np.testing.assert_array_equal(line.get_ydata(), [54, 51])
+
+
+def test_predictions_are_drawn_beside_what_is_true(drawn, tmp_path):
+    true, said = np.array([[1.0, 5.0], [3.0, 6.0]]), np.array([[2.0, 5.0], [3.0, 8.0]])
+
+    def figure(folder, path):
+        write_predictions(folder, Predictions("validation", ("price", "days"), true, said))
+        report.predictions(folder, path)
+
+    panels = drawn([epoch(1, 3, [0.1])], figure)
+    assert panels[0].get_title() == "price (RMSE 0.7071)"
+    for column in range(2):
+        beside, off = (panels[column + 2 * row].collections[0].get_offsets() for row in (0, 1))
+        np.testing.assert_array_equal(beside, np.stack([said[:, column], true[:, column]], axis=1))
+        np.testing.assert_array_equal(off[:, 1], true[:, column] - said[:, column])
+    (tmp_path / "run" / "predictions.json").unlink()
+    with pytest.raises(FileNotFoundError, match=r"holds no predictions\.json"):
+        report.predictions(tmp_path / "run", tmp_path / "f.png")

@@ -61,6 +61,17 @@ def test_accuracy_is_said():
     assert "The test accuracy is unknown." in said(summary={"test_accuracy": None})
 
 
+def test_the_metrics_in_force_are_said():
+    rest = {name: value for name, value in SUMMARY.items() if "accuracy" not in name}
+    scores = {"test_rmse": 54.2178, "validation_rmse": 52.0, "test_r2": 0.45, "test_own": 3.0}
+    text = " ".join(verdict(CONFIG, rest | scores, []))
+    assert "Test RMSE: 54.22 (52 in validation), R2: 0.45, own: 3." in text
+    labels = {"test_label_accuracy": 0.9, "test_exact_match": 0.5}
+    text = " ".join(verdict(CONFIG, rest | labels, []))
+    assert "Test label accuracy: 90.00%, exact match: 50.00%." in text
+    assert "accuracy" not in " ".join(verdict(CONFIG, rest, []))
+
+
 @pytest.mark.parametrize(
     ("median", "expected"),
     [

@@ -218,6 +218,11 @@ def inner_entries(table: Table, world: World) -> None:
         table.inner(energy, "draw", world.key, jnp.ones(5))
         table.inner(energy, "expected", jnp.ones(5))
         table.inner(energy, "unfit", np.ones(5))
+    for name in fx.metrics.names():
+        ends, metric = jnp.eye(6), fx.metrics.named(name)
+        table.inner(metric, "terms", ends, ends)
+        means = {key: np.mean(term, axis=0) for key, term in metric.terms(ends, ends).items()}
+        table.inner(metric, "value", means)
     for clamp in (fx.Clamp(three), fx.Clamp(three, jnp.ones((2, 3), bool))):
         table.inner(clamp, "known", three)
         table.inner(clamp, "meet", three)

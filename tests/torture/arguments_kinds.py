@@ -466,7 +466,7 @@ def part(classes: int) -> Kind:
 def data() -> Kind:
     """A data set, or a pair of arrays."""
     wrong = (
-        *("fx.data.Dataset", "(part[0],)", "(*part, part[1])", "part[::-1]"),
+        *("fx.data.Dataset", "(part[0],)", "(*part, part[1], part[1])", "part[::-1]"),
         *("(part[0], part[1][1:])", "(part[0], part[1] - 2)", "(part[0] * nan, part[1])"),
         *("(part[0], part[1].astype('int64') + 2**32)", "(part[0][:0], part[1][:0])"),
         *("part[0]", "network"),

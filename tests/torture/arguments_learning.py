@@ -156,6 +156,7 @@ def learners(table: Table, world: World) -> None:
         {"optimizer": world.optimizer},
         finish=lambda made: made.init(fx.weights(network)),
     )
+    table.call("fx.matrix_axes", {"weights": fx.weights(network)}, {"weights": None})
 
 
 def fitting(table: Table, world: World) -> None:
@@ -183,17 +184,46 @@ def fitting(table: Table, world: World) -> None:
             "epochs": 1,
             "batch_size": 4,
             "seed": 3,
+            "average": 0.9,
+            "validate_every": 1,
+            "early_stopping": fx.EarlyStopping(1),
         },
         {
+            "early_stopping": kinds.thing("early stopping", "fx.EarlyStopping", "True"),
             "network": kinds.network().also("latent", "transformer"),
             "optimizer": kinds.optimizer_or_rate(),
             "batch_size": kinds.count(most=8),
             "observers": observers,
             "pose": kinds.function().also(*_POSES),
             "scores": kinds.function().also(*scores),
+            "metrics": Kind("metrics", (OBJECT, "5", "'mse'", "[5]", "['rsme']", "[fx.Metric]")),
         },
         finish=lambda result: (result.network, result.summary["test_loss"]),
     )
+    table.call(
+        "fx.EarlyStopping",
+        {"patience": 2, "metric": "loss", "better": "lower", "least": 0.1},
+        {"better": kinds.choice("higher", "lower", None)},
+        finish=lambda made: made.is_better(1.0, 2.0),
+    )
+    stopping = fx.EarlyStopping(2)
+    table.inner(stopping, "check", {"loss": 1.0})
+    table.inner(stopping, "is_better", 1.0, 2.0)
+    table.inner(stopping, "ending", 3, 1)
+    table.call(
+        "fx.evaluate",
+        {"network": world.network, "data": world.data, "part": "validation", "seed": 3},
+        {
+            "network": kinds.network().also("latent", "transformer"),
+            "part": kinds.choice("train", "validation", "test"),
+            "pose": kinds.function().also(*_POSES),
+            "scores": kinds.function().also(*scores),
+            "metrics": None,
+        },
+        finish=lambda found: (found.confusion, found.metrics["loss"].low),
+    )
+    table.inner(fx.evaluate(world.network, world.data), "worst", 2)
+    table.inner(fx.evaluate(world.network, world.data), "record")
     table.call(
         "fx.save",
         {"network": world.network, "path": world.folder / "network.safetensors"},

@@ -6,6 +6,7 @@ import arguments_kinds as kinds
 import equinox as eqx
 import jax.numpy as jnp
 import numpy as np
+import pandas as pd
 from arguments_kinds import BFLOAT16, NOTHING, OBJECT, OTHER_SIZES, Kind
 from arguments_table import Table
 from arguments_world import CLASSES, VOCABULARY, World
@@ -177,7 +178,8 @@ def data(table: Table, world: World) -> None:
             "image_shape": (2, 2),
         },
         {
-            **dict.fromkeys(titles, kinds.part(CLASSES)),
+            "train": kinds.part(CLASSES),
+            **dict.fromkeys(titles[1:], kinds.part(CLASSES).but("None")),
             "image_shape": kinds.shape(2).but("(*@, 1)", "()"),
             "augmentation": kinds.function(),
         },
@@ -187,7 +189,8 @@ def data(table: Table, world: World) -> None:
         "fx.data.Dataset(name, ...)",
         {"name": "named", **{title: {"image": world.part.inputs} for title in titles}},
         {
-            **dict.fromkeys(titles, arrays.also("{}", "tuple(part)", "{5: @['image']}")),
+            "train": arrays.also("{}", "tuple(part)", "{5: @['image']}"),
+            **dict.fromkeys(titles[1:], arrays.also("{}", "tuple(part)").but("None")),
             **dict.fromkeys(("classes", "image_shape", "augmentation")),
         },
     )
@@ -203,6 +206,57 @@ def data(table: Table, world: World) -> None:
     divided = {"part": tuple(world.part), "classes": CLASSES, "name": "mine", "seed": 3}
     pair = kinds.part(CLASSES).but("{'input': @[0]}", "(@[0][..., None], @[1])")
     table.call("fx.data.split", divided, {"part": pair, "classes": kinds.count()})
+    frame = pd.DataFrame({name: np.arange(12.0) ** n for n, name in enumerate("abc")})
+    table.call(
+        "fx.data.table",
+        {"source": frame, "target": "c", "task": "regression", "seed": 3},
+        {
+            "source": Kind("table", (NOTHING, OBJECT, "5", "[]", "'nowhere.csv'", "'here'")),
+            "target": Kind("columns", (NOTHING, OBJECT, "5", "[]", "[5]", "'d'", "['c', 'c']")),
+            "task": kinds.choice("regression").refused(),
+        },
+    )
+    table.call("fx.metrics.names", {}, {})
+    for kind in {type(fx.metrics.named(name)).__name__ for name in fx.metrics.names()}:
+        if kind != "TopAccuracy":
+            table.call(f"fx.metrics.{kind}", {}, {}, finish=lambda made: made.name)
+    table.call("fx.metrics.named", {"name": "rmse"}, {"name": kinds.choice(*fx.metrics.names())})
+    metrics = Kind("metrics", (NOTHING, OBJECT, "5", "'rmse'", "[5]", "['rsme']", "[fx.Metric]"))
+    table.call("fx.metrics.chosen", {"given": ["rmse"]}, {"given": metrics})
+    table.call(
+        "fx.metrics.TopAccuracy",
+        {"most": 3},
+        {"most": kinds.count()},
+        finish=lambda made: made.most,
+    )
+    table.call("fx.data.class_weights", {"labels": world.part.labels}, {"labels": None})
+    table.call("fx.data.standardized", {"data": world.data})
+    table.call(
+        "fx.data.Standardization",
+        {"data": world.data},
+        finish=lambda made: made(world.data).train.inputs,
+    )
+    scale = fx.data.Standardization(world.data)
+    table.method(scale, "__call__", {"data": world.data})
+    rows = {"name": "input", "values": world.part.inputs}
+    for way in ("of", "undone"):
+        table.method(scale, way, rows, {"name": kinds.choice("input"), "values": None})
+    read = {"part": tuple(world.part), "shuffle": True, "incomplete": False, "workers": 1}
+    table.call("fx.data.Rows", read, {"part": None, "workers": kinds.count()})
+    stream = {"train": tuple(world.part), "steps": 1, "name": "mine", "buffer": 1}
+    parts = {"train": None, "steps": kinds.count(), "buffer": kinds.count()}
+    table.call("fx.data.Stream", stream, parts)
+    rows, some = fx.data.Rows(tuple(world.part)), fx.data.Stream(tuple(world.part))
+    table.inner(rows, "take", [0])
+    table.inner(rows, "first", 1)
+    table.inner(rows, "steps", 1)
+    table.inner(rows, "once", 1)
+    table.inner(rows, "begin")
+    table.inner(rows, "chunks", rows.begin(), None, None)
+    table.inner(some, "first", 1)
+    table.inner(some, "batch_size", 1)
+    table.inner(some, "steps_per_epoch", 1)
+    table.inner(some, "scored", "train", 1)
     toy = world.data
     table.method(toy, "arrays", {"title": "train"}, {"title": kinds.choice(*titles)})
     table.method(toy, "flat")
@@ -225,6 +279,24 @@ def data(table: Table, world: World) -> None:
             "path": kinds.existing_folder(),
             "size": kinds.count(most=65535).but(NOTHING).also("(2,)", "(2, 0)", "(2, 3, 4)"),
         },
+    )
+    table.call(
+        "fx.data.adapted",
+        {"data": world.data, "reference": world.data},
+        finish=lambda made: made.test.inputs,
+    )
+    table.call(
+        "fx.data.read_inputs",
+        {"paths": [str(next(world.photographs.rglob("*.png")))], "data": world.data},
+        {"paths": None},
+        finish=lambda read: read.values,
+    )
+    table.call("fx.data.Inputs", {"values": world.x, "files": ("a", "a"), "rows": (0, 1)})
+    table.call(
+        "fx.data.Preparation",
+        {"scales": {}, "columns": ("a",), "class_names": ("b", "c")},
+        dict.fromkeys(("scales", "columns", "class_names")),
+        finish=lambda made: None,
     )
     table.call("fx.data.names")
     table.call("fx.data.texts")

@@ -106,6 +106,11 @@ def problems(table: Table, world: World) -> None:
     )
     noisy = fx.Problem(world.noisy, x, world.labels)
     table.method(noisy, "with_noise", {"key": world.key})
+    table.method(
+        world.problem, "with_weights", {"weights": jnp.ones(world.problem.batch)}, {"weights": None}
+    )
+    table.inner(world.problem, "mean", jnp.ones(world.problem.batch))
+    table.inner(world.problem, "shared", jnp.ones(world.problem.batch))
     index = Kind(
         "index",
         (

@@ -18,6 +18,7 @@ import fathomx as fx
 import fathomx.report
 import fathomx.training
 from fathomx.problem import Linearization
+from fathomx.records.predictions import Predictions, write_predictions
 
 
 def reports(table: Table, world: World) -> None:
@@ -25,6 +26,8 @@ def reports(table: Table, world: World) -> None:
     run, diagnosis = world.run, world.diagnosis
     folder, new = {"folder": kinds.existing_folder()}, {"path": kinds.new_path()}
     picture = Fresh(lambda: world.place(".png"))
+    ends = Predictions("validation", ("price",), np.eye(3)[:, :1], np.ones((3, 1)))
+    write_predictions(run, ends)
 
     def written(path: Any) -> bool:
         return bool(path.stat().st_size)
@@ -33,7 +36,10 @@ def reports(table: Table, world: World) -> None:
         ("alignment_per_node", run),
         ("energy_over_training", run),
         ("energy_per_node", run),
+        ("predictions", run),
         ("strength_and_settledness", run),
+        ("confusion_matrix", world.evaluation),
+        ("reliability", world.evaluation),
         ("energy_beside_equilibrium", diagnosis),
         ("energy_over_inference", diagnosis),
     ):
@@ -57,7 +63,11 @@ def reports(table: Table, world: World) -> None:
         finish=written,
     )
     table.call("fathomx.report.write_page", {"folder": run}, folder, finish=written)
+    table.call("fathomx.report.write_overview", {"folder": run.parent}, folder, finish=written)
     table.call("fathomx.report.wanted_figures", {"folder": run}, folder)
+    evaluation = {"folder": world.evaluation}
+    table.call("fathomx.report.read_evaluation", evaluation, folder)
+    table.call("fathomx.report.write_evaluation", evaluation, folder, finish=written)
     table.call("fathomx.report.read_diagnosis", {"folder": diagnosis}, folder)
     table.call(
         "fathomx.report.RunFiles",

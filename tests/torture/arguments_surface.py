@@ -16,6 +16,7 @@ MODULES = {
     "fx": fx,
     "fx.models": fx.models,
     "fx.data": fx.data,
+    "fx.metrics": fx.metrics,
     "fx.theory": fx.theory,
     "fathomx.diagnostics": fathomx.diagnostics,
     "fathomx.report": fathomx.report,

@@ -187,6 +187,7 @@ _BY_TYPE = {
     "Bytes": kinds.byte_count(),
     "Count": kinds.count(),
     "CountOrZero": kinds.count(0),
+    "Decay": kinds.number(above=0, below=1),
     "Function": kinds.function(),
     "Name": kinds.word(),
     "NotNegative": kinds.number(least=0),

@@ -291,6 +291,14 @@ class World:
         return self._told("diagnosis", "diagnose")
 
     @functools.cached_property
+    def evaluation(self) -> Path:
+        """The folder of an evaluation."""
+        folder = self.folder / "evaluation"
+        with quiet():
+            commands.main(["evaluate", str(self.run), "--out", str(folder)], standalone_mode=False)
+        return folder
+
+    @functools.cached_property
     def file(self) -> Path:
         """A file that holds nothing useful."""
         path = self.folder / "file.txt"

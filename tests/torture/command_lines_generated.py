@@ -21,6 +21,8 @@ from fathomx.command_line.choices import (
 from fathomx.command_line.models import MODELS
 from fathomx.experiments import EXPERIMENTS
 from fathomx.layers.activations import ACTIVATIONS
+from fathomx.learning.optimizer_choice import OPTIMIZERS
+from fathomx.learning.optimizer_choice import SCHEDULES as LEARNING_RATE_SCHEDULES
 
 SUCCEED, FAIL, END = "succeed", "fail", "end"
 _NAMES = {
@@ -32,11 +34,24 @@ _NAMES = {
     "--schedule": SCHEDULES,
     "--learning": RULES,
     "--precision": NUMBERS,
+    "--optimizer": OPTIMIZERS,
+    "--learning-rate-schedule": LEARNING_RATE_SCHEDULES,
 }
-_COUNTS = ("--take", "--depth", "--heads", "--context", "--steps", "--epochs", "--batch-size")
-_NUMBERS = ("--activity-rate", "--output-precision", "--learning-rate", "--strength", "--width")
+_CHOSEN_COUNTS = ("--accumulate", "--validate-every", "--early-stopping")
+_CHOSEN_NUMBERS = ("--clip", "--average")
+_COUNTS = (
+    *("--take", "--depth", "--heads", "--context", "--steps", "--epochs", "--batch-size"),
+    *_CHOSEN_COUNTS,
+)
+_NUMBERS = (
+    *("--activity-rate", "--output-precision", "--learning-rate", "--strength", "--width"),
+    *_CHOSEN_NUMBERS,
+)
 _FLAGS = ("--bias", "--rematerialize", "--auxiliary", "--no-auxiliary")
-_TRAINING = ("--take", "--learning", "--epochs", "--learning-rate")
+_TRAINING = (
+    *("--take", "--learning", "--epochs", "--learning-rate", "--optimizer"),
+    *("--learning-rate-schedule", *_CHOSEN_COUNTS, *_CHOSEN_NUMBERS),
+)
 _STRANGE = ("", " ", "abc", "é", "文", "\x07", "\x1b[31m", "a\nb", "--", "None", "[3]", "½", "1,5")
 _NO_COUNTS = (*_STRANGE, "1.5", "0", "-1", "1e3", "nan", "inf", "0x10", "3j", "1" + "0" * 30)
 _NO_NUMBERS = (*_STRANGE, "0", "-1", "-0.0", "nan", "inf", "-inf", "1e400", "0x10", "3j")

@@ -113,7 +113,7 @@ def _restoring(folder: Path) -> Callable[[Path], Restored]:
     job = stored_job(folder)
     data = job.load()
     network = job.network(data)
-    optimizer = job.rule().init_optimizer(job.optimizer(data), network)
+    optimizer = job.rule().init_optimizer(job.optimizer_for(data), network)
     fresh = TrainingState.begun(network, optimizer, jax.random.key(job.seed))
 
     def restore(checkpoints: Path) -> Restored:

@@ -52,7 +52,8 @@ def test_unlabeled_data_train_a_decoder(tmp_path):
     losses = [epoch["validation_loss"] for epoch in result.history]
     assert losses[-1] < 0.7 * losses[0]
     summary = result.summary
-    assert summary["test_accuracy"] is None and summary["test_energy"] >= summary["test_loss"]
+    assert not any("accuracy" in name for name in [*summary, *result.history[-1]])
+    assert summary["test_energy"] >= summary["test_loss"]
     assert summary["cosine_to_backprop"] is None and summary["unsettled"]["median"] < 0.5
     problem = fx.Problem(result.network, {"image": PICTURES.test["image"]})
     relaxed = fx.infer(problem, fx.GaussNewton(8, 10))
@@ -140,7 +141,7 @@ def test_other_targets_train_and_their_loss_is_that_of_the_network(energy, targe
     network = fx.models.mlp(8, 2, width=8, depth=3, output=energy, key=jax.random.key(1))
     data = fx.data.Dataset("own", **parts(input=IMAGES, output=target))
     result = fx.fit(network, data, **{**OPTIONS, "epochs": 12})
-    assert result.summary["test_accuracy"] is None
+    assert not any(name.endswith("_accuracy") for name in result.summary) or TAGS is target
     predicted = np.asarray(fx.predict(result.network, data.test["input"]), float)
     expected = mean_loss(data.test["output"].astype(float), predicted)
     np.testing.assert_allclose(result.summary["test_loss"], expected, rtol=1e-4)
@@ -153,7 +154,7 @@ def test_targets_that_an_energy_cannot_compare_are_said_before_training():
     data = fx.data.Dataset("own", **parts(input=IMAGES, output=CAUSES))
     with pytest.raises(ValueError, match=r"in the train part of 'own', .* counts of at least 0"):
         fx.fit(network, data, **OPTIONS)
-    with pytest.raises(ValueError, match="give one target of this shape per example"):
+    with pytest.raises(ValueError, match="give as many targets, or build the network for these"):
         fx.fit(network, (IMAGES, COUNTS[:, 0]), **OPTIONS)
 
 

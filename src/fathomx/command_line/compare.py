@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import operator
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from fathomx.records.lock import FolderLock
 from fathomx.records.run_files import RunFiles
 from fathomx.records.writing import appearing, write_json
 from fathomx.report import write_comparison
+from fathomx.report.scores import metrics_of
 from fathomx.training import RunFolder
 
 _FIRST = "predictive-coding"
@@ -54,6 +56,10 @@ def compare(out: Path | None, resume: Path | None, **options: Any) -> None:
         raise ValueError(
             f"compare trains the same network by backprop, too, which model {job.model!r} cannot "
             "be, since it infers what it generates from; use `fathomx train`."
+        )
+    if job.source is not None:
+        raise ValueError(
+            "compare begins with new weights; leave out --from, or use `fathomx train --from`."
         )
     jobs = {_FIRST: job, "backprop": job.by_backprop()}
     data = job.load() if resume is None else stored_data(job, resume / _FIRST)
@@ -94,9 +100,10 @@ def _comparison_table(summaries: dict[str, dict[str, Any]]) -> Table:
     table.add_column("")
     for name in summaries:
         table.add_column(name, justify="right")
+    keys = metrics_of({name: 0 for summary in summaries.values() for name in summary})
+    scores = [f"{part}_{key}" for key in keys for part in ("test", "validation")]
     rows: list[tuple[str, Callable[[dict[str, Any]], float | None], str]] = [
-        ("test accuracy", lambda s: s.get("test_accuracy"), ".4f"),
-        ("validation accuracy", lambda s: s.get("validation_accuracy"), ".4f"),
+        *((name.replace("_", " "), operator.itemgetter(name), ".4f") for name in scores),
         ("validation loss", lambda s: s.get("validation_loss"), ".4f"),
         ("unsettled, median", lambda s: (s.get("unsettled") or {}).get("median"), ".2g"),
         ("unsettled, max", lambda s: (s.get("unsettled") or {}).get("max"), ".2g"),

@@ -12,6 +12,7 @@ from fathomx.learning import DEFAULT_STRENGTH
 # That of `resnet`, whose auxiliary nodes are built for one rate of state descent.
 _AUXILIARY_RATE = 0.5
 _INCREMENTAL_STEPS = 5
+_DECAY = 0.01
 
 
 def filled_in(settings: Settings) -> dict[str, Any]:
@@ -26,6 +27,9 @@ def filled_in(settings: Settings) -> dict[str, Any]:
         for name, value in {**options, **chosen.options}.items()
         if getattr(settings, name) is None
     }
+    if settings.optimizer == "adamw" and settings.weight_decay is None:
+        own = None if settings.inference == "langevin" else chosen.generative
+        filled["weight_decay"] = (own.decay if own is not None else 0.0) or _DECAY
     if settings.width is not None:
         filled["width"] = type(chosen.width)(settings.width)
     if settings.learning != "backprop":

@@ -19,20 +19,29 @@ from fathomx.command_line.choices import (
 )
 from fathomx.command_line.defaults import filled_in
 from fathomx.command_line.models import MODELS, Generative
+from fathomx.command_line.optimization import early_stopping, optimizer_choice
 from fathomx.command_line.settings import Settings
 from fathomx.command_line.stored import stored_settings
 from fathomx.command_line.validation import validate
 from fathomx.data import Dataset
+from fathomx.data._table_files import target_columns
+from fathomx.graph.freezing import freeze
 from fathomx.graph.network import Network
 from fathomx.graph.numbers import rematerialized
+from fathomx.graph.statistics import parameter_count
 from fathomx.inference import Descent, GaussNewton, Langevin, Solver
 from fathomx.layers.parameterization import scale_learning_rates
 from fathomx.learning import Backprop, LearningRule, Pose
 from fathomx.learning.learner import cosine_adam
+from fathomx.learning.optimizer_choice import OptimizerChoice
+from fathomx.metrics import Metric, chosen
 from fathomx.problem.problem import Problem
 from fathomx.problem.strength import HoldStrength
+from fathomx.training import EarlyStopping
+from fathomx.training.choosing import Choices
 from fathomx.training.fit import check_statistics
 from fathomx.training.scores import Scores
+from fathomx.training.task import Task
 
 # Of Langevin: steps and rate.
 _CHAIN, _CHAIN_RATE = 20, 0.01
@@ -60,8 +69,20 @@ class Job(Settings):
 
     def load(self) -> Dataset:
         """The data set, in the form that the model takes."""
-        data = MODELS[self.model].reading.view(sources.load(self))
+        found, reading = sources.load(self), MODELS[self.model].reading
+        task = sources.task_of(found)
+        if task not in reading.tasks:
+            able = [name for name, model in MODELS.items() if task in model.reading.tasks]
+            raise ValueError(
+                f"data {self.data!r} is for task {task!r}, which model {self.model!r} does not "
+                f"learn; use model {' or '.join(map(repr, able))}."
+            )
+        data = self.view(found)
         return data if self.take is None else data.take(self.take)
+
+    def view(self, data: Dataset) -> Dataset:
+        """A data set as the model reads it."""
+        return MODELS[self.model].reading.view(data)
 
     def network(self, data: Dataset) -> Network:
         """The network at initialization, built for this data set."""
@@ -88,7 +109,21 @@ class Job(Settings):
             **options,
         )
         network = NUMBERS[self.precision](network)
-        return rematerialized(network) if self.rematerialize else network
+        network = rematerialized(network) if self.rematerialize else network
+        return self._frozen(network) if self.frozen else network
+
+    @property
+    def frozen(self) -> list[str]:
+        """The names of the entries that do not learn."""
+        return [name.strip() for name in (self.freeze or "").split(",") if name.strip()]
+
+    def _frozen(self, network: Network) -> Network:
+        network = freeze(network, self.frozen)
+        if not parameter_count(network):
+            raise ValueError(
+                f"freeze {self.freeze!r} leaves nothing to learn; leave out some of the names."
+            )
+        return network
 
     def rule(self) -> LearningRule:
         """The learning rule with its solver."""
@@ -115,13 +150,15 @@ class Job(Settings):
         """What the network is scored by, where it is not loss and accuracy."""
         return None if self.generative is None else self.generative.scores
 
+    @property
+    def judged_by(self) -> tuple[Metric, ...] | None:
+        """The metrics that are asked for."""
+        return None if self.metrics is None else chosen(target_columns(self.metrics))
+
     def problem(self, network: Network, data: Dataset) -> Problem:
         """The problem of the first batch of the training data."""
-        size = min(self.batch_size, len(data.train.labels))
-        batch = {"input": data.train.inputs[:size], "target": data.train.labels[:size]}
-        if self.pose is None:
-            return Problem(network, batch["input"], batch["target"])
-        problem: Problem = self.pose(network, batch)
+        batch = {name: each[: self.batch_size] for name, each in data.arrays("train").items()}
+        problem: Problem = Task(data, self.pose).pose(network, batch)
         return problem
 
     def solver(self) -> Solver:
@@ -141,28 +178,53 @@ class Job(Settings):
             given["steps"] = self.steps
         return DESCENTS[self.inference](**given)
 
-    def optimizer(self, data: Dataset) -> optax.GradientTransformation:
-        """Adam with a cosine schedule over all updates of the run and a small epsilon.
+    def optimizer_for(self, data: Dataset) -> optax.GradientTransformation:
+        """That of the settings over all updates of the run: Adam by a cosine unless given.
 
         At the learning-rate scales of the parameterization (`fx.scale_learning_rates`).
         """
         assert self.learning_rate is not None
-        steps = max(1, len(data.train.labels) // self.batch_size) * self.epochs
+        steps = max(1, data.size // self.batch_size) * self.epochs
         if self.learning == "incremental":
             steps *= self.solver().max_steps
         decay = 0.0
         if self.generative is not None and self.inference != "langevin":
             decay = self.generative.decay
-        return scale_learning_rates(cosine_adam(self.learning_rate, steps, decay))
+        chosen = optimizer_choice(self, self.learning_rate)
+        if not decay or self.weight_decay is not None:
+            return chosen.make(steps)
+        if chosen == OptimizerChoice(self.learning_rate):
+            # Decays biases of stacks, too; runs that have begun so go on so.
+            return scale_learning_rates(cosine_adam(self.learning_rate, steps, decay))
+        kind = "adamw" if self.optimizer == "adam" else self.optimizer
+        return dataclasses.replace(chosen, optimizer=kind, weight_decay=decay).make(steps)
+
+    @property
+    def stopping(self) -> EarlyStopping | None:
+        """When training ends early, if it may."""
+        return early_stopping(self)
 
     def check(self, data: Dataset, network: Network) -> None:
         """Raises `ValueError` for what only the data and the network show to be impossible."""
-        if self.batch_size > len(data.train.labels):
+        if self.batch_size > data.size:
             raise ValueError(
-                f"batch_size is {self.batch_size}, but {data.name!r} has "
-                f"{len(data.train.labels)} training examples; choose a smaller --batch-size."
+                f"batch_size is {self.batch_size}, but {data.name!r} has {data.size} training "
+                "examples; choose a smaller --batch-size."
             )
+        if self.metrics is not None:
+            Task(data, self.pose, self.scores, self.judged_by).check(network)
         check_statistics(network, self.batch_size)
+        steps = data.size // self.batch_size
+        if self.accumulate is not None and self.accumulate > steps:
+            raise ValueError(
+                f"accumulate is {self.accumulate}, but an epoch has {steps} batches; give at most "
+                f"{steps}, or a smaller --batch-size."
+            )
+        Choices(validate_every=self.validate_every).check(steps)
+        self.optimizer_for(data)
+        if self.stopping is not None:
+            task = Task(data, self.pose, self.scores, self.judged_by)
+            self.stopping.check(task.score(network, "validation"))
         solver = self.solver()
         if isinstance(solver, Descent) and self.learning != "backprop":
             solver.check_arrivals(solver.usual_arrivals(network))
@@ -190,6 +252,23 @@ class Job(Settings):
             # Samples are on their way to nowhere; what is looked at is the equilibrium.
             changes = {"inference": "gauss-newton", **changes}
         if "inference" in changes:
+            config |= {"schedule": "uniform", "steps": None, "activity_rate": None}
+        if "strength" in changes or "output_precision" in changes:
+            config |= {"strength": None, "output_precision": None}
+        return Job(**{**config, **changes})
+
+    def continued(self, **changes: Any) -> Job:
+        """The job that begins with what this one has learned.
+
+        `changes` are fields; what they replace takes its options along: other data its size,
+        another rule or inference the options of the former one.
+        """
+        config = {**self.config(), "source": None, "freeze": None}
+        if changes.get("learning", self.learning) == "backprop":
+            config |= dict.fromkeys(("strength", "output_precision"))
+        if "data" in changes:
+            config |= {"image_size": None, "take": None}
+        if "inference" in changes or "learning" in changes:
             config |= {"schedule": "uniform", "steps": None, "activity_rate": None}
         if "strength" in changes or "output_precision" in changes:
             config |= {"strength": None, "output_precision": None}

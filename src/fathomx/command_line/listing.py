@@ -23,6 +23,7 @@ from fathomx.command_line.models import MODELS
 from fathomx.experiments import EXPERIMENTS
 from fathomx.layers.activations import ACTIVATIONS
 from fathomx.learning import Backprop
+from fathomx.learning.optimizer_choice import OPTIMIZERS
 
 
 def _first_line(made_by: Any) -> str:
@@ -58,6 +59,10 @@ _KINDS: dict[str, tuple[str, Callable[[], Mapping[str, str]]]] = {
     ),
     "activations": ("--activation", lambda: dict.fromkeys(ACTIVATIONS, "")),
     "numbers": ("--precision", lambda: _described(NUMBERS)),
+    "optimizers": (
+        "--optimizer",
+        lambda: _described({name: kind.make for name, kind in OPTIMIZERS.items()}),
+    ),
     "experiments": ("fathomx reproduce NAME", _experiments),
 }
 
@@ -67,8 +72,8 @@ _KINDS: dict[str, tuple[str, Callable[[], Mapping[str, str]]]] = {
 def listing(kind: str | None) -> None:
     """Lists what can be chosen by name, a line each.
 
-    KIND is one of models, data, solvers, schedules, rules, parameterizations, activations, numbers
-    and experiments; all of them unless given.
+    KIND is one of models, data, solvers, schedules, rules, parameterizations, activations, numbers,
+    optimizers and experiments; all of them unless given.
     """
     if kind is not None and kind not in _KINDS:
         raise ValueError(unknown("kind", kind, tuple(_KINDS)))

@@ -75,3 +75,17 @@ def load(path: PathLike, network: Network | None = None) -> Run | Network:
             "network to be filled, too: fx.load(path, network)."
         )
     return restored(path, network)
+
+
+def ended(folder: Path) -> Run:
+    """A run that has ended; `RunFolderError` for another one, or where there is none."""
+    if not folder.is_dir():
+        raise RunFolderError(f"there is no run folder {folder}; give the folder of a run.")
+    run = load(folder)
+    assert isinstance(run, Run)
+    if not run.summary:
+        raise RunFolderError(
+            f"the run in {folder} has not ended; continue it first, with `fathomx train --resume "
+            f"{folder}`."
+        )
+    return run

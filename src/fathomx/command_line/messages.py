@@ -8,7 +8,7 @@ from rich.console import Console
 from rich.text import Text
 
 from fathomx.records.run_files import RunFiles
-from fathomx.report import verdict
+from fathomx.report.verdict import verdict
 
 _LONGEST_WORD = 200
 

@@ -18,7 +18,8 @@ from fathomx.command_line.imagery import (
     latents,
     pictured,
 )
-from fathomx.data import Dataset
+from fathomx.data import TASKS, Dataset
+from fathomx.graph.energy import Bernoulli, Gaussian
 from fathomx.graph.network import INPUT, Network
 from fathomx.inference import infer
 from fathomx.learning import Pose
@@ -39,16 +40,28 @@ from fathomx.training.scores import Scores
 
 @dataclasses.dataclass(frozen=True)
 class Reading:
-    """What a model reads: the view of a data set, and how that says which sizes to build."""
+    """What a model reads: the view of a data set, and how that says which sizes to build.
+
+    `tasks`: those of the data that it reads.
+    """
 
     view: Callable[[Dataset], Dataset]
     sizes: Callable[[Dataset], dict[str, Any]]
     data: str = "digits"
+    tasks: tuple[str, ...] = TASKS[:1]
 
 
-VECTORS = Reading(
-    Dataset.flat, lambda data: {"in_size": data.input_shape[0], "out_size": data.classes}
-)
+def _vector_sizes(data: Dataset) -> dict[str, Any]:
+    """Of classes, or of named targets with the energy that suits them."""
+    if not data.named:
+        return {"in_size": data.input_shape[0], "out_size": data.classes}
+    arrays = data.arrays("train")
+    energy = Bernoulli() if arrays["output"].dtype == bool else Gaussian()
+    sizes = {"in_size": arrays["input"].shape[1], "out_size": arrays["output"].shape[1]}
+    return {**sizes, "output": energy}
+
+
+VECTORS = Reading(lambda data: data if data.named else data.flat(), _vector_sizes, tasks=TASKS)
 IMAGES = Reading(
     Dataset.images, lambda data: {"classes": data.classes, "image_shape": data.input_shape}
 )

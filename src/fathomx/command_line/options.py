@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import itertools
+import shlex
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,7 +13,7 @@ from typing import Any
 import click
 
 from fathomx.command_line.job import Job
-from fathomx.command_line.settings import Settings, option_fields
+from fathomx.command_line.settings import Settings, option_fields, option_name
 from fathomx.records.errors import RunFolderError
 from fathomx.records.writing import unwritable
 
@@ -51,7 +52,7 @@ def job_options(*, training: bool) -> Decorator:
 def _option_of(field: dataclasses.Field[Any]) -> Decorator:
     """The option for a field: of its type, or flags for a choice of two."""
     types = frozenset(str(field.type).split(" | ")) - {"None"}
-    choices, name = field.metadata["choices"], field.name.replace("_", "-")
+    choices, name = field.metadata["choices"], option_name(field)
     text = field.metadata["help"]
     if choices:
         listed = f"One of {', '.join(choices)}."
@@ -142,17 +143,18 @@ def new_folder(out: Path | None, command: str) -> Path:
     raise RunFolderError(f"{first.parent} is a file, where a folder belongs: choose an --out.")
 
 
-def written_options(job: Job) -> list[str]:
-    """The options that lead to this job, where they are not the defaults."""
+def written_options(job: Job, usual: dict[str, Any] | None = None) -> list[str]:
+    """The options that lead to this job, where they are not usual, unless given the model's own."""
     options = []
-    # Other defaults are the model's own.
-    usual = {**Job(model=job.model).config(), "model": Settings.model}
-    for name, value in job.config().items():
-        option = name.replace("_", "-")
+    if usual is None:
+        usual = {**Job(model=job.model).config(), "model": Settings.model}
+    for field in option_fields(training=True):
+        name, option = field.name, option_name(field)
+        value = getattr(job, name)
         if value is None or value == usual[name]:
             continue
         if isinstance(value, bool):
             options.append(f"--{option}" if value else f"--no-{option}")
         else:
-            options.append(f"--{option} {value}")
+            options.append(f"--{option} {shlex.quote(str(value))}")
     return options

@@ -18,8 +18,9 @@ from fathomx.command_line.job import Job
 from fathomx.command_line.messages import say
 from fathomx.command_line.options import written_options
 from fathomx.command_line.outcome import Outcome
+from fathomx.command_line.sources import is_table, is_text, task_of
 from fathomx.command_line.trained import trained_network
-from fathomx.data import Dataset, Text
+from fathomx.data import TASKS, Dataset, Text
 from fathomx.graph.network import Network
 from fathomx.learning import PredictiveCoding
 from fathomx.records.errors import DamagedFileError, RunFolderError
@@ -27,21 +28,27 @@ from fathomx.records.lock import FolderLock
 from fathomx.records.run_files import RunFiles, check_places, read_config
 from fathomx.training import CheckpointError, ProgressBar, RunFolder, Tracker, fit
 
-_TEXT, _IMAGES = "text_sha256", "images_sha256"
+_KINDS = {
+    "text_sha256": "text",
+    "images_sha256": "folder of images",
+    "table_sha256": "table",
+}
 # All named sets but the one of which no sums are published.
 _VERIFIED = set(data_sets.names()) - {"tiny-imagenet"}
 
 
-def run_config(job: Job, data: Dataset) -> dict[str, Any]:
+def run_config(job: Job, data: Dataset, usual: dict[str, Any] | None = None) -> dict[str, Any]:
     """What a run folder says of its job: the settings, the version, the command to repeat it.
 
     And of data of one's own what tells it from others: named data sets are verified anyway.
+    `usual` are the settings that the command leaves out, unless given the model's own.
     """
     return {
         **job.config(),
-        **({} if _is_verified(job) else {_field(data): _digest(data)}),
+        **({} if _by_classes(data) else {"task": task_of(data)}),
+        **({} if _is_verified(job) else {_field(job): _digest(data)}),
         "fathomx": fathomx.__version__,
-        "command": " ".join(["fathomx train", *written_options(job)]),
+        "command": " ".join(["fathomx train", *written_options(job, usual)]),
     }
 
 
@@ -60,9 +67,9 @@ def stored_job(folder: Path) -> Job:
 def stored_data(job: Job, folder: Path) -> Dataset:
     """The data of the job of a run; `RunFolderError` if it is other data by now."""
     data = job.load()
-    begun_with = read_config(folder).get(_field(data))
+    begun_with = read_config(folder).get(_field(job))
     if begun_with is not None and begun_with != _digest(data):
-        kind = "text" if isinstance(data, Text) else "folder of images"
+        kind = _KINDS[_field(job)]
         raise RunFolderError(
             f"{job.data} is not the {kind} any more that the run in {folder} was trained on; put "
             "that one back, or start a new run."
@@ -70,19 +77,28 @@ def stored_data(job: Job, folder: Path) -> Dataset:
     return data
 
 
+def _by_classes(data: Dataset) -> bool:
+    """Whether targets are classes, which goes without saying."""
+    return task_of(data) == TASKS[0]
+
+
 def _is_verified(job: Job) -> bool:
     """Whether the data can be no other: named, and its tokens are characters."""
     return job.data in _VERIFIED and job.tokens is None
 
 
-def _field(data: Dataset) -> str:
-    return _TEXT if isinstance(data, Text) else _IMAGES
+def _field(job: Job) -> str:
+    """The name of the digest of the data in a configuration, by its kind."""
+    assert job.data is not None
+    if is_table(job.data):
+        return "table_sha256"
+    return "text_sha256" if is_text(job.data) else "images_sha256"
 
 
 def _digest(data: Dataset) -> str:
     found = hashlib.sha256(data.vocabulary_text.encode() if isinstance(data, Text) else b"")
-    for part in (data.train, data.validation, data.test):
-        for array in part:
+    for title in data.titles:
+        for array in data.arrays(title).values():
             found.update(np.ascontiguousarray(array).tobytes())
     return found.hexdigest()
 
@@ -132,7 +148,8 @@ class Session:
         say(
             self.console,
             f"{self.name}: {job.model}, {network.depth} nodes, {job.data} "
-            f"({len(data.train.labels)} training examples), {job.learning}"
+            f"({data.size} training examples{'' if _by_classes(data) else f', {task_of(data)}'}), "
+            f"{job.learning}"
             + (f" with {job.solver()!r}" if isinstance(rule, PredictiveCoding) else ""),
         )
         with self._saying_how_to_continue():
@@ -141,13 +158,17 @@ class Session:
                     network,
                     data,
                     rule,
-                    optimizer=job.optimizer(data),
+                    optimizer=job.optimizer_for(data),
                     epochs=job.epochs,
                     batch_size=job.batch_size,
                     seed=job.seed,
                     observers=(bar, run, *self.trackers),
                     pose=job.pose,
                     scores=job.scores,
+                    metrics=job.judged_by,
+                    average=job.average,
+                    validate_every=job.validate_every,
+                    early_stopping=job.stopping,
                 )
                 outcome.complete(network, result.network)
             finally:

@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from fathomx import data as data_sets
+from fathomx import metrics
 from fathomx.command_line.choices import (
     NORMALIZATIONS,
     NUMBERS,
@@ -18,6 +19,8 @@ from fathomx.command_line.choices import (
 from fathomx.command_line.models import MODELS, Model
 from fathomx.layers.activations import ACTIVATIONS
 from fathomx.learning import DEFAULT_STRENGTH
+from fathomx.learning.optimizer_choice import OPTIMIZERS
+from fathomx.learning.optimizer_choice import SCHEDULES as LEARNING_RATE_SCHEDULES
 
 
 def _per_model(pick: Callable[[Model], Any]) -> str:
@@ -41,14 +44,16 @@ def _option(
     *,
     training: bool = False,
     network: bool = False,
+    called: str | None = None,
 ) -> Any:
     """A field that is an option.
 
     `training` marks what a network's diagnosis does not ask for, `network` what a trained network
-    cannot be given anew.
+    cannot be given anew. `called` is the option's name, where it is not the field's.
     """
     chosen = tuple(choices) if choices else None
     metadata = {"help": help, "choices": chosen, "training": training, "network": network}
+    metadata["called"] = called
     return dataclasses.field(default=default, metadata=metadata)
 
 
@@ -62,9 +67,9 @@ class Settings:
 
     data: str | None = _option(
         None,
-        f"Data set, one of {', '.join(data_sets.names())}, or the path of a text file or of a "
-        "folder (or zip file) of images, one folder per class. "
-        + _per_model(lambda model: model.reading.data),
+        f"Data set, one of {', '.join(data_sets.names())}, or the path of a text file, of a table "
+        "(.csv or .parquet, with --target) or of a folder (or zip file) of images, one folder per "
+        "class. " + _per_model(lambda model: model.reading.data),
         network=True,
     )
     image_size: int | None = _option(
@@ -72,6 +77,23 @@ class Settings:
         "Height and width to which the images of a folder are scaled and cut. [default: those of "
         "the first]",
         network=True,
+    )
+    target: str | None = _option(
+        None, "Columns of a table that are predicted, with commas between.", network=True
+    )
+    task: str | None = _option(
+        None,
+        "What the targets are: classes, real values, or labels of which several may hold. "
+        "[default: what the data suggests]",
+        data_sets.TASKS,
+        network=True,
+    )
+    metrics: str | None = _option(
+        None,
+        f"What predictions are judged by, with commas between, of "
+        f"{', '.join(metrics.names())}. [default: accuracy for classes, rmse for real values, "
+        "label-accuracy for labels]",
+        training=True,
     )
     take: int | None = _option(
         None, "Train on so many examples only, the first ones.", training=True
@@ -166,11 +188,68 @@ class Settings:
     )
     epochs: int = _option(15, "Passes over the training data.", training=True)
     batch_size: int = _option(64, "Examples in a step.")
+    optimizer: str = _option(
+        "adam",
+        "What makes steps of gradients: adam; adamw, with decay of weights; sgd; or muon, momentum "
+        "made orthogonal matrix by matrix, the rest by Adam.",
+        OPTIMIZERS,
+        training=True,
+    )
     learning_rate: float | None = _option(
         None,
-        "Peak learning rate of Adam, times the scales of the parameterization; it decays to 0 by a "
-        "cosine. "
+        "Highest learning rate; but for sgd, which needs one of its own, times the scales of the "
+        "parameterization. "
         + _by_name({name: each.learning_rate for name, each in PARAMETERIZATIONS.items()}),
+        training=True,
+    )
+    learning_rate_schedule: str = _option(
+        "cosine",
+        "How the learning rate falls to 0 at the end of the run, if it does.",
+        LEARNING_RATE_SCHEDULES,
+        training=True,
+    )
+    warm_up: int | float | None = _option(
+        None,
+        "Updates in which the learning rate rises to its highest; below 1, their part of all.",
+        training=True,
+    )
+    momentum: float | None = _option(
+        None, "Momentum of sgd and muon. [default: 0 for sgd, 0.95 for muon]", training=True
+    )
+    weight_decay: float | None = _option(
+        None,
+        "Decay of weights, times the learning rate; of adamw, sgd and muon. [default: 0.01 for "
+        "adamw, else 0; of decoders 2]",
+        training=True,
+    )
+    clip: float | None = _option(
+        None,
+        "Longest gradient, over all weights; a longer one is scaled down to it. [default: none]",
+        training=True,
+    )
+    accumulate: int | None = _option(
+        None, "Batches whose mean gradient makes one update. [default: 1]", training=True
+    )
+    average: float | None = _option(
+        None,
+        "Validate, test and keep averages of the weights over the steps, with this decay, such as "
+        "0.99. [default: none]",
+        training=True,
+    )
+    validate_every: int | None = _option(
+        None,
+        "Score validation after so many steps, too. [default: after every epoch only]",
+        training=True,
+    )
+    early_stopping: int | None = _option(
+        None,
+        "End training when validation has got no better for so many epochs, and keep the weights "
+        "of the best one. [default: never]",
+        training=True,
+    )
+    early_stopping_metric: str | None = _option(
+        None,
+        "The validation score that early stopping looks at, such as accuracy. [default: loss]",
         training=True,
     )
     strength: float | None = _option(
@@ -179,6 +258,23 @@ class Settings:
         f"strength. [default: {DEFAULT_STRENGTH}]",
     )
     seed: int = _option(0, "Seed of the weights and of the order of the data.")
+    source: str | None = _option(
+        None,
+        "Begin with the weights of this run folder, or of this file of fx.save; options default to "
+        "those of the run. An end of the network that has another size is drawn anew.",
+        training=True,
+        called="from",
+    )
+    freeze: str | None = _option(
+        None,
+        "Entries of the network that do not learn, with commas between their names.",
+        training=True,
+    )
+
+
+def option_name(field: dataclasses.Field[Any]) -> str:
+    """The name of the option for a field, without its dashes."""
+    return str(field.metadata["called"] or field.name.replace("_", "-"))
 
 
 def option_fields(*, training: bool) -> list[dataclasses.Field[Any]]:

@@ -1,4 +1,4 @@
-"""What `--data` may be: the name of a data set, a folder of images, or a text file."""
+"""What `--data` may be: the name of a data set, a folder of images, a table, or a text file."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ import os
 from fathomx import data as data_sets
 from fathomx.command_line.settings import Settings
 from fathomx.data import Dataset
+from fathomx.data._table_files import ENDINGS, target_columns
 
 
 def is_images(data: str) -> bool:
@@ -16,9 +17,22 @@ def is_images(data: str) -> bool:
     return os.path.isdir(data) or data.lower().endswith(".zip")
 
 
+def is_table(data: str) -> bool:
+    """Whether it is a table in a file."""
+    return data not in data_sets.names() and data.lower().endswith(ENDINGS)
+
+
 def is_text(data: str) -> bool:
     """Whether it is a text, named or in a file."""
-    return data in data_sets.texts() or not (data in data_sets.names() or is_images(data))
+    other = data in data_sets.names() or is_images(data) or is_table(data)
+    return data in data_sets.texts() or not other
+
+
+def task_of(data: Dataset) -> str:
+    """What the targets of a data set are: classes, real values, or labels of which several hold."""
+    if not data.named:
+        return "classification"
+    return "multi-label" if data.arrays("train")["output"].dtype == bool else "regression"
 
 
 def is_there(data: str) -> bool:
@@ -29,24 +43,31 @@ def is_there(data: str) -> bool:
 def load(settings: Settings) -> Dataset:
     """The data of settings, as it was read.
 
-    Raises `ValueError` for data whose targets are no classes, which the command line does not
-    train on.
+    Raises `ValueError` for data of another task than that of the settings.
     """
+    found = _read(settings)
+    task = task_of(found)
+    if settings.task not in (None, task):
+        raise ValueError(
+            f"data {settings.data!r} is for task {task!r}, not for {settings.task!r}; leave out "
+            "task, or use other data."
+        )
+    return found
+
+
+def _read(settings: Settings) -> Dataset:
     data, context = settings.data, settings.context
     assert data is not None
+    if is_table(data):
+        assert settings.target is not None
+        return data_sets.table(data, target_columns(settings.target), settings.task)
     if is_images(data):
         return data_sets.images(data, settings.image_size)
     tokens = None if settings.tokens is None else _tokens(settings.tokens)
     if data not in data_sets.names():
         assert context is not None
         return data_sets.text(data, context, tokens=tokens)
-    found = data_sets.load(data, context=context, tokens=tokens)
-    if found.named:
-        raise ValueError(
-            f"data {data!r} has real targets, and the command line trains on classes alone; use "
-            f"fx.fit(network, fx.data.load({data!r})) in Python."
-        )
-    return found
+    return data_sets.load(data, context=context, tokens=tokens)
 
 
 def _tokens(given: str) -> int | data_sets.Subwords:

@@ -10,6 +10,9 @@ from fathomx.command_line.settings import Settings
 
 # Fields that configurations of the first version do not have.
 _ADDED = (
+    "target",
+    "task",
+    "metrics",
     "take",
     "image_size",
     "normalization",
@@ -24,6 +27,19 @@ _ADDED = (
     "bias",
     "steps",
     "activity_rate",
+    "source",
+    "freeze",
+    "optimizer",
+    "learning_rate_schedule",
+    "warm_up",
+    "momentum",
+    "weight_decay",
+    "clip",
+    "accumulate",
+    "average",
+    "validate_every",
+    "early_stopping",
+    "early_stopping_metric",
 )
 
 

@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
+import shutil
+import tempfile
 from pathlib import Path
 from typing import Any
 
 import click
 from rich.console import Console
 
+from fathomx.command_line.beginning import (
+    begun,
+    filled,
+    job_of,
+    keep,
+    source_has_changed,
+    usual_settings,
+)
 from fathomx.command_line.job import Job
-from fathomx.command_line.messages import say_verdict
+from fathomx.command_line.messages import say, say_verdict
 from fathomx.command_line.options import (
     check_new,
     job_options,
@@ -37,7 +47,7 @@ def train(out: Path | None, resume: Path | None, trackers: tuple[str, ...], **op
     given = only_given(options)
     console = Console()
     if resume is None:
-        folder = _begin(console, Job(**given), out, trackers)
+        folder = _begin(console, job_of(given), out, trackers)
     else:
         refuse_out(out)
         folder = _go_on(console, given, resume, trackers)
@@ -47,12 +57,19 @@ def train(out: Path | None, resume: Path | None, trackers: tuple[str, ...], **op
 def _begin(console: Console, job: Job, out: Path | None, trackers: tuple[str, ...]) -> Path:
     check_new(out, "train")
     data = job.load()
-    network = job.network(data)
-    job.check(data, network)
-    folder = new_folder(out, "train")
-    session = _session(console, folder, job, trackers)
-    with appearing(folder) as unfinished:
-        RunFolder.prepare(unfinished, run_config(job, data))
+    job.check(data, job.network(data))
+    with tempfile.TemporaryDirectory() as place:
+        kept = {} if job.source is None else keep(job.source, Path(place))
+        network, anew = filled(job, data, Path(place))
+        folder = new_folder(out, "train")
+        session = _session(console, folder, job, trackers)
+        with appearing(folder) as unfinished:
+            shutil.copytree(place, unfinished, dirs_exist_ok=True)
+            config = run_config(job, data, usual_settings(job.source))
+            RunFolder.prepare(unfinished, {**config, **kept})
+    if job.source is not None:
+        new = f"; drawn anew: {', '.join(anew)}" if anew else ""
+        say(console, f"training: begins with the weights of {job.source}{new}")
     session.train(network, Outcome(folder, job, data), RunFolder.resume(folder))
     return folder
 
@@ -67,7 +84,14 @@ def _go_on(
         # Says what differs.
         RunFolder.resume(folder, changed).close()
     data = stored_data(job, folder)
-    if not _session(console, folder, job, trackers).go_on(job, data, job.network(data), folder):
+    network, _ = begun(job, data, folder)
+    if source_has_changed(job, folder):
+        say(
+            console,
+            f"training: {job.source} holds other weights than those that this run began with; it "
+            "goes on from its own copy of these.",
+        )
+    if not _session(console, folder, job, trackers).go_on(job, data, network, folder):
         raise RunFolderError(f"the run in {folder} has ended already; there is nothing to do.")
     return folder
 

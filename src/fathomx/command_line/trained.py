@@ -9,6 +9,7 @@ import jax
 from fathomx.command_line.job import Job
 from fathomx.data import Dataset
 from fathomx.graph.network import Network
+from fathomx.records.run_files import RunFiles
 from fathomx.training import CheckpointError, TrainingState
 from fathomx.training.checkpoints import Checkpoints
 
@@ -20,8 +21,14 @@ def trained_network(job: Job, data: Dataset, folder: Path) -> Network:
     are not those of the run's end.
     """
     network = job.network(data)
-    optimizer = job.rule().init_optimizer(job.optimizer(data), network)
-    fresh = TrainingState.begun(network, optimizer, jax.random.key(job.seed))
+    optimizer = job.rule().init_optimizer(job.optimizer_for(data), network)
+    fresh = TrainingState.begun(
+        network,
+        optimizer,
+        jax.random.key(job.seed),
+        average=job.average is not None,
+        best=job.stopping is not None,
+    )
     found = None
     if (folder / "checkpoints").is_dir():
         checkpoints = Checkpoints(folder / "checkpoints")
@@ -34,7 +41,8 @@ def trained_network(job: Job, data: Dataset, folder: Path) -> Network:
             f"{folder} holds no checkpoint, so there are no trained weights; give the "
             "folder of a run that was trained, or train it again."
         )
-    gone = (folder / "summary.json").exists() and int(found.state.epoch) < job.epochs
+    trained = RunFiles(folder).summary.get("epochs") or 0
+    gone = int(found.state.epoch) < trained
     if found.notes or gone:
         last = f"the last checkpoint in {folder} is gone"
         damage = found.notes[0].partition("; ")[0] if found.notes else last
@@ -42,4 +50,4 @@ def trained_network(job: Job, data: Dataset, folder: Path) -> Network:
             f"{damage}; delete summary.json there, if there is one, and continue with `fathomx "
             f"train --resume {folder}` to train its last steps again."
         )
-    return found.state.network
+    return found.state.result

@@ -11,8 +11,11 @@ from fathomx.checks.names import unknown
 from fathomx.command_line import sources
 from fathomx.command_line.choices import DESCENTS
 from fathomx.command_line.models import MODELS, TOKENS
+from fathomx.command_line.optimization import early_stopping, optimizer_choice
 from fathomx.command_line.settings import Settings
 from fathomx.data import Subwords
+from fathomx.data._table_files import ENDINGS, target_columns
+from fathomx.metrics import chosen
 
 _LEAST = {
     "depth": 1,
@@ -23,6 +26,9 @@ _LEAST = {
     "take": 1,
     "context": 1,
     "image_size": 1,
+    "accumulate": 1,
+    "validate_every": 1,
+    "early_stopping": 1,
 }
 _POSITIVE = ("learning_rate", "output_precision", "strength", "activity_rate")
 # Fields that only some models have.
@@ -45,6 +51,7 @@ def validate(settings: Settings) -> None:
     _check_model(settings)
     _check_inference(settings)
     _check_learning(settings)
+    _check_optimizer(settings)
 
 
 def _check_values(settings: Settings) -> None:
@@ -84,8 +91,29 @@ def _check_model(settings: Settings) -> None:
             f"image_size is for a folder of images, which data {data!r} is not; leave it "
             "out, or give the folder as data."
         )
+    _check_targets(settings, data)
     if settings.width is not None:
         _check_width(settings.width, settings.model)
+
+
+def _check_targets(settings: Settings, data: str) -> None:
+    given = settings.target is not None and target_columns(settings.target)
+    if sources.is_table(data) and not given:
+        raise ValueError(
+            f"data {data!r} is a table, of which target says what is predicted; give a column, or "
+            "several with commas between."
+        )
+    if settings.target is not None and not sources.is_table(data):
+        raise ValueError(
+            f"target is for tables, which data {data!r} is not; leave it out, or give a file that "
+            f"ends in {' or '.join(ENDINGS)}."
+        )
+    if settings.metrics is not None:
+        if MODELS[settings.model].generative:
+            raise ValueError(
+                f"model {settings.model!r} is scored by what it generates; leave out metrics."
+            )
+        chosen(target_columns(settings.metrics))
 
 
 def _check_reading(data: str, model: str) -> None:
@@ -170,6 +198,31 @@ def _check_learning(settings: Settings) -> None:
             "strength and output_precision exclude each other: either the output precision is "
             "fixed, or it follows the strength; give one of them."
         )
+
+
+def _check_optimizer(settings: Settings) -> None:
+    # Says what is wrong by itself.
+    optimizer_choice(settings, settings.learning_rate or 1.0)
+    if settings.optimizer == "sgd" and settings.learning_rate is None:
+        raise ValueError(
+            "optimizer 'sgd' needs a learning rate of its own, for the defaults are those of Adam; "
+            "give learning_rate, such as 0.1."
+        )
+    if settings.accumulate not in (None, 1) and settings.learning == "incremental":
+        raise ValueError(
+            "learning 'incremental' updates weights within a batch, so that no gradient of several "
+            "batches can be accumulated; leave out accumulate, or use learning 'equilibrium'."
+        )
+    if settings.average is not None and not 0 < settings.average < 1:
+        raise ValueError(
+            f"average must be a number above 0 and below 1, such as 0.99, not {settings.average}."
+        )
+    if settings.early_stopping_metric is not None and settings.early_stopping is None:
+        raise ValueError(
+            "early_stopping_metric is for early stopping; give early_stopping, too, the epochs "
+            "without a better one after which training ends."
+        )
+    early_stopping(settings)
 
 
 def _inference_options(settings: Settings) -> list[str]:

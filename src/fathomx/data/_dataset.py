@@ -6,6 +6,7 @@ import copy
 import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from dataclasses import field as field_of
 from typing import Any
 
 import numpy as np
@@ -14,7 +15,8 @@ from numpy.typing import NDArray
 from fathomx import checks
 from fathomx.checks import example, open_gate
 from fathomx.data._images import check_channels_last, checked_image_shape
-from fathomx.data._parts import Part, in_part, is_named, labeled_pair, named_arrays
+from fathomx.data._parts import Part, in_part, is_named, labeled_pair, named_arrays, weight_array
+from fathomx.data._preparation import Preparation
 
 _TITLES = ("train", "validation", "test")
 # Root mean squares between which networks are expected to train as they are: counts and pixels of
@@ -28,11 +30,17 @@ _ORDER_ONE = (0.01, 30.0)
 class Dataset:
     """A data set in memory: train, validation and test parts.
 
-    Fit on `train`, choose hyperparameters on `validation`, report on `test`. A part is a pair of
-    inputs and class labels, or arrays by name, of any number and shape, as for data without labels,
-    with several targets or real-valued ones. Named floating-point arrays become float32, integers
-    int32 and truth values stay; `fx.fit` clamps the entries of these names, unless it is told
-    otherwise (`pose`).
+    Fit on `train`, choose hyperparameters on `validation`, report on `test`; without one of these
+    two, nothing is said of it. A part is a pair of inputs and class labels, or arrays by name, of
+    any number and shape, as for data without labels, with several targets or real-valued ones.
+    Arrays are those of NumPy and JAX, lists, and data frames of pandas and Polars, whose columns
+    are what an example holds; a data frame, an Arrow table or a Hugging Face data set by itself is
+    arrays by the names of its columns. A third array of a pair, or one called `weights` among
+    arrays by name, says how much each example counts, in learning and in the scores of its part
+    (`Problem.with_weights`). What is larger than memory is a `Stream`.
+
+    Named floating-point arrays become float32, integers int32 and truth values stay; `fx.fit`
+    clamps the entries of these names, unless it is told otherwise (`pose`).
 
     Of pairs everything is checked on construction. Inputs of any real dtype are converted to
     C-contiguous float32 and integer labels to int32; arrays that have this form already are kept
@@ -48,15 +56,16 @@ class Dataset:
     or an `augmentation`, those of shape `(3, h, h)` or `(1, h, h)` with `h` larger than the
     channels are refused with the advice `inputs.transpose(0, 2, 3, 1)`.
 
-    Two data sets are equal only if they are the same object.
+    The attribute `weights` holds those of pairs, by part. Two data sets are equal only if they are
+    the same object.
 
     **Fields**
 
     * `name`: what error messages and reports call the data set.
     * `train`: the part to fit on; a pair `(inputs, labels)` or a mapping from names to arrays is
       accepted for every part, the same in all three.
-    * `validation`: the part to choose hyperparameters on.
-    * `test`: the part to report on.
+    * `validation`: the part to choose hyperparameters on, or `None`.
+    * `test`: the part to report on, or `None`.
     * `classes`: number of classes, at least 2; labels run from 0 to `classes - 1`. 0 (the default)
       for named arrays, which have none.
     * `image_shape`: the shape that shows one input as an image, such as `(28, 28)`, or `()` (the
@@ -66,9 +75,11 @@ class Dataset:
       training images: it takes images `(batch, height, width, channels)` and a PRNG key and returns
       images of the same shape, such as `fathomx.data.CropAndFlip()`. It must be pure, since it is
       compiled. The arrays here are never augmented. Of pairs only.
+    * `preparation`: `None` (the default), or what was done to raw values and what numbers stand for
+      (`fathomx.data.Preparation`).
 
-    Raises `TypeError` if a part is neither a pair nor arrays by name, an array does not hold real
-    numbers or is masked, labels are not integers, or `name`, `classes`, `image_shape` or
+    Raises `TypeError` if a part is neither a pair nor arrays by name, an array or a column does not
+    hold real numbers or is masked, labels are not integers, or `name`, `classes`, `image_shape` or
     `augmentation` is of another kind; `ValueError` if a part is empty, its arrays differ in
     length, its labels are not in `0..classes - 1`, its inputs hold NaN or infinite values, named
     integers do not fit into 32 bits, the parts differ in shape, or `image_shape` does not show one
@@ -84,21 +95,26 @@ class Dataset:
 
     name: str
     train: Any
-    validation: Any
-    test: Any
+    validation: Any = None
+    test: Any = None
     classes: int = 0
     image_shape: tuple[int, ...] = ()
     augmentation: Callable[[Any, Any], Any] | None = None
+    preparation: Preparation | None = None
+    weights: Mapping[str, NDArray[Any]] = field_of(init=False, default_factory=dict)
 
     def __post_init__(self) -> None:
         checks.word("the name of a data set", self.name, "toy")
+        if self.preparation is not None:
+            kind = "fathomx.data.Preparation()"
+            checks.instance("preparation", self.preparation, Preparation, kind)
         with in_part("train", self.name):
             named = is_named(self.train)
         if named:
             self._check_no_fields_of_pairs()
         else:
             self._set("classes", self._checked_classes())
-        for title in _TITLES:
+        for title in self.titles:
             with in_part(title, self.name):
                 self._set(title, self._checked_part(title, named))
                 self._check_shapes(title)
@@ -111,13 +127,29 @@ class Dataset:
         """Whether the parts hold arrays by name instead of inputs and labels."""
         return isinstance(self.train, Mapping)
 
+    @property
+    def titles(self) -> tuple[str, ...]:
+        """The parts that there are, of `train`, `validation` and `test`."""
+        return tuple(t for t in _TITLES if t == "train" or getattr(self, t) is not None)
+
     def arrays(self, title: str) -> dict[str, NDArray[Any]]:
-        """The arrays of a part by name: of a pair, `input` and `target`.
+        """The arrays of a part by name: of a pair, `input` and `target`; none if it is missing.
 
         **Arguments**: `title`, one of `train`, `validation` and `test`; others raise `ValueError`.
         """
         part = getattr(self, checks.choice("part", title, _TITLES))
-        return dict(part) if self.named else {"input": part.inputs, "target": part.labels}
+        if part is None:
+            return {}
+        if self.named:
+            return dict(part)
+        weights = {"weights": self.weights[title]} if title in self.weights else {}
+        return {"input": part.inputs, "target": part.labels, **weights}
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The names of the classes in their order; their numbers, where no names are known."""
+        known = () if self.preparation is None else self.preparation.class_names
+        return known or tuple(map(str, range(self.classes)))
 
     @property
     def size(self) -> int:
@@ -158,7 +190,17 @@ class Dataset:
         )
         few = max(1, count // 4)
         sizes = {"train": count, "validation": few, "test": few}
-        return self._with(**{t: _first(getattr(self, t), size) for t, size in sizes.items()})
+        weights = {t: array[: sizes[t]] for t, array in self.weights.items()}
+        parts = {t: _first(getattr(self, t), sizes[t]) for t in self.titles}
+        return self._with(**parts, weights=weights)
+
+    def with_parts(self, name: str, parts: Mapping[str, Any]) -> Dataset:
+        """This data set under another name, with other parts of the form that its own have.
+
+        **Arguments**: `name`; `parts`, by their titles, as a data set holds them. They are taken as
+        they are: what changes the numbers of a data set and not its form is made by this.
+        """
+        return self._with(name=name, **parts)
 
     def images(self) -> Dataset:
         """The same data with every input of shape `(height, width, channels)`.
@@ -205,7 +247,7 @@ class Dataset:
 
     def __repr__(self) -> str:
         # The generated repr would print the arrays.
-        sizes = ", ".join(f"{self._size(title)} {title}" for title in _TITLES)
+        sizes = ", ".join(f"{self._size(title)} {title}" for title in self.titles)
         if self.named:
             held = f"arrays {self._shapes('train')}"
         else:
@@ -226,7 +268,7 @@ class Dataset:
     def _reshaped(self, shape: tuple[int, ...]) -> Dataset:
         if shape == self.input_shape:
             return self
-        parts = {title: getattr(self, title) for title in _TITLES}
+        parts = {title: getattr(self, title) for title in self.titles}
         return self._with(
             **{t: Part(p.inputs.reshape(-1, *shape), p.labels) for t, p in parts.items()}
         )
@@ -253,13 +295,21 @@ class Dataset:
                 f"there is a {type(part).__name__}, expected {expected} as in the train part; give "
                 "all parts in one form."
             )
-        return named_arrays(part) if named else self._checked_pair(part)
+        if named:
+            return named_arrays(part)
+        pair = self._checked_pair(part)
+        if len(part) == 3:
+            found = weight_array(part[2], len(pair.labels))
+            self._set("weights", {**self.weights, title: found})
+        return pair
 
     def _checked_pair(self, part: Any) -> Part:
         return labeled_pair(part, self.classes)
 
     def _check_shapes(self, title: str) -> None:
+        # Each part has weights or none.
         own, train = self._shapes(title), self._shapes("train")
+        own, train = ({k: s for k, s in e.items() if k != "weights"} for e in (own, train))
         if own != train:
             raise ValueError(
                 f"examples have the shapes {own}, but in the train part {train}; give all parts "

@@ -20,10 +20,11 @@ from fathomx.data._augmentation import CropAndFlip
 from fathomx.data._dataset import Dataset
 from fathomx.data._files import DataError, read_bytes
 from fathomx.data._parts import Part
+from fathomx.data._preparation import Preparation
 from fathomx.data._scale import PixelScale
 
 _FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-_SUFFIXES = (
+IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"),
 )
 # What packing leaves behind beside the files that were packed.
@@ -92,7 +93,7 @@ def images(
         classes = _classes(files, parts["train"])
         drawn = _divided(files, parts, classes, seed)
         name = os.path.basename(os.path.normpath(given)).removesuffix(".zip") or "images"
-        return _assembled(name, files, drawn, len(classes), sides)
+        return _assembled(name, files, drawn, classes, sides)
 
 
 def load_tiny_imagenet(name: str, path: str, validation: int, seed: int) -> Dataset:
@@ -118,7 +119,7 @@ def load_tiny_imagenet(name: str, path: str, validation: int, seed: int) -> Data
             "validation": [labeled[place] for place in order[cut:]],
             "test": _annotated(files, classes),
         }
-        return _assembled(name, files, drawn, len(classes), None, CropAndFlip(8))
+        return _assembled(name, files, drawn, classes, None, CropAndFlip(8))
 
 
 def require_pillow() -> None:
@@ -205,7 +206,7 @@ def _of_classes(files: Files, *within: str) -> _Images:
     found: _Images = {}
     for name in files.names:
         folders = name.split("/")[:-1]
-        if not name.lower().endswith(_SUFFIXES) or tuple(folders[: len(within)]) != within:
+        if not name.lower().endswith(IMAGE_SUFFIXES) or tuple(folders[: len(within)]) != within:
             continue
         if len(folders) > len(within):
             found.setdefault(folders[len(within)], []).append(name)
@@ -223,7 +224,7 @@ def _parts(files: Files) -> dict[str, _Images]:
 
 def _classes(files: Files, train: _Images) -> list[str]:
     if len(train) < 2:
-        loose = sum(name.lower().endswith(_SUFFIXES) for name in files.names)
+        loose = sum(name.lower().endswith(IMAGE_SUFFIXES) for name in files.names)
         holds = f"one class alone, {next(iter(train))!r}" if train else "no folder of images"
         held = f", but {loose} images" if loose and not train else ""
         kind = "folder" if os.path.isdir(files.place) else "zip file"
@@ -292,7 +293,7 @@ def _assembled(
     name: str,
     files: Files,
     drawn: dict[str, _Labeled],
-    classes: int,
+    classes: list[str],
     size: tuple[int, int] | None,
     augmentation: CropAndFlip | None = None,
 ) -> Dataset:
@@ -305,12 +306,19 @@ def _assembled(
     shape = (*size, 3) if color else size
     held = {title: array if color else array[..., 0] for title, (array, _) in pixels.items()}
     scale = PixelScale(held["train"], channels)
-    parts = {}
+    parts: dict[str, Any] = {}
     for title in _PARTS:
         inputs = scale(held.pop(title))
         labels = np.array([label for _, label in drawn[title]], np.int32)
         parts[title] = Part(inputs if color else inputs.reshape(len(inputs), -1), labels)
-    return Dataset(name, **parts, classes=classes, image_shape=shape, augmentation=augmentation)
+    return Dataset(
+        name,
+        **parts,
+        classes=len(classes),
+        image_shape=shape,
+        augmentation=augmentation,
+        preparation=Preparation({"input": scale}, class_names=tuple(classes)),
+    )
 
 
 def _decoded(
@@ -326,15 +334,32 @@ def _decoded(
     return pixels, color
 
 
-def _pixels(files: Files, name: str, size: tuple[int, int] | None) -> NDArray[np.uint8]:
-    """One image, `(height, width)` if it is gray, else `(height, width, 3)`."""
+def read_image(path: str, size: tuple[int, int], *, gray: bool) -> NDArray[np.uint8]:
+    """The pixels of an image in a file of its own, as those of a folder of gray or color images.
+
+    `(height, width)`, or `(height, width, 3)`. Raises as `images` does.
+    """
+    require_pillow()
+    folder, name = os.path.split(path)
+    content = read_bytes(path)
+    files = Files(folder or ".", (name,), lambda name: content)
+    found = _pixels(files, name, size, gray=gray)
+    return found if gray or found.ndim == 3 else np.repeat(found[..., None], 3, axis=-1)
+
+
+def _pixels(
+    files: Files, name: str, size: tuple[int, int] | None, *, gray: bool = False
+) -> NDArray[np.uint8]:
+    """One image, `(height, width)` if it is or shall be gray, else `(height, width, 3)`."""
     from PIL import Image, ImageOps
 
     try:
         with Image.open(io.BytesIO(files.read(name)), formats=_FORMATS) as image:
             mode = image.mode
             if mode in (*_GRAY, *_COLOR):
-                turned = ImageOps.exif_transpose(image).convert("L" if mode in _GRAY else "RGB")
+                turned = ImageOps.exif_transpose(image).convert(
+                    "L" if gray or mode in _GRAY else "RGB"
+                )
                 if size is not None and turned.size != size[::-1]:
                     turned = ImageOps.fit(turned, size[::-1])
                 return np.asarray(turned)

@@ -27,6 +27,7 @@ from fathomx.data._formats import Labeled, parse_cifar100, parse_svhn
 from fathomx.data._idx import parse_idx
 from fathomx.data._parquet import ImageFile, read_images, require_decoders
 from fathomx.data._parts import Part
+from fathomx.data._preparation import Preparation
 from fathomx.data._scale import PixelScale
 from fathomx.data._tables import load_classes, load_values
 from fathomx.data._text import Text, windows_of
@@ -62,6 +63,7 @@ class _Source:
     home: str
     validation: int = 5000
     classes: int = 10
+    class_names: tuple[str, ...] = ()
 
     def file_sha256(self, file: str) -> str | None:
         """The published sha256 of a file, or `None` where only its content is known."""
@@ -154,6 +156,10 @@ _MNIST = _IdxSource(
 
 _FASHION_MNIST = _IdxSource(
     name="fashion-mnist",
+    class_names=(
+        *("T-shirt/top", "Trouser", "Pullover", "Dress", "Coat"),
+        *("Sandal", "Shirt", "Sneaker", "Bag", "Ankle boot"),
+    ),
     home="http://fashion-mnist.s3-website.eu-central-1.amazonaws.com/",
     sha256={
         _TRAIN_IMAGES: "3aede38d61863908ad78613f6a32ed271626dd12800ba2636569512369268a84",
@@ -173,6 +179,7 @@ _FASHION_MNIST = _IdxSource(
 # in tensorflow_datasets/url_checksums of github.com/tensorflow/datasets.
 _KMNIST = _IdxSource(
     name="kmnist",
+    class_names=("o", "ki", "su", "tsu", "na", "ha", "ma", "ya", "re", "wo"),
     home="http://codh.rois.ac.jp/kmnist/dataset/kmnist/",
     sha256={
         _TRAIN_IMAGES: "51467d22d8cc72929e2a028a0428f2086b092bb31cfb79c69cc0a90ce135fde4",
@@ -213,6 +220,10 @@ _TINY_IMAGENET = _Source(
 
 _CIFAR10 = _ParquetSource(
     name="cifar10",
+    class_names=(
+        *("airplane", "automobile", "bird", "cat", "deer"),
+        *("dog", "frog", "horse", "ship", "truck"),
+    ),
     home="https://huggingface.co/datasets/uoft-cs/cifar10/resolve/main/plain_text/",
     train=ImageFile(
         rows=50000,
@@ -424,7 +435,7 @@ def _load_digits(folder: str | None) -> Dataset:
     pixels = pixels.astype(np.uint8)
     order = np.random.default_rng(_SEED).permutation(len(pixels))
     train, validation, test = np.split(order, [1257, 1257 + 180])
-    scale = PixelScale(pixels[train])
+    scale = PixelScale(pixels[train], brightest=16)
     return Dataset(
         "digits",
         train=Part(scale(pixels[train]), labels[train]),
@@ -432,6 +443,7 @@ def _load_digits(folder: str | None) -> Dataset:
         test=Part(scale(pixels[test]), labels[test]),
         classes=10,
         image_shape=(8, 8),
+        preparation=Preparation({"input": scale}),
     )
 
 
@@ -527,6 +539,7 @@ def _split(
         classes=source.classes,
         image_shape=image_shape,
         augmentation=augmentation,
+        preparation=Preparation({"input": scale}, class_names=source.class_names),
     )
 
 

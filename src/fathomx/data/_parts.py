@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from fathomx import checks
 from fathomx.checks import open_gate
+from fathomx.data import _forms as forms
 
 _BY_NAME = (
     "targets that are no class numbers are given as arrays by the names of the network's entries, "
@@ -52,9 +53,9 @@ def in_part(title: str, data: str) -> Iterator[None]:
 
 def is_named(part: Any) -> bool:
     """Whether a part is arrays by name rather than a pair; `TypeError` if it is neither."""
-    if isinstance(part, Mapping):
+    if isinstance(part, Mapping) or forms.is_table(part):
         return True
-    if isinstance(part, tuple | list) and len(part) == 2:
+    if isinstance(part, tuple | list) and len(part) in (2, 3):
         return False
     raise TypeError(
         "the arrays must be a pair such as Part(inputs, labels), or arrays by name such as "
@@ -62,10 +63,11 @@ def is_named(part: Any) -> bool:
     )
 
 
-def named_arrays(part: Mapping[Any, Any]) -> dict[str, NDArray[Any]]:
+def named_arrays(part: Any) -> dict[str, NDArray[Any]]:
     """The arrays of a named part: numbers as float32 or int32, truth values as they are."""
+    part = forms.columns(part) if forms.is_table(part) else part
     given = checks.mapping("the arrays", part, "{'image': x}")
-    found = {name: _named_array(name, values) for name, values in given.items()}
+    found = {name: named_array(name, values) for name, values in given.items()}
     sizes = {name: len(array) for name, array in found.items()}
     if len(set(sizes.values())) != 1 or 0 in sizes.values():
         raise ValueError(
@@ -77,7 +79,7 @@ def named_arrays(part: Mapping[Any, Any]) -> dict[str, NDArray[Any]]:
 
 def labeled_pair(part: tuple[Any, Any], classes: int) -> Part:
     """Inputs of real numbers and one class number for each."""
-    inputs, labels = checks.values("inputs", part[0]), checks.values("labels", part[1])
+    inputs, labels = forms.values("inputs", part[0]), forms.values("labels", part[1])
     if inputs.ndim < 2:
         raise ValueError(
             f"inputs have the shape {inputs.shape}, but must be (n, ...) with at least two axes; "
@@ -103,6 +105,23 @@ def token_pair(part: tuple[Any, Any], classes: int) -> Part:
     return Part(int32("inputs", inputs), _in_range(labels, classes))
 
 
+def weight_array(weights: Any, size: int) -> NDArray[np.float32]:
+    """How much each example counts: one number for each, at least 0."""
+    found = forms.values("weights", weights)
+    if found.shape != (size,):
+        raise ValueError(
+            f"weights have the shape {found.shape}, but there are {size} examples; give one number "
+            "for each."
+        )
+    values = float32(found)
+    if not (np.isfinite(values).all() and values.min() >= 0 and values.max() > 0):
+        raise ValueError(
+            f"weights run from {found.min():.3g} to {found.max():.3g}, but must be finite, at "
+            "least 0, and not all 0; give 0 to leave an example out."
+        )
+    return values
+
+
 def int32(name: str, values: NDArray[Any]) -> NDArray[np.int32]:
     """Integers as int32; `ValueError` where they would wrap around."""
     limits = np.iinfo(np.int32)
@@ -120,8 +139,8 @@ def float32(values: NDArray[Any]) -> NDArray[np.float32]:
         return np.ascontiguousarray(values, np.float32)
 
 
-def _named_array(name: str, values: Any) -> NDArray[Any]:
-    array = checks.values(name, values)
+def named_array(name: str, values: Any) -> NDArray[Any]:
+    array = forms.values(name, values)
     if array.ndim == 0:
         raise ValueError(f"{name} is one number; give an array with a row for each example.")
     if array.dtype.kind == "b":

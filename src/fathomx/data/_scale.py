@@ -15,10 +15,11 @@ class PixelScale:
 
     The last axis is made of `channels` interleaved channels, each with its own moments. Scaling the
     pixels to 0..1 first would cancel out, so the moments stay in pixel units, where they come
-    exactly from sums of integers.
+    exactly from sums of integers. `brightest` is the largest value that a pixel can have.
     """
 
-    def __init__(self, pixels: NDArray[np.uint8], channels: int = 1) -> None:
+    def __init__(self, pixels: NDArray[np.uint8], channels: int = 1, brightest: int = 255) -> None:
+        self.brightest = brightest
         # Summed by position first: numpy is slow along an axis as short as the channels.
         rows = pixels.reshape(len(pixels), -1)
         totals = rows.sum(axis=0, dtype=np.uint64)
@@ -34,7 +35,7 @@ class PixelScale:
             # A channel that is everywhere the same becomes zeros.
             self.std[channel] = spread or 1.0
 
-    def __call__(self, pixels: NDArray[np.uint8]) -> NDArray[np.float32]:
+    def __call__(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         # In place: the larger sets take 553 MB in float32, and no second array is needed.
         values = pixels.astype(np.float32, order="C")
         rows = values.reshape(len(values), -1)
@@ -42,6 +43,11 @@ class PixelScale:
         rows -= np.tile(self.mean.astype(np.float32), repeats)
         rows /= np.tile(self.std.astype(np.float32), repeats)
         return values
+
+    def raw(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """The pixels of standardized ones."""
+        rows = np.asarray(values, np.float64).reshape(len(values), -1, len(self.mean))
+        return (rows * self.std + self.mean).reshape(np.shape(values))
 
 
 class ColumnScale:
@@ -59,3 +65,7 @@ class ColumnScale:
 
     def __call__(self, rows: NDArray[Any]) -> NDArray[np.float32]:
         return np.ascontiguousarray((rows - self.mean) / self.std, np.float32)
+
+    def raw(self, values: NDArray[Any]) -> NDArray[np.float64]:
+        """The values of standardized ones."""
+        return np.asarray(values, np.float64) * self.std + self.mean

@@ -8,7 +8,7 @@ import numpy as np
 
 from fathomx.checks import CountOrZero, Seed, gate
 from fathomx.data._dataset import Dataset
-from fathomx.data._parts import Part, is_named, labeled_pair, named_arrays
+from fathomx.data._parts import is_named, labeled_pair, named_arrays, weight_array
 
 _TENTH = 10
 
@@ -19,7 +19,8 @@ def split(part: Any, classes: CountOrZero = 0, *, name: str = "arrays", seed: Se
 
     **Arguments**
 
-    * `part`: a pair of inputs and class labels, or arrays by name, at least three examples.
+    * `part`: a pair of inputs and class labels, a third array of weights if there is one, arrays
+      by name, or a data frame; at least three examples.
     * `classes`: of a pair, the number of classes.
     * `name`, of the data set; `seed`: the same one divides alike.
 
@@ -32,6 +33,8 @@ def split(part: Any, classes: CountOrZero = 0, *, name: str = "arrays", seed: Se
     """
     named = is_named(part)
     arrays = named_arrays(part) if named else labeled_pair(part, classes)._asdict()
+    if not named and len(part) == 3:
+        arrays["weights"] = weight_array(part[2], len(arrays["labels"]))
     size = len(next(iter(arrays.values())))
     if size < 3:
         raise ValueError(
@@ -41,5 +44,5 @@ def split(part: Any, classes: CountOrZero = 0, *, name: str = "arrays", seed: Se
     order = np.random.default_rng(seed).permutation(size)
     cuts = np.split(order, [size - 2 * tenth, size - tenth])
     parts = [{key: array[rows] for key, array in arrays.items()} for rows in cuts]
-    train, validation, test = parts if named else [Part(**each) for each in parts]
+    train, validation, test = parts if named else [tuple(each.values()) for each in parts]
     return Dataset(name, train, validation, test, classes=classes)

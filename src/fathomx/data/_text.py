@@ -66,7 +66,7 @@ class Text(Dataset):
                 f"the vocabulary of data set {self.name!r} has {self.vocabulary.size} tokens, "
                 f"expected {self.classes}: pass classes={self.vocabulary.size}."
             )
-        for part in (self.train, self.validation, self.test):
+        for part in (getattr(self, title) for title in self.titles):
             self._check_tokens(part.inputs)
 
     @property
@@ -106,6 +106,11 @@ class Text(Dataset):
         row = token_row(tokens)
         self._check_tokens(row)
         return self._tokens.decode(row)
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        """The tokens."""
+        return tuple(self.decode([token]) for token in range(self.classes))
 
     def flat(self) -> Dataset:
         """Tokens are no vector of numbers: raises `ValueError`."""

@@ -20,6 +20,7 @@ from fathomx.experiments import (
     pc_alm,
     predify,
     reach,
+    regression,
     saddle_escape,
     strength,
     strict_saddles,
@@ -52,6 +53,7 @@ EXPERIMENTS: dict[str, Reproduction] = {
     "pc-alm": pc_alm.reproduce,
     "budget": budget.reproduce,
     "reach": reach.reproduce,
+    "regression": regression.reproduce,
 }
 
 

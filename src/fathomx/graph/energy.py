@@ -39,12 +39,16 @@ class Energy(eqx.Module):
     An energy of your own is a subclass with `unit`. Where it is a sum of terms that a mask may
     select (`fx.Clamp(value, mask)`), it defines `terms` as well; where its Hessian vanishes,
     `curvature`, without which Gauss-Newton has nothing to solve with; where `fx.sample` shall draw
-    from it, `draw`. `takes_labels` says whether integer labels become one-hot vectors.
+    from it, `draw`. `takes_labels` says whether integer labels become one-hot vectors, `targets`
+    what the targets are (`fx.Metric.suits`), and `judged_by` names the metric that predictions are
+    judged by unless told otherwise; where labels become one-hot vectors, that is the accuracy.
 
     Raises `ValueError` for a precision that is not positive and finite.
     """
 
     takes_labels: ClassVar[bool] = True
+    targets: ClassVar[tuple[str, ...]] = ("values",)
+    judged_by: ClassVar[str] = "rmse"
 
     precision: float = eqx.field(static=True, default=1.0, converter=float)
 
@@ -169,6 +173,9 @@ class Categorical(Energy):
     finite. The target holds probabilities; `Problem` turns integer labels into them.
     """
 
+    targets: ClassVar[tuple[str, ...]] = ("classes", "distributions")
+    judged_by: ClassVar[str] = "accuracy"
+
     def unit(self, target: Float[Array, "..."], prediction: Float[Array, "..."]) -> Array:
         return -jnp.sum(target * jax.nn.log_softmax(prediction, axis=-1))
 
@@ -228,6 +235,9 @@ class Bernoulli(_OfUnits):
     Source: McCullagh and Nelder (1989), chapter 4, with the logit as link.
     """
 
+    targets: ClassVar[tuple[str, ...]] = ("labels",)
+    judged_by: ClassVar[str] = "label-accuracy"
+
     def terms(self, target: Array, prediction: Array) -> Array:
         holds, fails = jax.nn.softplus(-prediction), jax.nn.softplus(prediction)
         return target * holds + (1 - target) * fails
@@ -275,6 +285,8 @@ class Poisson(_OfUnits):
     """
 
     takes_labels: ClassVar[bool] = False
+    targets: ClassVar[tuple[str, ...]] = ("counts",)
+    judged_by: ClassVar[str] = "deviance"
 
     def terms(self, target: Array, prediction: Array) -> Array:
         logarithm = jnp.log(jnp.where(target > 0, target, 1))
@@ -323,6 +335,7 @@ class Laplace(_OfUnits):
     """
 
     takes_labels: ClassVar[bool] = False
+    judged_by: ClassVar[str] = "mae"
 
     def terms(self, target: Array, prediction: Array) -> Array:
         return jnp.abs(target - prediction)

@@ -94,7 +94,7 @@ def relaxation(
     return Relaxation(
         activities=problem.complete(here.activities),
         errors=problem.joined_errors(here.errors, here.explained),
-        energy=evaluated_energies(problem, here).mean(axis=1),
+        energy=problem.mean(evaluated_energies(problem, here)),
         unsettled=jnp.where(begun, norm / jnp.where(begun, reference, 1), departed),
         decrease=progress.decrease,
         steps=progress.steps,

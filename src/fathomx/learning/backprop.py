@@ -42,13 +42,13 @@ class Backprop(LearningRule):
             whole: Network = eqx.combine(weights, rest)
             there = problem.with_network(whole.with_batch_statistics(problem.clamps))
             explained, _ = there.explain({})
-            return there.loss(explained).mean(), explained
+            return there.mean(there.loss(explained)), explained
 
         (value, explained), gradient = jax.value_and_grad(loss, has_aux=True)(weights)
         shown, accuracy = feedforward_scores(problem, explained)
         nothing = jnp.full_like(value, jnp.nan)
         found = Evaluation.of_energies(problem, {}, explained)
-        energy = evaluated_energies(problem.with_output_precision(1.0), found).mean(axis=1)
+        energy = problem.mean(evaluated_energies(problem.with_output_precision(1.0), found))
         return gradient, StepReport(
             loss=shown,
             accuracy=accuracy,

@@ -133,11 +133,12 @@ def feedforward_scores(problem: Problem, explained: Entries) -> tuple[Array, Arr
     """
     output = problem.network.output.name
     classes = problem.network.output.energy.takes_labels
-    loss = problem.loss(explained).mean()
+    loss = problem.mean(problem.loss(explained))
     scalar = not problem.network.output_shape
     latent = any(root.name in problem.free for root in problem.network.roots)
     whole = output in problem.observed and problem.clamps[output].whole
     if latent or scalar or not classes or not whole:
         return loss, jnp.full_like(loss, jnp.nan)
     hits = jnp.argmax(explained[output], axis=-1) == jnp.argmax(problem.target, axis=-1)
-    return loss / problem.positions, jnp.mean(hits.astype(loss.dtype))
+    met = hits.astype(loss.dtype).reshape(problem.batch, -1).mean(axis=1)
+    return loss / problem.positions, problem.mean(met)

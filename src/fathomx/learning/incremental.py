@@ -218,8 +218,8 @@ class _Local(eqx.Module):
 
         def energy(learned: Any) -> Array:
             energies = self.energies(eqx.combine(learned, rest))
-            scale = self.problem.batch * self.problem.output_precision
-            return energies.sum() / scale.astype(energies.dtype)
+            scale = self.problem.output_precision.astype(energies.dtype)
+            return self.problem.shared(energies, axis=1).sum() / scale
 
         def step(learned: Any, state: Any) -> tuple[Any, Any]:
             own, gradient = _own(learned), _own(jax.grad(energy)(learned))

@@ -23,6 +23,8 @@ from fathomx.problem.problem import Problem
 
 # Keeps the keys of random nodes apart from those of the rule.
 _NOISE = 1_000_003
+# The name of the array that says how much each example counts.
+WEIGHTS = "weights"
 
 Pose = OfTwo
 
@@ -31,7 +33,9 @@ Pose = OfTwo
 def pose(network: Network, batch: Any) -> Problem:
     """How a batch becomes a problem unless told otherwise.
 
-    Arrays by name clamp the entries of these names; a pair `(x, y)` input and output.
+    Arrays by name clamp the entries of these names; a pair `(x, y)` input and output. `weights`
+    among the names, unless an entry is called so, or a third array say how much each example counts
+    (`Problem.with_weights`).
 
     ```python
     fx.Learner(fx.Equilibrium(), optimizer, pose=lambda network, batch: fx.Problem(
@@ -39,13 +43,23 @@ def pose(network: Network, batch: Any) -> Problem:
     ```
     """
     if isinstance(batch, Mapping):
-        return Problem(network, batch)
+        if not has_weights(network, batch):
+            return Problem(network, batch)
+        named = {name: array for name, array in batch.items() if name != WEIGHTS}
+        return Problem(network, named).with_weights(batch[WEIGHTS])
+    if isinstance(batch, tuple | list) and len(batch) == 3:
+        return Problem(network, *batch[:2]).with_weights(batch[2])
     if not (isinstance(batch, tuple | list) and len(batch) == 2):
         raise TypeError(
             "a batch must be a pair (x, y) or arrays by name such as {'image': x}, not "
             f"{shown(batch)}; give fx.Learner(pose=...) for others."
         )
     return Problem(network, *batch)
+
+
+def has_weights(network: Network, batch: Mapping[str, Any]) -> bool:
+    """Whether arrays by name say how much each example counts."""
+    return WEIGHTS in batch and all(entry.name != WEIGHTS for entry in network.entries)
 
 
 def usual_optimizer(given: optax.GradientTransformation | float) -> Any:

@@ -301,6 +301,15 @@ def check_targets(network: Network, arrays: Mapping[str, np.ndarray]) -> None:
             _check_fit(entry, array)
 
 
+def check_weights(weights: np.ndarray) -> None:
+    """Raises `ValueError` for weights of examples that are negative or not finite."""
+    if weights.size and not (np.isfinite(weights).all() and weights.min() >= 0):
+        raise ValueError(
+            f"weights run from {weights.min():.3g} to {weights.max():.3g}, but must be finite and "
+            "at least 0; give 0 to leave an example out."
+        )
+
+
 def check_tokens(tokens: Array | np.ndarray, vocabulary: int) -> None:
     """Raises `ValueError` for what are not integers from 0 to below the vocabulary's size."""
     if not jnp.issubdtype(tokens.dtype, jnp.integer):

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import math
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, PRNGKeyArray
+from jaxtyping import Array, Float, PRNGKeyArray
 
+from fathomx import checks
 from fathomx.checks import gate, shown
 from fathomx.graph.arrival import arrivals, first_moves
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.entries import Entry
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import with_fields
-from fathomx.problem.checks import check_roots
+from fathomx.problem.checks import check_roots, check_weights
 
 Posed = TypeVar("Posed", bound="Clamped")
 
@@ -30,11 +31,13 @@ class Clamped(eqx.Module):
     have a prediction; given those that are clamped whole; explained is what the free entries have
     to explain, the observed entries and the feedbacks.
 
-    **Fields**: `network`; `clamps`, an `fx.Clamp` by name.
+    **Fields**: `network`; `clamps`, an `fx.Clamp` by name; `weights`, how much each example counts
+    in means over the batch, `None` where all count alike.
     """
 
     network: Network
     clamps: dict[str, Clamp]
+    weights: Array | None
     _batch: int = eqx.field(static=True)
 
     @property
@@ -99,6 +102,58 @@ class Clamped(eqx.Module):
         changed: Posed = eqx.tree_at(lambda problem: problem.network, self, network)
         return changed
 
+    def with_weights(self: Posed, weights: Any) -> Posed:
+        """The same problem whose examples count in proportion to their weights.
+
+            mean over the batch of v  =  sum_i w_i v_i / sum_i w_i
+
+        A weight multiplies an example's part of the weights' gradient, of the energies and losses
+        that are reported and of the strength that a rule holds; not its inference, since the minima
+        of `w F` are those of `F`. So an example of weight 2 counts as if it were there twice, one
+        of weight 0 as if it were not there. The statistics of batch normalization are those of all
+        examples alike, and `fx.theory` knows no weights.
+
+        **Arguments**: `weights`, `(batch,)`, at least 0 (looked at outside of `jax.jit`). Where all
+        are 0, nothing is learned.
+
+        Raises `ValueError` for another shape, negative and infinite weights.
+
+        ```python
+        problem = fx.Problem(network, x, y).with_weights(jnp.where(y == 3, 5.0, 1.0))
+        ```
+        """
+        found = checks.array("weights", weights)
+        if found.shape != (self.batch,):
+            raise ValueError(
+                f"weights have the shape {found.shape}, but the problem has {self.batch} examples; "
+                "give one number for each."
+            )
+        if not checks.is_traced(found):
+            check_weights(np.asarray(found))
+        return with_fields(self, weights=found.astype(self.network.dtype))
+
+    @property
+    def shares(self) -> Float[Array, " batch"]:
+        """The part that each example has in a mean over the batch; they sum to 1."""
+        if self.weights is None:
+            return jnp.full(self.batch, 1 / self.batch, self.network.dtype)
+        total = self.weights.sum()
+        return jnp.where(total > 0, self.weights / jnp.where(total > 0, total, 1), 0)
+
+    def mean(self, values: Float[Array, "*rest batch"]) -> Float[Array, "*rest"]:
+        """The mean over the batch, the last axis, each example by its weight."""
+        if self.weights is None:
+            return values.mean(axis=-1)
+        return (values * self.shares.astype(values.dtype)).sum(axis=-1)
+
+    def shared(self, values: Array, axis: int = 0) -> Array:
+        """Each example's part of the mean over the batch, whose axis is `axis`."""
+        if self.weights is None:
+            return values / self.batch
+        sides = [1] * values.ndim
+        sides[axis] = self.batch
+        return values * self.shares.astype(values.dtype).reshape(sides)
+
     def with_noise(self: Posed, key: PRNGKeyArray) -> Posed:
         """The same problem with keys for nodes that need noise, another for every example.
 
@@ -129,7 +184,8 @@ class Clamped(eqx.Module):
             some = (slice(None),) * axis + (index,)
             mask = None if clamp.mask is None else clamp.mask[some]
             clamps[name] = Clamp(clamp.value[some], mask)
-        return with_fields(self, clamps=clamps, _batch=count)
+        weights = None if self.weights is None else self.weights[index]
+        return with_fields(self, clamps=clamps, weights=weights, _batch=count)
 
     @property
     def clamp_axes(self) -> dict[str, Clamp]:
@@ -144,7 +200,7 @@ class Clamped(eqx.Module):
         """The problem of one example, from its clamps without the axis of the batch."""
         axes = self.clamp_axes
         one = jax.tree.map(lambda a, axis: jnp.expand_dims(a, axis), clamps, axes)
-        return with_fields(self, clamps=one, _batch=1)
+        return with_fields(self, clamps=one, weights=None, _batch=1)
 
     def with_batch_statistics(self: Posed) -> Posed:
         """The same problem on a network whose batch statistics are those of this input.

@@ -55,7 +55,7 @@ def energy(problem: Problem, activities: Entries) -> Float[Array, " nodes"]:
     fx.energy(problem, relaxed.activities).sum()
     ```
     """
-    return node_energies(problem, check_activities(problem, activities)).mean(axis=1)
+    return problem.mean(node_energies(problem, check_activities(problem, activities)))
 
 
 @gate
@@ -86,7 +86,9 @@ def weight_gradient(
     (predicted, _), pull = jax.vjp(predictions, learned)
     part = problem.network.predictor
     cotangents = {
-        name: -problem.energy_of(part(name)).weighed(errors[name]) / problem.batch
+        name: -problem.shared(
+            problem.energy_of(part(name)).weighed(errors[name]), part(name).batch_axis
+        )
         for name in predicted
     }
     one = jnp.ones((), problem.network.dtype)
@@ -110,7 +112,7 @@ def _precision_energy(problem: Problem, errors: Entries) -> Array:
         if part.name in errors and jax.tree.leaves(weights(part.energy)):
             fixed = jax.lax.stop_gradient(errors[part.name])
             rows = problem.energy_of(part)(fixed, jnp.zeros_like(fixed))
-            total = total + rows.sum() / problem.batch
+            total = total + problem.shared(rows, axis=1).sum()
     return total
 
 
@@ -121,7 +123,7 @@ def _amortized_energy(problem: Problem, activities: Entries) -> Array:
     for part in network.amortized:
         predicted = part.predict(network.sources(part, activities))
         missed = jax.lax.stop_gradient(activities[part.of]) - predicted
-        total = total + 0.5 * jnp.sum(missed**2) / problem.batch
+        total = total + 0.5 * problem.shared(missed**2, part.batch_axis).sum()
     return total
 
 

@@ -78,7 +78,7 @@ class Problem(Coordinates):
         input: Any = None,
         batch: int = 1,
     ) -> None:
-        self.network = network
+        self.network, self.weights = network, None
         named = isinstance(clamps, Mapping)
         if named and target is not None and output_precision is None and jnp.ndim(target) == 0:
             target, output_precision = None, target

@@ -55,7 +55,7 @@ def mean_sensitivity(
     observed = _Observed(problem, start)
     pulled = start.pull(observed.scaled(observed.signs(key)))
     squares = problem.network.space.dot(pulled, problem.unweigh(pulled))
-    return jnp.mean(squares) / observed.size
+    return problem.mean(squares) / observed.size
 
 
 def largest_sensitivity(

@@ -23,6 +23,8 @@ from fathomx.records.forms import (
 )
 from fathomx.records.pictures import FILE as PICTURES
 from fathomx.records.pictures import Panel, read_pictures
+from fathomx.records.predictions import FILE as PREDICTIONS
+from fathomx.records.predictions import Predictions, read_predictions
 from fathomx.records.reading import read_json, read_lines
 from fathomx.records.values import PathLike, finite, numbers
 
@@ -32,6 +34,7 @@ _FILES = (
     "inference.json",
     "sample.txt",
     PICTURES,
+    PREDICTIONS,
     "index.html",
 )
 _FOLDERS = ("checkpoints", "figures")
@@ -80,10 +83,14 @@ _SUMMARY = named(
                 "depth",
                 "parameters",
                 "epochs",
+                "best_epoch",
+                "average",
                 "seed",
             ),
             number,
         ),
+        "best_by": optional(text),
+        "ended": optional(text),
     },
 )
 _STEPS = named(
@@ -107,6 +114,10 @@ _STEPS = named(
 _RECORDS = {
     "steps": _STEPS,
     "epoch": named({"epoch": position}, _OF_EPOCH),
+    "validation": named(
+        {"epoch": position, "step": position},
+        dict.fromkeys(("validation_loss", "validation_accuracy"), number),
+    ),
     "note": named({"epoch": position, "step": position, "text": text}),
 }
 _ENERGIES = optional(named({}, {"energy": optional(table)}))
@@ -114,7 +125,7 @@ _INFERENCE = named({}, {"labels": listed(text), "before": _ENERGIES, "after": _E
 
 
 def record(value: Any) -> None:
-    """A line of `metrics.jsonl`: of steps, of an epoch, or a note."""
+    """A line of `metrics.jsonl`: of steps, of an epoch, of a validation within one, or a note."""
     named({"kind": text})(value)
     form = _RECORDS.get(value["kind"])
     if form is not None:
@@ -173,7 +184,8 @@ class RunFiles:
     **Attributes**: `folder`, `config`, `summary` (empty for an unfinished run), `records` (all of
     `metrics.jsonl`, in order), `damaged_lines` of it (their numbers), `epochs` (the records of
     epochs, one per epoch), `notes` (what was said while the run went on), `inference` (`None`
-    for a run without inference) and `pictures` (empty for a network that generates none).
+    for a run without inference), `pictures` (empty for a network that generates none) and
+    `predictions` (`None` but of real values).
 
     Raises `FileNotFoundError` for a folder with neither `config.json` nor `metrics.jsonl`, and
     `DamagedFileError`, a `ValueError`, for a file that does not hold what it must. A line of
@@ -219,6 +231,13 @@ class RunFiles:
         path = self.folder / PICTURES
         remedy = "delete it and continue the run with --resume, which makes it again"
         return read_pictures(path, remedy) if path.is_file() else []
+
+    @functools.cached_property
+    def predictions(self) -> Predictions | None:
+        """What the trained network said of validation examples, if it was trained on values."""
+        path = self.folder / PREDICTIONS
+        remedy = "delete it and continue the run with --resume, which makes it again"
+        return read_predictions(path, remedy) if path.is_file() else None
 
     @functools.cached_property
     def sample(self) -> str | None:
@@ -269,6 +288,20 @@ class RunFiles:
         ordered = sorted(values)
         steps = np.array([(epoch - 1) * longest + step for epoch, step in ordered], float)
         return steps, np.array([values[at] for at in ordered], float)
+
+    def validation(self, name: str) -> tuple[np.ndarray, np.ndarray]:
+        """Training steps, counted over the whole run, and a validation score at each; NaN if null.
+
+        After every epoch and, where that was recorded, within.
+        """
+        points: dict[Any, Any] = {r.get("steps"): r.get(name) for r in self.epochs}
+        # Of the first epoch while it is the only one, no length is needed.
+        length = max((r.get("steps", 0) / r["epoch"] for r in self.epochs if r["epoch"]), default=0)
+        for record in self.records:
+            if record["kind"] == "validation":
+                points[(record["epoch"] - 1) * length + record["step"]] = record.get(name)
+        steps = sorted(step for step in points if finite(step) is not None)
+        return np.array(steps, float), numbers([points[step] for step in steps])
 
     def per_epoch(self, name: str) -> np.ndarray:
         """A metric after each epoch; NaN where it is null."""

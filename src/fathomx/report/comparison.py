@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 
 from fathomx.checks import gate
@@ -11,7 +11,8 @@ from fathomx.records.values import PathLike, finite
 from fathomx.report.document import escaped, table, write_document
 from fathomx.report.figures import learning_curves
 from fathomx.report.illustrations import Illustration, illustrated
-from fathomx.report.wording import percent, plain, short
+from fathomx.report.scores import better, label, metrics_of, shown
+from fathomx.report.wording import plain, short
 
 
 @gate
@@ -31,16 +32,19 @@ def write_comparison(folder: PathLike, runs: Mapping[str, PathLike]) -> Path:
     folder = Path(folder)
     files = {name: RunFiles(where) for name, where in runs.items()}
     title = f"Comparison of {len(files)} runs" if len(files) > 1 else "One run"
-    rows = [(name, *_comparison_row(run, files.values())) for name, run in files.items()]
+    metrics = metrics_of({name: 0 for run in files.values() for name in run.summary})
+    metrics = metrics or ["accuracy"]
+    rows = [(name, *_comparison_row(run, files.values(), metrics)) for name, run in files.items()]
+    goods = ["a lower loss", *(f"a {better(k)} {label(k)}" for k in metrics if better(k))]
     figure = Illustration(
         "learning_curves.png",
         lambda path: learning_curves({name: run.folder for name, run in files.items()}, path),
-        "Training loss and accuracy of all runs; a lower loss and a higher accuracy are better.",
+        f"Loss and {label(metrics[0])} of all runs; {' and '.join(goods)} are better.",
     )
     body = [
         f"<h1>{escaped(title)}</h1>",
         "<h2>Results</h2>",
-        table(_COLUMNS, rows, wide=True),
+        table((*_columns_of(metrics), *_COLUMNS), rows, wide=True),
         f"<p>{escaped(_COMPARISON_NOTE)}</p>",
         "<h2>Learning curves</h2>",
         *illustrated(folder, [figure]),
@@ -50,9 +54,6 @@ def write_comparison(folder: PathLike, runs: Mapping[str, PathLike]) -> Path:
 
 
 _COLUMNS = (
-    "run",
-    "test accuracy",
-    "validation accuracy",
     "unsettled, median",
     "unsettled, max",
     "cosine to backprop",
@@ -72,7 +73,14 @@ _COMPARISON_NOTE = (
 _SAME_NETWORK = ("data", "model", "depth", "width", "batch_size")
 
 
-def _comparison_row(run: RunFiles, others: Iterable[RunFiles]) -> tuple[str, ...]:
+def _columns_of(metrics: Sequence[str]) -> tuple[str, ...]:
+    """The name of a run, and each metric on test and validation examples."""
+    return ("run", *(f"{part} {label(key)}" for key in metrics for part in ("test", "validation")))
+
+
+def _comparison_row(
+    run: RunFiles, others: Iterable[RunFiles], metrics: Sequence[str]
+) -> tuple[str, ...]:
     summary = run.summary
     unsettled = summary.get("unsettled") or {}
     if run.config.get("learning") == "backprop":
@@ -85,8 +93,11 @@ def _comparison_row(run: RunFiles, others: Iterable[RunFiles]) -> tuple[str, ...
             short(summary.get("pc_strength")),
         )
     return (
-        percent(summary.get("test_accuracy")),
-        percent(summary.get("validation_accuracy")),
+        *(
+            shown(key, summary.get(f"{part}_{key}"))
+            for key in metrics
+            for part in ("test", "validation")
+        ),
         *inference,
         short(summary.get("step_seconds_median")),
         _step_ratio(run, others),

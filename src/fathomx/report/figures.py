@@ -6,7 +6,7 @@ path. Values that were not recorded, such as the settledness of a backprop run, 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,16 +38,21 @@ from fathomx.drawing.style import (
     sequential,
     set_title,
 )
+from fathomx.records.predictions import Predictions
 from fathomx.records.run_files import RunFiles
 from fathomx.records.values import PathLike
+from fathomx.report.scores import better, label, metrics_of
 
 _MOST_LINES = 6
+_MOST_TARGETS = 3
 _QUARTERS = ("first quarter (input)", "second quarter", "third quarter", "last quarter (output)")
 
 
 @gate
 def learning_curves(runs: Mapping[str, PathLike], path: PathLike) -> Path:
-    """Loss and accuracy over training, for one run or several on the same axes.
+    """Loss and first metric over training, for one run or several on the same axes.
+
+    The metric is the accuracy where there is one.
 
     **Arguments**: `runs`, names and folders, at least one (`ValueError` otherwise); `path` of the
     PNG.
@@ -58,7 +63,8 @@ def learning_curves(runs: Mapping[str, PathLike], path: PathLike) -> Path:
     """
     if not runs:
         raise ValueError("runs is empty; give at least one name with its run folder.")
-    figure, (loss_axes, accuracy_axes) = new_figure(6.4, rows=2, sharex=True)
+    figure, (loss_axes, metric_axes) = new_figure(6.4, rows=2, sharex=True)
+    metric = _first_metric(RunFiles(folder) for folder in runs.values())
     several, window = len(runs) > 1, 1
     handles: list[Any] = []
     for index, (name, folder) in enumerate(runs.items()):
@@ -69,7 +75,7 @@ def learning_curves(runs: Mapping[str, PathLike], path: PathLike) -> Path:
         window = max(window, _window(len(steps)))
         line(loss_axes, steps, loss, color=color, alpha=0.22, linewidth=0.7)
         line(loss_axes, steps, _smooth(loss), color=color, linestyle=dash, linewidth=1.7)
-        _draw_accuracy(accuracy_axes, run, color, dash)
+        _draw_metric(metric_axes, run, metric, {"color": color, "linestyle": dash})
         if several:
             handles.append(legend_key(safe_name(name), color=color, linestyle=dash, linewidth=1.7))
     most = "up to " if several else ""
@@ -77,19 +83,22 @@ def learning_curves(runs: Mapping[str, PathLike], path: PathLike) -> Path:
     handles += [
         legend_key("each step", color=FAINT, alpha=0.5, linewidth=0.7),
         legend_key(f"training{average}", color=FAINT, linewidth=1.7),
-        legend_key(
-            "validation, after an epoch", color=FAINT, marker="o", markersize=4, linewidth=0.8
-        ),
+        legend_key("validation", color=FAINT, marker="o", markersize=4, linewidth=0.8),
     ]
     set_title(loss_axes, "Training loss of the feedforward prediction")
     loss_axes.set_ylabel("loss, mean over the batch")
     log_axes("no loss was recorded", loss_axes)
-    set_title(accuracy_axes, "Accuracy in training and on the validation set")
-    accuracy_axes.set_ylabel("accuracy (fraction correct)")
-    if not has_lines(accuracy_axes):
-        note(accuracy_axes, "no accuracy was recorded")
-    accuracy_axes.set_xlabel("training step (one batch each)")
-    integers(accuracy_axes.xaxis)
+    if metric == "accuracy":
+        set_title(metric_axes, "Accuracy in training and on the validation set")
+        metric_axes.set_ylabel("accuracy (fraction correct)")
+    else:
+        wish, words = better(metric), label(metric)
+        set_title(metric_axes, f"{words[:1].upper()}{words[1:]} on the validation set")
+        metric_axes.set_ylabel(words + (f" ({wish} is better)" if wish else ""))
+    if not has_lines(metric_axes):
+        note(metric_axes, f"no {label(metric)} was recorded")
+    metric_axes.set_xlabel("training step (one batch each)")
+    integers(metric_axes.xaxis)
     legend(figure, handles)
     return save(figure, path)
 
@@ -184,10 +193,10 @@ def strength_and_settledness(folder: PathLike, path: PathLike) -> Path:
         "Strength: how far inference goes beyond backprop",
         "Output precision",
     )
-    labels = ("unsettled (ratio)", "strength (ratio)", "precision (ratio)")
-    for axes, title, label in zip(panels, titles, labels, strict=True):
+    units = ("unsettled (ratio)", "strength (ratio)", "precision (ratio)")
+    for axes, title, unit in zip(panels, titles, units, strict=True):
         set_title(axes, title)
-        axes.set_ylabel(label)
+        axes.set_ylabel(unit)
         log_axes("nothing recorded: this run had no inference, or it was not finite", axes)
     integers(panels[-1].xaxis)
     average = "" if window == 1 else f" (line: moving average over {count_steps(window)})"
@@ -201,19 +210,71 @@ def strength_and_settledness(folder: PathLike, path: PathLike) -> Path:
     return save(figure, path)
 
 
-def _draw_accuracy(axes: Any, run: RunFiles, color: str, dash: str) -> None:
-    steps, accuracy = run.per_step("accuracy")
-    line(axes, steps, _smooth(accuracy), color=color, alpha=0.6, linestyle=dash, linewidth=1.3)
-    line(
-        axes,
-        run.per_epoch("steps"),
-        run.per_epoch("validation_accuracy"),
-        color=color,
-        linestyle=dash,
-        marker="o",
-        markersize=4,
-        linewidth=0.8,
-    )
+@gate
+def predictions(folder: PathLike, path: PathLike) -> Path:
+    """What the trained network predicts of each target beside what is true, and the residuals.
+
+    One column for each of up to three targets; on the dashed line predictions are exact.
+
+    Raises `FileNotFoundError` for a run without `predictions.json`, as one of classes is.
+    """
+    run = RunFiles(folder)
+    if run.predictions is None:
+        raise FileNotFoundError(
+            f"{run.folder} holds no predictions.json, so there is nothing to draw; runs whose "
+            "targets are classes have none."
+        )
+    return draw_predictions(run.predictions, path)
+
+
+def draw_predictions(found: Predictions, path: PathLike) -> Path:
+    """The figure of `predictions`, of predictions that have been read."""
+    shown = min(len(found.names), _MOST_TARGETS)
+    figure, panels = new_figure(6.4, rows=2, columns=shown, height_ratios=(2, 1))
+    dots = {"s": 16, "alpha": 0.55, "linewidth": 0, "color": COLORS[0]}
+    exact = {"color": "black", "linestyle": "--", "linewidth": 0.9}
+    for column in range(shown):
+        top, bottom = panels[column], panels[shown + column]
+        true, said = found.target[:, column], found.prediction[:, column]
+        known = np.isfinite(true) & np.isfinite(said)
+        true, said = true[known], said[known]
+        error = np.sqrt(np.mean((true - said) ** 2)) if len(true) else np.nan
+        set_title(top, f"{safe_name(found.names[column])} (RMSE {error:.4g})")
+        if not len(true):
+            note(top, "no finite prediction was recorded")
+            continue
+        ends = np.array([min(true.min(), said.min()), max(true.max(), said.max())])
+        top.plot(ends, ends, **exact)
+        top.scatter(said, true, **dots)
+        bottom.axhline(0, **exact)
+        bottom.scatter(said, true - said, **dots)
+        bottom.set_xlabel("predicted")
+        bottom.sharex(top)
+    panels[0].set_ylabel("true")
+    panels[shown].set_ylabel("true - predicted")
+    keys = [
+        legend_key("an example each", color=COLORS[0], marker="o", markersize=4, linestyle=""),
+        legend_key("exact", **exact),
+    ]
+    legend(figure, keys)
+    hidden = len(found.names) - shown
+    more = f" (the first {shown} of {len(found.names)} targets)" if hidden else ""
+    figure.suptitle(f"Predictions for the {found.part} set{more}", fontsize=11)
+    return save(figure, path)
+
+
+def _first_metric(runs: Iterable[RunFiles]) -> str:
+    """The metric to draw: the accuracy, or the first one of the first run that has any."""
+    found = [key for run in runs if run.epochs for key in metrics_of(run.epochs[-1])]
+    return "accuracy" if "accuracy" in found or not found else found[0]
+
+
+def _draw_metric(axes: Any, run: RunFiles, metric: str, style: Mapping[str, Any]) -> None:
+    if metric == "accuracy":
+        steps, accuracy = run.per_step("accuracy")
+        line(axes, steps, _smooth(accuracy), alpha=0.6, linewidth=1.3, **style)
+    points = run.validation(f"validation_{metric}")
+    line(axes, *points, marker="o", markersize=4, linewidth=0.8, **style)
 
 
 def _energy_lines(panels: Mapping[str, np.ndarray]) -> Any:

@@ -18,9 +18,11 @@ from fathomx.report.figures import (
     energy_over_training,
     energy_per_node,
     learning_curves,
+    predictions,
     strength_and_settledness,
 )
 from fathomx.report.illustrations import Illustration, illustrated
+from fathomx.report.scores import is_part_of_one, label, metric_key, metrics_of
 from fathomx.report.verdict import verdict
 from fathomx.report.wording import percent, plain, series, short
 
@@ -83,13 +85,25 @@ def picture_figures(panels: Sequence[Panel]) -> list[Illustration]:
 
 def _wanted_figures(run: RunFiles) -> list[Illustration]:
     """The figures that this run has numbers for."""
+    ends = run.epochs[-1] if run.epochs else {}
+    metric = label((metrics_of(ends) or ["accuracy"])[0])
     found = [
         Illustration(
             "learning_curves.png",
             lambda path: learning_curves({run.folder.name: run.folder}, path),
-            "Loss and accuracy of the feedforward prediction during training.",
+            f"Loss and {metric} of the feedforward prediction during training.",
         )
     ]
+    if run.predictions is not None:
+        found.append(
+            Illustration(
+                "predictions.png",
+                lambda path: predictions(run.folder, path),
+                f"What the trained network predicts of {len(run.predictions.target):,} examples of "
+                f"the {run.predictions.part} set, in the units of the targets: beside what is "
+                "true, and how far it is off.",
+            )
+        )
     if run.inference is not None:
         found.append(
             Illustration(
@@ -177,6 +191,6 @@ def _summary_rows(summary: Mapping[str, Any]) -> list[tuple[str, str]]:
 
 
 def _shown(key: str, value: Any) -> str:
-    if key.endswith("accuracy"):
+    if is_part_of_one(metric_key(key)):
         return percent(value)
     return series(value) if key.endswith("per_quarter") and value else short(value)

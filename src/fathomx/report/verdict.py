@@ -8,10 +8,12 @@ from typing import Any
 
 from fathomx.checks import gate
 from fathomx.records.values import finite
+from fathomx.report.scores import label, metrics_of, shown
 from fathomx.report.thresholds import DISGUISE, FAR, SETTLED
-from fathomx.report.wording import percent, quarter_sentences, short, target_sentences
+from fathomx.report.wording import quarter_sentences, short, target_sentences
 
 _STIFFENED = 5.0
+_ENERGY = "energy"
 # Models that infer what they generate from.
 _GENERATIVE = ("decoder", "decoder-cnn", "bidirectional", "bidirectional-cnn")
 # Both the precision of a batch and the strength reported are Monte Carlo estimates. One of a batch
@@ -40,10 +42,11 @@ def verdict(
     """
     if not summary:
         return ["The run has not finished: there is no summary yet, so there is no verdict."]
-    said = [_accuracy_sentence(summary)]
+    said = [_score_sentence(summary)]
     loss = finite(summary.get("test_loss"))
     if loss is not None and config.get("context"):
         said[0] += f" Test loss: {loss:.4f} nats per token."
+    said += _choice_sentences(summary)
     if config.get("learning") == "backprop":
         said.append("There was no inference: this run learned by backprop.")
         return [*said, *_notes(history), *_lost(summary, history)]
@@ -75,15 +78,46 @@ def _lost(summary: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> l
     return [f"Records of {epochs - known:.0f} of {epochs:.0f} epochs are lost."]
 
 
-def _accuracy_sentence(summary: Mapping[str, Any]) -> str:
-    test, validation = finite(summary.get("test_accuracy")), summary.get("validation_accuracy")
-    if test is None:
-        scores = {k: finite(v) for k, v in summary.items() if k.startswith("test_")}
-        known = [f"{k.replace('_', ' ')} {short(v)}" for k, v in scores.items() if v is not None]
-        told = set(scores) - {"test_accuracy", "test_loss"}
-        return f"{', '.join(known).capitalize()}." if told else "The test accuracy is unknown."
-    aside = "" if finite(validation) is None else f" ({percent(validation)} in validation)"
-    return f"Test accuracy: {percent(test)}{aside}."
+def _score_sentence(summary: Mapping[str, Any]) -> str:
+    """The metrics on the test set, or where none is known what else is."""
+    if "epochs" in summary and not any(
+        finite(value) is not None for name, value in summary.items() if name.startswith("test_")
+    ):
+        return "There is no test score."
+    parts = []
+    for key in metrics_of(summary):
+        test, validation = (summary.get(f"{part}_{key}") for part in ("test", "validation"))
+        if key != _ENERGY and finite(test) is not None:
+            aside = (
+                "" if finite(validation) is None else f" ({shown(key, validation)} in validation)"
+            )
+            parts.append(f"{label(key)}: {shown(key, test)}{aside}")
+    if parts:
+        return f"Test {', '.join(parts)}."
+    other = {name: finite(summary.get(f"test_{name}")) for name in ("loss", _ENERGY)}
+    known = [f"test {name} {short(v)}" for name, v in other.items() if v is not None]
+    if known and (other[_ENERGY] is not None or "test_accuracy" not in summary):
+        return f"{', '.join(known).capitalize()}."
+    return "The test accuracy is unknown."
+
+
+def _choice_sentences(summary: Mapping[str, Any]) -> list[str]:
+    """Why training ended before its last epoch, and which weights the scores are of."""
+    epochs, best, why = (summary.get(name) for name in ("epochs", "best_epoch", "ended"))
+    said = [f"Training ended after epoch {epochs}, because {why}."] if why else []
+    if best is not None:
+        by = str(summary.get("best_by")).replace("_", " ")
+        said.append(
+            f"The weights are those of epoch {best}, the best of {epochs} by validation {by}."
+        )
+    decay = finite(summary.get("average"))
+    if decay is not None:
+        said.append(
+            f"They are averages over the steps (decay {decay:g})."
+            if best is not None
+            else f"The weights are averages over the steps (decay {decay:g})."
+        )
+    return said
 
 
 def _settled_sentences(config: Mapping[str, Any], summary: Mapping[str, Any]) -> list[str]:
@@ -93,9 +127,11 @@ def _settled_sentences(config: Mapping[str, Any], summary: Mapping[str, Any]) ->
     median, worst = finite(unsettled.get("median")), finite(unsettled.get("max"))
     if median is None:
         return ["How settled inference was is unknown: there was no inference, or it failed."]
+    best = summary.get("best_epoch")
+    when = "the last epoch" if best is None else f"epoch {best}"
     kept = (
-        f"In the last epoch, inference left the median example with {short(median)} of the "
-        "energy gradient it started from"
+        f"In {when}, inference left the median example with {short(median)} of the energy gradient "
+        "it started from"
     )
     kept += f", the worst example with {short(worst)}" if worst is not None else ""
     if median > 1:
@@ -136,11 +172,13 @@ def _cosine_sentences(
         meaning = "a different update, though it points backprop's way"
     else:
         meaning = "a different update, which does not follow backprop's direction"
-    said = [
-        f"The cosine of the weight update to backprop's was {short(cosine)} at the end: {meaning}."
-    ]
+    best = summary.get("best_epoch")
+    when = "at the end" if best is None else f"after epoch {best}"
+    said = [f"The cosine of the weight update to backprop's was {short(cosine)} {when}: {meaning}."]
     said += quarter_sentences(summary)
     ends = [record for record in history if "cosine_to_backprop_per_node" in record]
+    if best is not None:
+        ends = [record for record in ends if record.get("epoch") == best]
     per_node = (ends[-1]["cosine_to_backprop_per_node"] or []) if ends else []
     known = [(value, n) for n, value in enumerate(map(finite, per_node), 1) if value is not None]
     if len(known) > 1:

@@ -3,6 +3,7 @@
 from fathomx.records.errors import DamagedFileError as DamagedFileError
 from fathomx.records.errors import RunFolderError as RunFolderError
 from fathomx.training.checkpoints import CheckpointError as CheckpointError
+from fathomx.training.choosing import EarlyStopping as EarlyStopping
 from fathomx.training.fit import FitResult as FitResult
 from fathomx.training.fit import fit as fit
 from fathomx.training.observer import Observer as Observer

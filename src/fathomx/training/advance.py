@@ -12,6 +12,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.checks import shown
 from fathomx.learning import Learner, StepReport
+from fathomx.training.averaging import averaged
 from fathomx.training.devices import Division
 from fathomx.training.likeness import with_rates
 from fathomx.training.observer import TrainingState
@@ -25,13 +26,14 @@ class Advance(eqx.Module):
     """Some training steps in one dispatch; how many is traced, so that it compiles once.
 
     So are the learning rates, `rates`, which take the place of those in the learner's optimizer, so
-    that these may be any (`without_rates`).
+    that these may be any (`without_rates`). `average` is the decay of averaged weights.
     """
 
     learner: Learner
     steps_per_epoch: int = eqx.field(static=True)
     augmentation: Augmentation | None = eqx.field(static=True)
     division: Division = eqx.field(static=True)
+    average: float | None = eqx.field(static=True, default=None)
 
     def __call__(
         self,
@@ -49,14 +51,17 @@ class Advance(eqx.Module):
         @jax.jit
         def one(arrays: Any, step: Array) -> tuple[Any, StepReport]:
             now: TrainingState = eqx.combine(arrays, rest)
-            chosen = order[step]
+            chosen = order[step % len(order)]
             whole = now.epoch * self.steps_per_epoch + step
             key = jax.random.fold_in(jax.random.fold_in(now.key, 1), whole)
             batch = self.division.parts({name: array[chosen] for name, array in data.items()})
             if self.augmentation is not None:
                 batch["input"] = self._varied(batch["input"], jax.random.fold_in(key, 1))
             network, moments, report = learner.update(now.network, now.optimizer, batch, key)
-            after = TrainingState(network, moments, now.key, now.epoch, step + 1)
+            average = now.average
+            if average is not None and self.average is not None:
+                average = averaged(average, network, self.average, whole + 1)
+            after = TrainingState(network, moments, now.key, now.epoch, step + 1, average=average)
             return self.division.whole((eqx.filter(after, eqx.is_array), report))
 
         shapes = jax.eval_shape(one, arrays, state.step)[1]

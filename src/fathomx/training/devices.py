@@ -91,8 +91,13 @@ class Division:
         return self._placed(tree, self._whole)
 
     def parts(self, tree: Tree) -> Tree:
-        """The tree with its arrays, whose first axis is the batch, divided among the devices."""
-        return self._placed(tree, self._parts)
+        """The tree with its arrays, whose first axis is the batch, divided among the devices.
+
+        Whole on each where they cannot be divided evenly, as an incomplete batch.
+        """
+        sizes = {leaf.shape[0] for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array))}
+        even = all(size % len(self.devices) == 0 for size in sizes)
+        return self._placed(tree, self._parts if even else self._whole)
 
     def gathered(self, tree: Tree) -> Tree:
         """The tree on the first device alone, as arrays usually are."""

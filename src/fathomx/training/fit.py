@@ -6,16 +6,20 @@ import dataclasses
 from collections.abc import Sequence
 from typing import Any
 
-from fathomx import checks
 from fathomx.checks import Count, Optimizer, Positive, Seed, gate
-from fathomx.data import Dataset, split
+from fathomx.data import Dataset, Stream, split
+from fathomx.data._forms import described, values
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import holds_statistics
 from fathomx.learning import Equilibrium, Learner, LearningRule, Pose
+from fathomx.metrics import chosen
+from fathomx.training.choosing import Choices, Decay, EarlyStopping
 from fathomx.training.observer import Observer, Plan
 from fathomx.training.run import Run
 from fathomx.training.scores import Scores
 from fathomx.training.task import Task
+
+_BATCH_SIZE = 64
 
 
 @gate
@@ -24,10 +28,11 @@ class FitResult:
     """What `fit` returns.
 
     * `network`: trained.
-    * `history`: one dictionary per epoch (training and validation loss and accuracy, `unsettled`,
-      `pc_strength`, `cosine_to_backprop` overall, per quarter of the depth and per node,
-      `target_alignment`, `weight_change_per_node`).
-    * `summary`: the numbers at the end, `test_accuracy` among them.
+    * `history`: one dictionary per epoch (training and validation loss, the metrics such as
+      `validation_accuracy`, of classes `train_accuracy`, `unsettled`, `pc_strength`,
+      `cosine_to_backprop` overall, per quarter of the depth and per node, `target_alignment`,
+      `weight_change_per_node`).
+    * `summary`: the numbers at the end, those of the test set such as `test_accuracy` first.
     """
 
     network: Network
@@ -38,29 +43,35 @@ class FitResult:
 @gate
 def fit(
     network: Network,
-    data: Dataset | tuple[Any, Any],
+    data: Dataset | Stream | tuple[Any, ...],
     rule: LearningRule | None = None,
     *,
     optimizer: Optimizer | Positive | None = None,
     epochs: Count = 10,
-    batch_size: Count = 64,
+    batch_size: Count | None = None,
     seed: Seed = 0,
     observers: Sequence[Observer] = (),
     pose: Pose | None = None,
     scores: Scores | None = None,
+    metrics: Sequence[Any] | None = None,
+    average: Decay | None = None,
+    validate_every: Count | None = None,
+    early_stopping: EarlyStopping | None = None,
 ) -> FitResult:
     """Trains a network and scores it: validation after each epoch, the test set once, at the end.
 
     **Arguments**
 
-    * `network`, `data`: their shapes must fit; `data` is a `fx.data.Dataset`, or a pair `(x, y)`
-      of arrays, of which random tenths become validation and test (`fx.data.split`).
+    * `network`, `data`: their shapes must fit; `data` is a `fx.data.Dataset`, a `fx.data.Stream`,
+      or a pair `(x, y)` of arrays or data frames, of which random tenths become validation and test
+      (`fx.data.split`), with a third array of weights if examples count differently.
     * `rule`: a learning rule; `Equilibrium()` unless given.
     * `optimizer`: any optax optimizer, or a number, the rate of `optax.adam(rate, eps=1e-12)`;
       1e-2 unless given. Gradients of early nodes can be tiny; Adam's usual epsilon of 1e-8 silently
       stops them.
-    * `epochs` and `batch_size`: at least 1. Every epoch visits the training examples in a new
-      order; a last, incomplete batch is left out.
+    * `epochs` and `batch_size`: at least 1; 64 examples unless given, or those of a stream of
+      batches. Every epoch visits the training examples in a new order; a last, incomplete batch is
+      left out, unless a stream keeps it.
     * `data.augmentation`, if there is one, is applied to every training batch, on the device.
     * `seed`: the same seed gives the same run, bit for bit, on the same machine.
     * `observers`: who is told about the run (`fathomx.training.Observer`): run folders, progress.
@@ -68,9 +79,20 @@ def fit(
       arrays by name, `input` and `target` of a data set of pairs. Unless given, input and target,
       or of named arrays the entries of these names, are clamped.
     * `scores`: `scores(network, batch) -> dict`, what validation and test are scored by: one number
-      per example, or one for the batch, by name. Unless given `loss`, and `accuracy` where the
-      batch holds integer labels under the output's name (or `target`); with a free root or a
-      feedback `loss` and `energy` after inference.
+      per example, or one for the batch, by name. Unless given `loss` and the metrics; with a free
+      root or a feedback `loss` and `energy` after inference.
+    * `metrics`: names (`fx.metrics.names()`) or objects (`fx.Metric`), which judge the output's
+      predictions, in the target's own units where the data set knows them. Unless given, by what
+      the batch holds under the output's name (or `target`): `accuracy` for integer labels, else
+      what the output's energy says, such as `rmse` for `fx.Gaussian`.
+    * `average`: the decay, above 0 and below 1, of an exponential moving average of the weights
+      over all steps, which takes the place of the weights in validation, test and the network that
+      is returned; none unless given. What is measured of updates is that of the weights themselves.
+    * `validate_every`: after how many steps of an epoch validation is scored within it, besides
+      that at its end; observers are told (`validated`).
+    * `early_stopping`: an `fx.EarlyStopping`, by which training ends when validation gets no
+      better, and the weights of the best epoch are returned. What else ends it: an observer's
+      `stop`.
 
     Each batch is divided among the devices of JAX's default backend (`fx.Division`). The cores of a
     processor count as devices if JAX is told so before anything is computed, as the command line
@@ -88,10 +110,14 @@ def fit(
     of its own; `weight_change_per_node` is `fx.weight_change` since the start; `energy_per_node`
     and `imbalance` (`fx.energy_balance`) are those of the epoch's last batch after inference;
     `step_memory_bytes` is what the compiled training step needs at once beside the data;
-    `train_seconds` includes compilation, validation, probes and checkpoints.
+    `train_seconds` includes compilation, validation, probes and checkpoints; `epochs` were trained,
+    and `ended` says why not more; `average` is the decay of averaged weights. Under early stopping
+    `best_epoch` and `best_by` say whose weights are returned, and the numbers that belong to an
+    epoch are those of that one.
 
-    Raises `ValueError` for a batch larger than the data and for shapes that do not fit, and
-    `DivergenceError` when weights or energies stop being finite.
+    Raises `ValueError` for a batch larger than the data, for shapes that do not fit, for metrics
+    that do not suit the output and for early stopping by what is not scored, and `DivergenceError`
+    when weights or energies stop being finite.
 
     ```python
     result = fx.fit(network, fx.data.load("digits"), fx.Equilibrium(),
@@ -102,11 +128,14 @@ def fit(
     """
     rule = Equilibrium() if rule is None else rule
     optimizer = 1e-2 if optimizer is None else optimizer
-    if not isinstance(data, Dataset):
+    if not isinstance(data, Dataset | Stream):
         data = _divided(network, *data)
-    task = Task(data, pose, scores)
-    plan = _plan(network, data, epochs, batch_size)
+    task = Task(data, pose, scores, None if metrics is None else chosen(metrics))
+    choices = Choices(average, validate_every, early_stopping)
+    plan = _plan(network, data, epochs, batch_size, choices)
     task.check(network)
+    if early_stopping is not None:
+        early_stopping.check(task.score(network, "validation"))
     try:
         run = Run(network, task, Learner(rule, optimizer, task.pose), plan, seed, observers)
     except BaseException:
@@ -121,15 +150,32 @@ def fit(
     except BaseException:
         _failed(observers)
         raise
+    finally:
+        run.feed.close()
 
 
-def _divided(network: Network, input: Any, target: Any) -> Dataset:
-    """A data set of two arrays: labels of classes, or values of any shape by name."""
-    values = checks.values("the targets", target)
-    labels = values.ndim == 1 and values.dtype.kind in "iu" and network.output.energy.takes_labels
+def _divided(network: Network, *arrays: Any) -> Dataset:
+    """A data set of two arrays: labels of classes, or values of any shape by name; and weights."""
+    if len(arrays) not in (2, 3):
+        raise TypeError(
+            f"data must be a fx.data.Dataset, a fx.data.Stream or a pair (x, y), not "
+            f"{len(arrays)} arrays; give fx.data.Dataset(name, {{'image': x}}) for others."
+        )
+    input, target, *weights = arrays
+    found = values("the targets", target)
+    labels = found.ndim == 1 and found.dtype.kind in "iu" and network.output.energy.takes_labels
     if labels and network.output_shape[0] > 1:
-        return split((input, values), classes=network.output_shape[-1])
-    return split({network.roots[0].name: input, network.output.name: values})
+        return split((input, found, *weights), classes=network.output_shape[-1])
+    if found.ndim == 1 and network.output_shape == (1,):
+        found = found[:, None]
+    if found.shape[1:] != network.output_shape:
+        raise ValueError(
+            f"{described('the targets', target)} have the shape {found.shape[1:]} for each "
+            f"example, but node {network.output.name!r} predicts {network.output_shape}; give as "
+            "many targets, or build the network for these."
+        )
+    named = dict(zip(("weights",), weights, strict=False))
+    return split({network.roots[0].name: input, network.output.name: found, **named})
 
 
 def _failed(observers: Sequence[Observer]) -> None:
@@ -137,7 +183,16 @@ def _failed(observers: Sequence[Observer]) -> None:
         observer.failed()
 
 
-def _plan(network: Network, data: Dataset, epochs: int, batch_size: int) -> Plan:
+def _plan(
+    network: Network, data: Dataset | Stream, epochs: int, asked: int | None, choices: Choices
+) -> Plan:
+    batch_size = _BATCH_SIZE if asked is None else asked
+    if isinstance(data, Stream):
+        batch_size = _of_stream(data, asked)
+        check_statistics(network, batch_size)
+        steps = data.steps_per_epoch(batch_size)
+        choices.check(steps)
+        return Plan(epochs, steps, batch_size, network.labels, choices)
     size = data.size
     if batch_size > size:
         raise ValueError(
@@ -145,7 +200,24 @@ def _plan(network: Network, data: Dataset, epochs: int, batch_size: int) -> Plan
             f"a batch size from 1 to {size}."
         )
     check_statistics(network, batch_size)
-    return Plan(epochs, size // batch_size, batch_size, network.labels)
+    choices.check(size // batch_size)
+    return Plan(epochs, size // batch_size, batch_size, network.labels, choices)
+
+
+def _of_stream(data: Stream, asked: int | None) -> int:
+    """Examples in the batches of a stream."""
+    found = data.batch_size(_BATCH_SIZE if asked is None else asked)
+    if asked not in (None, found):
+        raise ValueError(
+            f"batch_size is {asked}, but stream {data.name!r} has batches of {found}; leave out "
+            "batch_size, or let the stream give batches of this size."
+        )
+    if not data.steps_per_epoch(found):
+        raise ValueError(
+            f"batch_size is {found}, but stream {data.name!r} has fewer examples; choose a smaller "
+            "one."
+        )
+    return found
 
 
 def check_statistics(network: Network, batch_size: int) -> None:

@@ -21,7 +21,7 @@ from fathomx.training.observer import Observer, Plan, TrainingState
 
 @gate
 class ProgressBar(Observer):
-    """Loss, accuracy, settledness and the remaining time, and one line per epoch.
+    """Loss, accuracy of classes, settledness and the remaining time, and one line per epoch.
 
     `name` stands before the bar. Where the console is no terminal, only the lines per epoch are
     printed.
@@ -56,7 +56,7 @@ class ProgressBar(Observer):
 
     def stepped(self, record: dict[str, Any], state: TrainingState) -> None:
         scores = f"loss {_mean(record['loss']):.4f}"
-        if any(value is not None for value in record["accuracy"]):
+        if any(value is not None for value in record.get("accuracy", ())):
             scores += f"  accuracy {_mean(record['accuracy']):.3f}"
         settled = [value for value in record["unsettled_median"] if value is not None]
         if settled:
@@ -68,8 +68,10 @@ class ProgressBar(Observer):
         text = (
             f"{self._name}  epoch {record['epoch']}/{self._plan.epochs}"
             f"  loss {_shown(record['train_loss'], '.4f')}"
-            f"  {_validation(record)}"
         )
+        validation = _validation(record)
+        if validation:
+            text += f"  {validation}"
         if record["unsettled"]["median"] is not None:
             text += (
                 f"  unsettled {record['unsettled']['median']:.2g}"
@@ -78,6 +80,15 @@ class ProgressBar(Observer):
                 f"  cosine to backprop {_shown(record['cosine_to_backprop'], '.3f')}"
             )
         self._console.print(text, highlight=False, soft_wrap=True)
+
+    def validated(self, record: dict[str, Any], state: TrainingState) -> None:
+        assert self._plan is not None
+        self._console.print(
+            f"{self._name}  epoch {record['epoch']}/{self._plan.epochs}"
+            f"  step {record['step']}/{self._plan.steps_per_epoch}  {_validation(record)}",
+            highlight=False,
+            soft_wrap=True,
+        )
 
     def noted(self, record: dict[str, Any]) -> None:
         self._console.print(
@@ -92,6 +103,13 @@ class ProgressBar(Observer):
 
     def finished(self, summary: dict[str, Any], state: TrainingState) -> None:
         self.close()
+        if summary.get("ended"):
+            self._console.print(
+                f"{self._name}: ended after epoch {summary['epochs']}, because {summary['ended']}.",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
 
     def close(self) -> None:
         """Removes the bar."""
@@ -110,10 +128,10 @@ class ProgressBar(Observer):
 
 
 def _validation(record: dict[str, Any]) -> str:
-    """What validation said: the accuracy where there is one, else all scores."""
-    if record["validation_accuracy"] is not None:
-        return f"validation accuracy {record['validation_accuracy']:.4f}"
+    """What validation said: the metrics, and the loss where there is no accuracy."""
     scores = {k: v for k, v in record.items() if k.startswith("validation_") and v is not None}
+    if "validation_accuracy" in scores:
+        scores.pop("validation_loss", None)
     return "  ".join(f"{k.replace('_', ' ')} {_shown(v, '.4f')}" for k, v in scores.items())
 
 

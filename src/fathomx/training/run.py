@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import time
 from collections.abc import Sequence
 from typing import Any
@@ -19,8 +20,9 @@ from fathomx.learning import Learner, StepReport
 from fathomx.records.values import plain
 from fathomx.training.advance import MOST_STEPS, Advance, step_memory
 from fathomx.training.devices import division_for
+from fathomx.training.feed import Load, feed
 from fathomx.training.likeness import rates_of, without_rates
-from fathomx.training.observer import Observer, Plan, TrainingState
+from fathomx.training.observer import Best, Observer, Plan, TrainingState
 from fathomx.training.parts import squared_lengths
 from fathomx.training.probe import probe
 from fathomx.training.programs import Program, program, run
@@ -51,17 +53,25 @@ class Run:
         self.task, self.plan, self.observers = task, plan, observers
         self.seed = seed
         self.division = division_for(network, learner.rule, plan.batch_size)
-        self.arrays = self.division.whole(task.training_arrays(network))
-        first = slice(0, min(plan.batch_size, task.data.size))
-        self.probe = self.division.parts({k: array[first] for k, array in self.arrays.items()})
-        self.posed = task.pose(network, self.probe)
         key = jax.random.fold_in(jax.random.key(seed), _RUN)
-        fresh = TrainingState.begun(network, learner.begin(network), key)
+        self.feed = feed(task, network, plan, self.division)
+        self.probe = self.division.parts(self.feed.first)
+        self.posed = task.pose(network, self.probe)
+        choices = plan.choices
+        fresh = TrainingState.begun(
+            network,
+            learner.begin(network),
+            key,
+            average=choices.average is not None,
+            best=choices.early_stopping is not None,
+        )
+        fresh = fresh.at_place(self.feed.place)
         self.state = fresh
         self.earlier_seconds = 0.0
         self.history: list[dict[str, Any]] = []
         self.records: list[dict[str, Any]] = []
         self.lost: tuple[str, ...] = ()
+        self.validated = 0
         known: tuple[str, ...] = ()
         for observer in observers:
             restored = observer.restore(fresh)
@@ -70,6 +80,7 @@ class Run:
                 self.history, self.records = restored.history, restored.records
                 self.earlier_seconds = restored.seconds
                 self.lost, known = restored.notes, restored.known
+                self.validated = restored.validated
         self.watch = Watch(self.posed, (*known, *expected(self.posed, learner.rule)))
         self.state = self.division.whole(self.state)
         self.begun = self.division.whole(fresh.network)
@@ -77,8 +88,12 @@ class Run:
         self._rates = self.division.whole([jnp.asarray(r) for r in rates_of(learner.optimizer)])
         # The step takes its rates as an input; those of solvers inside of rules are part of it.
         learner = Learner(learner.rule, without_rates(learner.optimizer), learner.pose)
-        self._advance = Advance(learner, plan.steps_per_epoch, augmentation, self.division)
-        self._program: Program | None = None
+        self._advance = Advance(
+            learner, plan.steps_per_epoch, augmentation, self.division, choices.average
+        )
+        # Which of a step's scores say something.
+        self.scored = ("loss", "accuracy") if task.by_classes(network) else ("loss",)
+        self._programs: dict[tuple[int, ...], Program] = {}
         self.memory: int | None = None
         self.step_seconds: list[float] = []
         self.first_step_seconds: float | None = None
@@ -90,17 +105,17 @@ class Run:
             observer.started(self.plan, self.state)
         for text in self.lost:
             self._note(text, "files")
-        while int(self.state.epoch) < self.plan.epochs:
+        replayed = self.feed.begin(self.state)
+        if replayed is not None:
+            self._note(replayed, "stream")
+        while int(self.state.epoch) < self.plan.epochs and self._ending() is None:
             self._epoch()
         train_seconds = self.earlier_seconds + time.perf_counter() - begun
         self.state = self.division.gathered(self.state)
-        scores = self.task.score(self.state.network, "test")
-        # Lost when the metrics of a run that was resumed at its end are.
-        last = self.history[-1] if self.history else {}
+        scores = self.task.score(self.state.result, "test")
+        last = self._record_of_result()
         summary = plain(
             {
-                "test_accuracy": scores.pop("accuracy"),
-                "test_loss": scores.pop("loss"),
                 **{f"test_{name}": value for name, value in scores.items()},
                 **{k: v for k, v in last.items() if k not in ("epoch", "steps")},
                 "train_seconds": train_seconds,
@@ -111,13 +126,45 @@ class Run:
                 "step_memory_bytes": self.memory,
                 "depth": self.state.network.depth,
                 "parameters": parameter_count(self.state.network),
-                "epochs": self.plan.epochs,
+                "epochs": int(self.state.epoch),
+                **self._choice_of_result(),
                 "seed": self.seed,
             }
         )
         for observer in self.observers:
             observer.finished(summary, self.state)
-        return self.state.network, self.history, summary
+        return self.state.result, self.history, summary
+
+    def _ending(self) -> str | None:
+        """Why training ends before its last epoch; `None` if it goes on."""
+        epoch, best, stopping = self.state.epoch, self.state.best, self.plan.choices.early_stopping
+        if not int(epoch):
+            return None
+        if best is not None and stopping is not None:
+            why = stopping.ending(int(epoch), int(best.epoch))
+            if why is not None:
+                return why
+        answers = (observer.stop(self.history) for observer in self.observers)
+        return next((why for why in answers if why is not None), None)
+
+    def _record_of_result(self) -> dict[str, Any]:
+        """That of the epoch whose weights are returned.
+
+        Nothing, when the metrics of a run that was resumed at its end are lost.
+        """
+        best = self.state.best
+        epoch = int(self.state.epoch if best is None else best.epoch)
+        return next((record for record in self.history if record["epoch"] == epoch), {})
+
+    def _choice_of_result(self) -> dict[str, Any]:
+        """Which weights are returned, where they are not simply the last, and why it ended."""
+        choices, best, why = self.plan.choices, self.state.best, self._ending()
+        found: dict[str, Any] = {}
+        if best is not None and choices.early_stopping is not None:
+            found |= {"best_epoch": int(best.epoch), "best_by": choices.early_stopping.metric}
+        if choices.average is not None:
+            found["average"] = choices.average
+        return found if why is None else {**found, "ended": why}
 
     def _note(self, text: str, about: str) -> None:
         """Says something about the run while it goes on, to whoever watches it."""
@@ -129,20 +176,16 @@ class Run:
 
     def _epoch(self) -> None:
         epoch = int(self.state.epoch)
-        order_key = jax.random.fold_in(jax.random.fold_in(self.state.key, 0), epoch)
-        order = jax.random.permutation(order_key, self.task.data.size)
-        order = order[: self.plan.steps_per_epoch * self.plan.batch_size]
-        order = order.reshape(self.plan.steps_per_epoch, self.plan.batch_size)
         while (step := int(self.state.step)) < self.plan.steps_per_epoch:
-            count = min(self._next_count(), self.plan.steps_per_epoch - step)
+            self._validate(epoch, step)
             begun = time.perf_counter()
-            arguments = (self._rates, self.state, self.arrays, order, jnp.asarray(count))
-            if self._program is None:
-                options = self.division.compiler_options
-                self._program = program(self._advance, *arguments, options=options)
-                per_device = step_memory(self._program.compiled, tuple(self.arrays.values()))
-                self.memory = per_device and per_device * len(self.division.devices)
-            state, reports = self._program(*arguments)
+            load = self.feed.load(epoch, step)
+            count = min(self._next_count(), self._stretch(step), load.end - step)
+            before = dataclasses.replace(self.state, place=None, best=None)
+            arguments = (self._rates, before, load.arrays, load.order, jnp.asarray(count))
+            state, reports = self._compiled(load, arguments)(*arguments)
+            state = state.at_place(load.place_after(step + count))
+            state = dataclasses.replace(state, best=self.state.best)
             reports = jax.tree.map(lambda a, n=count: np.asarray(a)[:n], reports)
             seconds = time.perf_counter() - begun
             self._check_finite(reports, epoch, step)
@@ -155,8 +198,7 @@ class Run:
                 {
                     name: getattr(reports, name).tolist()
                     for name in (
-                        "loss",
-                        "accuracy",
+                        *self.scored,
                         "unsettled_median",
                         "unsettled_max",
                         "strength",
@@ -175,14 +217,25 @@ class Run:
                 self._note(text, about)
         self._end_of_epoch(epoch)
 
+    def _compiled(self, load: Load, arguments: tuple[Any, ...]) -> Program:
+        """The program of the steps, one for every shape of what is loaded."""
+        shape = load.order.shape
+        if shape not in self._programs:
+            options = self.division.compiler_options
+            made = program(self._advance, *arguments, options=options)
+            self._programs[shape] = made
+            per_device = step_memory(made.compiled, tuple(load.arrays.values()))
+            if self.memory is None:
+                self.memory = per_device and per_device * len(self.division.devices)
+        return self._programs[shape]
+
     def _end_of_epoch(self, epoch: int) -> None:
         def gather(name: str) -> np.ndarray:
             return np.asarray([value for record in self.records for value in record[name]], float)
 
         network = self.state.network
-        scores = self.task.score(network, "validation")
-        loss, accuracy = scores.pop("loss"), scores.pop("accuracy")
-        self._check_weights(epoch, loss)
+        scores = self.task.score(self.state.scored, "validation")
+        self._check_weights(epoch, scores["loss"])
         key = jax.random.fold_in(jax.random.fold_in(self.state.key, 2), epoch)
         learner = self._advance.learner
         probed = run(probe, self.begun, network, learner.rule, learner.pose, self.probe, key)
@@ -192,10 +245,7 @@ class Run:
             {
                 "epoch": epoch + 1,
                 "steps": (epoch + 1) * self.plan.steps_per_epoch,
-                "train_loss": gather("loss").mean(),
-                "train_accuracy": gather("accuracy").mean(),
-                "validation_loss": loss,
-                "validation_accuracy": accuracy,
+                **{f"train_{name}": gather(name).mean() for name in self.scored},
                 **{f"validation_{name}": value for name, value in scores.items()},
                 "unsettled": {
                     "median": np.median(gather("unsettled_median")) if inferred else None,
@@ -210,13 +260,44 @@ class Run:
         state = eqx.tree_at(
             lambda s: (s.epoch, s.step), self.state, (self.state.epoch + 1, self.state.step * 0)
         )
+        state = self._with_best(state, record)
         for about, text in self.watch.of_epoch(record).items():
             self._note(text, about)
         for observer in self.observers:
             observer.epoch_ended(record, state)
         self.history.append(record)
-        self.records = []
+        self.records, self.validated = [], 0
         self.state = state
+
+    def _with_best(self, state: TrainingState, record: dict[str, Any]) -> TrainingState:
+        """The state after an epoch, which may have been the best."""
+        best, stopping = state.best, self.plan.choices.early_stopping
+        if best is None or stopping is None:
+            return state
+        value = record.get(f"validation_{stopping.metric}")
+        # Compared in the numbers that a checkpoint holds.
+        score = np.asarray(np.nan if value is None else value, best.score.dtype)
+        if int(best.epoch) and not stopping.is_better(float(score), float(best.score)):
+            return state
+        return dataclasses.replace(state, best=Best(state.scored, state.epoch, jnp.asarray(score)))
+
+    def _validate(self, epoch: int, step: int) -> None:
+        """Scores validation within an epoch, if it is time and not done yet."""
+        every = self.plan.choices.validate_every
+        if every is None or not step or step % every or step == self.validated:
+            return
+        scores = self.task.score(self.state.scored, "validation")
+        record: dict[str, Any] = {"epoch": epoch + 1, "step": step}
+        record.update({f"validation_{name}": value for name, value in scores.items()})
+        record = plain(record)
+        for observer in self.observers:
+            observer.validated(record, self.state)
+        self.validated = step
+
+    def _stretch(self, step: int) -> int:
+        """Steps until the next validation."""
+        every, left = self.plan.choices.validate_every, self.plan.steps_per_epoch - step
+        return left if every is None else min(left, every - step % every)
 
     def _next_count(self) -> int:
         """Steps per dispatch: one first, to time it; then as many as take about half a second."""

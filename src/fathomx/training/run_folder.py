@@ -33,8 +33,9 @@ class RunFolder(Observer):
     """Writes a run to a folder, and continues one from it.
 
     * `config.json`: how the run was configured.
-    * `metrics.jsonl`: a line for every few steps (`"kind": "steps"`), for every epoch, and for what
-      was said while the run went on (`"note"`).
+    * `metrics.jsonl`: a line for every few steps (`"kind": "steps"`), for every epoch, for every
+      validation within one (`"validation"`), and for what was said while the run went on
+      (`"note"`).
     * `summary.json`: the numbers at the end, with the versions of what was installed.
     * `checkpoints/`: the newest two, after every epoch, every minute, and when the run is stopped.
 
@@ -109,6 +110,10 @@ class RunFolder(Observer):
             seconds=math.fsum(r.get("seconds") or 0.0 for r in kept if r["kind"] == "steps"),
             notes=notes,
             known=tuple(r.get("about", "") for r in kept if r["kind"] == "note"),
+            validated=max(
+                (r["step"] for r in kept if r["kind"] == "validation" and r["epoch"] == current),
+                default=0,
+            ),
         )
 
     def started(self, plan: Plan, state: TrainingState) -> None:
@@ -119,6 +124,9 @@ class RunFolder(Observer):
         self._append({"kind": "steps", **record})
         if time.monotonic() - self._saved > _CHECKPOINT_SECONDS:
             self._save(state)
+
+    def validated(self, record: dict[str, Any], state: TrainingState) -> None:
+        self._append({"kind": "validation", **record})
 
     def noted(self, record: dict[str, Any]) -> None:
         self._append({"kind": "note", **record})

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -66,33 +67,83 @@ def restored(path: PathLike, network: Network) -> Network:
     Raises `DamagedFileError` for a file that is not in this format, and `ValueError` for the arrays
     of another network, naming the first that is missing, more, or of another shape or type.
     """
-    found = _read(Path(path))
-    own = _arrays(network)
+    found, own = read_arrays(Path(path)), _arrays(network)
     for name in [*own, *found]:
-        if name not in found:
-            raise ValueError(
-                f"{path} has no array {name!r}, which this network has: it is another network; "
-                "build the one that was saved, with the same function and sizes."
-            )
-        if name not in own:
-            raise ValueError(
-                f"{path} holds the array {name!r}, which this network does not have: it is another "
-                "network; build the one that was saved, with the same function and sizes."
-            )
-        given, wanted = found[name], own[name]
-        if given.shape != wanted.shape or given.dtype != wanted.dtype:
-            raise ValueError(
-                f"the array {name!r} in {path} has the shape {given.shape} and the type "
-                f"{given.dtype}, but that of this network {wanted.shape} and {wanted.dtype}; build "
-                "the one that was saved, with the same function and sizes."
-            )
+        _check_same(path, name, found, own)
+    return _filled(network, found)
+
+
+def transferred(
+    path: PathLike, network: Network, among: Callable[[str], bool]
+) -> tuple[Network, tuple[str, ...]]:
+    """The network with the arrays of a file as far as they fit, and what keeps its own.
+
+    **Arguments**: `path`, a file that `save` has written; `network`; `among`, whether an entry or a
+    feedback of a name may keep its own arrays where those of the file are others.
+
+    Raises as `restored` does for arrays of other entries and feedbacks.
+    """
+    found, own = read_arrays(Path(path)), _arrays(network)
+    parts = [part.name for part in network.predictors()]
+    anew = []
+    for part in parts:
+        names = [name for name in dict.fromkeys([*own, *found]) if name.startswith(f"{part}.")]
+        try:
+            for name in names:
+                _check_same(path, name, found, own)
+        except ValueError:
+            if not among(part):
+                raise
+            anew.append(part)
+    for name in found:
+        if not name.startswith(tuple(f"{part}." for part in parts)):
+            _check_same(path, name, found, own)
+    fitting = tuple(f"{part}." for part in parts if part not in anew)
+    taken = {n: found[n] if n.startswith(fitting) else array for n, array in own.items()}
+    return _filled(network, taken), tuple(anew)
+
+
+def weights_sha256(path: PathLike) -> str:
+    """The SHA-256 of the arrays in a file of `save`: of their names, types, shapes and bytes."""
+    digest = hashlib.sha256()
+    for name, array in sorted(read_arrays(Path(path)).items()):
+        digest.update(f"{name} {array.dtype} {array.shape} ".encode())
+        digest.update(np.ascontiguousarray(array).tobytes())
+    return digest.hexdigest()
+
+
+def _check_same(
+    path: PathLike, name: str, found: Mapping[str, np.ndarray], own: Mapping[str, Any]
+) -> None:
+    """Raises `ValueError` for an array of a name that a file and a network do not have alike."""
+    if name not in found:
+        raise ValueError(
+            f"{path} has no array {name!r}, which this network has: it is another network; "
+            "build the one that was saved, with the same function and sizes."
+        )
+    if name not in own:
+        raise ValueError(
+            f"{path} holds the array {name!r}, which this network does not have: it is another "
+            "network; build the one that was saved, with the same function and sizes."
+        )
+    given, wanted = found[name], own[name]
+    if given.shape != wanted.shape or given.dtype != wanted.dtype:
+        raise ValueError(
+            f"the array {name!r} in {path} has the shape {given.shape} and the type "
+            f"{given.dtype}, but that of this network {wanted.shape} and {wanted.dtype}; build "
+            "the one that was saved, with the same function and sizes."
+        )
+
+
+def _filled(network: Network, found: Mapping[str, Any]) -> Network:
     arrays, rest = eqx.partition(network, eqx.is_array)
-    leaves = [jnp.asarray(found[name]) for name in own]
+    leaves = [jnp.asarray(found[name]) for name in _arrays(network)]
     filled: Network = eqx.combine(jax.tree.unflatten(jax.tree.structure(arrays), leaves), rest)
     return filled
 
 
-def _read(path: Path) -> Mapping[str, np.ndarray]:
+def read_arrays(path: Path) -> Mapping[str, np.ndarray]:
+    """The arrays in a file that `save` has written, by name."""
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array
@@ -17,6 +18,8 @@ from fathomx.graph.network import Network
 from fathomx.inference import GaussNewton, infer
 from fathomx.learning import Pose
 from fathomx.learning.backprop import is_feedforward
+from fathomx.metrics import Metric, named
+from fathomx.metrics.choice import check_suited
 from fathomx.problem.energies import evaluated_energies
 from fathomx.problem.evaluation import Evaluation
 from fathomx.problem.problem import Problem
@@ -24,38 +27,123 @@ from fathomx.training.programs import run
 
 Scores = OfTwo
 
-_AT_ONCE = 500
+AT_ONCE = 500
 # Near equilibrium, as far as scores that people compare need it.
 _SOLVER = GaussNewton(iterations=8, cg_iterations=10)
 
 
 class UsualScores(eqx.Module):
-    """What a network is scored by unless told otherwise, one number per example.
+    """What a network is scored by unless told otherwise: its loss, and what metrics average.
 
     * `loss`: the energy of what is observed at output precision 1, of the feedforward pass; where
       there is a free root or a feedback, after inference.
-    * `accuracy`, where the output is clamped to integer labels: how often its largest prediction is
-      the label's; where there are several positions, the part of them.
+    * the terms of the metrics, of the mean that the output's energy has for the feedforward
+      prediction.
     * `energy`: after inference, where the feedforward pass does not tell the loss.
 
-    **Fields**: `pose`, how a batch becomes a problem.
+    **Fields**: `pose`, how a batch becomes a problem; `metrics`; `scale`, the mean and the standard
+    deviation by which targets were standardized, if they are to be judged in their own units.
     """
 
     pose: Pose = eqx.field(static=True)
+    metrics: tuple[Metric, ...] = ()
+    scale: tuple[np.ndarray, np.ndarray] | None = None
 
     def __call__(self, network: Network, batch: Any) -> Mapping[str, Array]:
         problem = self.pose(network, batch)
         if not is_feedforward(problem):
             return _relaxed(problem)
-        explained, output = problem.feedforward(), network.output.name
+        explained = problem.feedforward()
         scores = {"loss": problem.loss(explained) / problem.positions}
-        labels = batch.get(output, batch.get("target")) if isinstance(batch, Mapping) else None
-        if output in problem.observed and labels is not None:
-            found = jnp.argmax(explained[output], axis=-1)
-            if jnp.issubdtype(labels.dtype, jnp.integer) and labels.shape == found.shape:
-                hits = (found == labels).reshape(len(labels), -1)
-                scores["accuracy"] = hits.mean(axis=1)
+        if self.metrics:
+            output = network.output
+            prediction = jax.vmap(output.energy.expected)(explained[output.name])
+            ends = self._in_units(prediction), self._in_units(problem.target)
+            for metric in self.metrics:
+                scores |= _terms(metric, *ends)
         return scores
+
+    def values(self, means: Mapping[str, np.ndarray]) -> dict[str, float]:
+        """The scores themselves, of the means of what the call returned; metrics by their keys."""
+        found = {name: float(mean) for name, mean in means.items() if OF not in name}
+        for metric in self.metrics:
+            begin = f"{metric.key}{OF}"
+            own = {n.removeprefix(begin): m for n, m in means.items() if n.startswith(begin)}
+            if own:
+                found[metric.key] = float(metric.value(own))
+        return found
+
+    def _in_units(self, array: Array) -> Array:
+        if self.scale is None:
+            return array
+        mean, deviation = (jnp.asarray(each, array.dtype) for each in self.scale)
+        return mean + deviation * array
+
+
+# Between the key of a metric and the name of its term.
+OF = ": "
+
+
+def _terms(metric: Metric, prediction: Array, target: Array) -> dict[str, Array]:
+    """What a metric averages, by its key and the name of the term."""
+    terms = metric.terms(prediction, target)
+    if not isinstance(terms, Mapping) or not terms:
+        raise TypeError(
+            f"terms of metric {metric.name!r} must return arrays by name such as "
+            f"{{'square': (target - prediction) ** 2}}, not {checks.shown(terms)}."
+        )
+    found = {}
+    for name, term in terms.items():
+        array = checks.array(f"the term {name!r} of metric {metric.name!r}", term)
+        if array.shape[:1] != (len(target),):
+            raise ValueError(
+                f"the term {name!r} of metric {metric.name!r} has shape {array.shape} for "
+                f"{len(target)} examples; give one number, or one row, for each of them."
+            )
+        found[f"{metric.key}{OF}{name}"] = array
+    return found
+
+
+def target_kinds(problem: Problem, batch: Any) -> tuple[str, ...]:
+    """What the targets of the output are, as metrics have it; nothing if it is not clamped whole.
+
+    What its energy says, and `classes` where the batch holds integer labels.
+    """
+    output = problem.network.output
+    if output.name not in problem.observed or not problem.clamps[output.name].whole:
+        return ()
+    given = batch.get(output.name, batch.get("target")) if isinstance(batch, Mapping) else None
+    labels = (
+        output.energy.takes_labels
+        and given is not None
+        and jnp.issubdtype(given.dtype, jnp.integer)
+        and given.shape == problem.target.shape[:-1]
+    )
+    return tuple(dict.fromkeys([*output.energy.targets, *["classes"] * labels]))
+
+
+def metrics_in_force(
+    problem: Problem, batch: Any, given: Sequence[Metric] | None
+) -> tuple[Metric, ...]:
+    """The metrics that were asked for, or that suit the output.
+
+    Raises `ValueError` for one that does not suit it, or where there is no prediction to judge.
+    """
+    kinds = target_kinds(problem, batch)
+    judged = bool(kinds) and is_feedforward(problem)
+    energy = problem.network.output.energy
+    if given is None:
+        usual = "accuracy" if "classes" in kinds else energy.judged_by
+        return (named(usual),) if judged else ()
+    if given and not judged:
+        raise ValueError(
+            f"metrics judge the feedforward prediction of the output, "
+            f"{problem.network.output.name!r}, beside its target, and here "
+            f"{'it is inferred' if kinds else 'no whole target is clamped'}; leave them out, or "
+            "give scores."
+        )
+    check_suited(given, kinds, f"fx.{type(energy).__name__}()")
+    return tuple(given)
 
 
 def _relaxed(problem: Problem) -> dict[str, Array]:
@@ -66,36 +154,83 @@ def _relaxed(problem: Problem) -> dict[str, Array]:
     return {"loss": problem.loss(here), "energy": rows.sum(axis=0)}
 
 
+# The weights of examples among their arrays; `None` where all count the same.
+Weights = Callable[[Mapping[str, np.ndarray]], np.ndarray | None]
+
+
+def unweighted(arrays: Mapping[str, np.ndarray]) -> None:
+    """All examples count the same."""
+    return None
+
+
 def evaluate_part(
-    network: Network, arrays: Mapping[str, np.ndarray], scores: Scores
+    network: Network,
+    arrays: Mapping[str, np.ndarray],
+    scores: Scores,
+    weights: Weights = unweighted,
 ) -> dict[str, float]:
-    """The scores of a part of a data set, means over its examples.
+    """The scores of a part of a data set, from means over its examples by their weights.
 
     A score is one number per example, or one for the batch that it is given. Raises `TypeError` for
     scores that are no dictionary, and `ValueError` for one of another shape.
     """
-    size = len(next(iter(arrays.values())))
-    totals: dict[str, float] = {}
-    for begin in range(0, size, _AT_ONCE):
-        batch = {name: jnp.asarray(a[begin : begin + _AT_ONCE]) for name, a in arrays.items()}
-        count = min(_AT_ONCE, size - begin)
+    begins = range(0, len(next(iter(arrays.values()))), AT_ONCE)
+    return evaluate_batches(
+        network,
+        ({n: a[begin : begin + AT_ONCE] for n, a in arrays.items()} for begin in begins),
+        scores,
+        weights,
+    )
+
+
+def evaluate_batches(
+    network: Network,
+    batches: Iterable[Mapping[str, np.ndarray]],
+    scores: Scores,
+    weights: Weights = unweighted,
+) -> dict[str, float]:
+    """The scores from means over the examples of all batches; nothing if none counts."""
+    totals: dict[str, np.ndarray] = {}
+    size = 0.0
+    for arrays in batches:
+        batch = {name: jnp.asarray(array) for name, array in arrays.items()}
+        count = len(next(iter(arrays.values())))
+        shares = weights(arrays)
+        weight = count if shares is None else float(np.sum(shares, dtype=np.float64))
+        size += weight
         found = run(_scored, network, batch, scores)
-        if not isinstance(found, Mapping):
-            raise TypeError(
-                f"scores must return a dictionary such as {{'loss': loss}}, not "
-                f"{type(found).__name__}."
-            )
+        if not isinstance(scores, UsualScores):
+            _check_scores(found, count)
         for name, value in found.items():
-            if not isinstance(name, str):
-                raise TypeError(f"the names of scores must be texts, not {checks.shown(name)}.")
-            value = checks.array(f"the score {name!r}", value)
-            if jnp.shape(value) not in ((), (count,)):
-                raise ValueError(
-                    f"the score {name!r} has shape {jnp.shape(value)} for {count} examples; give "
-                    "one number for each of them, or one for all."
-                )
-            totals[name] = totals.get(name, 0.0) + float(jnp.mean(value)) * count
-    return {name: total / size for name, total in totals.items()}
+            rows = np.asarray(value, np.float64)
+            if shares is not None and rows.ndim:
+                total = np.tensordot(np.asarray(shares, np.float64), rows, 1)
+            else:
+                total = (rows.mean(axis=0) if rows.ndim else rows) * weight
+            totals[name] = totals.get(name, np.zeros(())) + total
+    if not size:
+        return {}
+    means = {name: np.asarray(total / size) for name, total in totals.items()}
+    if isinstance(scores, UsualScores):
+        return scores.values(means) if means else {}
+    return {name: float(mean) for name, mean in means.items()}
+
+
+def _check_scores(found: Any, count: int) -> None:
+    """What own scores return."""
+    if not isinstance(found, Mapping):
+        raise TypeError(
+            f"scores must return a dictionary such as {{'loss': loss}}, not {type(found).__name__}."
+        )
+    for name, value in found.items():
+        if not isinstance(name, str):
+            raise TypeError(f"the names of scores must be texts, not {checks.shown(name)}.")
+        value = checks.array(f"the score {name!r}", value)
+        if jnp.shape(value) not in ((), (count,)):
+            raise ValueError(
+                f"the score {name!r} has shape {jnp.shape(value)} for {count} examples; give "
+                "one number for each of them, or one for all."
+            )
 
 
 def _scored(network: Network, batch: Any, scores: Scores) -> Any:
@@ -119,10 +254,10 @@ def score(network: Network, part: Part) -> tuple[float, float]:
     Means over examples and, where there is a label at each of several positions, over these.
     """
     loss, hits, size = 0.0, 0.0, len(part.labels)
-    for begin in range(0, size, _AT_ONCE):
+    for begin in range(0, size, AT_ONCE):
         # The last batch is padded, so that parts of any size share one compiled program.
-        taken = np.minimum(np.arange(begin, begin + _AT_ONCE), size - 1)
-        count = jnp.asarray(min(_AT_ONCE, size - begin))
+        taken = np.minimum(np.arange(begin, begin + AT_ONCE), size - 1)
+        count = jnp.asarray(min(AT_ONCE, size - begin))
         some_loss, some_hits = run(
             _counted,
             network,

@@ -1,0 +1,25 @@
+"""The optimizer and the early stopping that settings ask for."""
+
+from __future__ import annotations
+
+import dataclasses
+
+from fathomx.command_line.settings import Settings
+from fathomx.learning.optimizer_choice import OptimizerChoice
+from fathomx.training import EarlyStopping
+
+_OPTIONS = [field.name for field in dataclasses.fields(OptimizerChoice)]
+
+
+def optimizer_choice(settings: Settings, learning_rate: float) -> OptimizerChoice:
+    """The optimizer of settings; raises `ValueError` for one that cannot be."""
+    given = {name: getattr(settings, name) for name in _OPTIONS}
+    given = {name: value for name, value in given.items() if value is not None}
+    return OptimizerChoice(**{**given, "learning_rate": learning_rate})
+
+
+def early_stopping(settings: Settings) -> EarlyStopping | None:
+    """The early stopping of settings, if any."""
+    if settings.early_stopping is None:
+        return None
+    return EarlyStopping(settings.early_stopping, settings.early_stopping_metric or "loss")

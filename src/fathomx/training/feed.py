@@ -1,0 +1,223 @@
+"""What training steps are fed with: all data at once, or chunks of a stream that are read ahead."""
+
+from __future__ import annotations
+
+import abc
+import dataclasses
+import queue
+import threading
+from collections.abc import Iterator
+from typing import Any
+
+import jax
+import jax.numpy as jnp
+import numpy as np
+from jaxtyping import Array, Int
+
+from fathomx.data import Stream
+from fathomx.data._sources import Chunk, ChunkSize, Position
+from fathomx.graph.network import Network
+from fathomx.training.advance import MOST_STEPS
+from fathomx.training.devices import Division
+from fathomx.training.observer import Plan, TrainingState
+from fathomx.training.task import Task
+
+_MEBIBYTE = 2**20
+_PATIENCE = 0.1
+
+
+@dataclasses.dataclass(frozen=True)
+class Load:
+    """Examples on the device, and which of them each step takes.
+
+    **Fields**: `arrays` by name; `order`, of places in them, a row for each step; `begin`, the
+    first step that is in it, and `end`, the first that is not; `places` in the stream after each.
+    """
+
+    arrays: dict[str, Array]
+    order: Int[Array, "steps batch"]
+    begin: int
+    end: int
+    places: tuple[bytes | None, ...] = ()
+
+    def place_after(self, step: int) -> bytes | None:
+        """The place in the stream before a step, the last that was taken being in this load."""
+        return self.places[step - 1 - self.begin] if self.places else None
+
+
+class Feed(abc.ABC):
+    """Gives every step its examples.
+
+    **Attributes**: `first`, the batch that is looked at after every epoch; `place`, where a stream
+    begins that keeps its place.
+    """
+
+    first: dict[str, Array]
+    place: bytes | None = None
+
+    @abc.abstractmethod
+    def begin(self, state: TrainingState) -> str | None:
+        """Where training begins or goes on; a sentence if something is to be said about it."""
+
+    @abc.abstractmethod
+    def load(self, epoch: int, step: int) -> Load:
+        """What holds the examples of a step."""
+
+    def close(self) -> None:
+        """Ends what reads ahead, if anything does."""
+        return None
+
+
+def feed(task: Task, network: Network, plan: Plan, division: Division) -> Feed:
+    """The feed that a data set needs."""
+    kind = _Streamed if isinstance(task.data, Stream) else _InMemory
+    return kind(task, network, plan, division)
+
+
+def _order(state: TrainingState, epoch: int, size: int) -> Array:
+    """The order of the examples in an epoch, the same for a stream of rows as in memory."""
+    key = jax.random.fold_in(jax.random.fold_in(state.key, 0), epoch)
+    return jax.random.permutation(key, size)
+
+
+class _InMemory(Feed):
+    """All examples on the device, each epoch in an order of its own."""
+
+    def __init__(self, task: Task, network: Network, plan: Plan, division: Division) -> None:
+        self._arrays = division.whole(task.training_arrays(network))
+        self._plan = plan
+        self._size = len(next(iter(self._arrays.values())))
+        self.first = {k: array[: plan.batch_size] for k, array in self._arrays.items()}
+        self._state: TrainingState | None = None
+        self._now: tuple[int, Load] | None = None
+
+    def begin(self, state: TrainingState) -> str | None:
+        self._state = state
+        return None
+
+    def load(self, epoch: int, step: int) -> Load:
+        if self._now is None or self._now[0] != epoch:
+            assert self._state is not None
+            steps, batch = self._plan.steps_per_epoch, self._plan.batch_size
+            order = _order(self._state, epoch, self._size)[: steps * batch]
+            self._now = epoch, Load(self._arrays, order.reshape(steps, batch), 0, steps)
+        return self._now[1]
+
+
+class _Streamed(Feed):
+    """Chunks of a stream, the next of which is read while the one before is trained on."""
+
+    def __init__(self, task: Task, network: Network, plan: Plan, division: Division) -> None:
+        assert isinstance(task.data, Stream)
+        self._task, self._network, self._plan, self._division = task, network, plan, division
+        self._stream = task.data
+        first = self._stream.first(plan.batch_size)
+        task.check_values(network, first, f"the first batch of stream {self._stream.name!r}")
+        self.first = task.on_device(network, first)
+        self.place = self._stream.train.begin().place
+        size = sum(array.nbytes for array in first.values())
+        fitting = self._stream.buffer * _MEBIBYTE // max(1, size)
+        most = max(1, min(fitting, MOST_STEPS, plan.steps_per_epoch))
+        self._size = ChunkSize(plan.batch_size, plan.steps_per_epoch, most, self._stream.name)
+        self._ahead: _Ahead | None = None
+        self._now: tuple[int, Load] | None = None
+
+    def begin(self, state: TrainingState) -> str | None:
+        place = None if state.place is None else np.asarray(state.place).tobytes()
+        position = Position(int(state.epoch), int(state.step), place)
+        self._ahead = _Ahead(self._loads(state, position))
+        if not position.step or not self._stream.train.replays:
+            return None
+        return (
+            f"stream {self._stream.name!r} keeps no place of its own: the first {position.step} "
+            f"batches of epoch {position.epoch + 1} are gone through again, and not trained on."
+        )
+
+    def load(self, epoch: int, step: int) -> Load:
+        while self._now is None or self._now[0] != epoch or step >= self._now[1].end:
+            assert self._ahead is not None
+            # What has been used may go before the next comes.
+            self._now = None
+            self._now = self._ahead.next()
+        return self._now[1]
+
+    def close(self) -> None:
+        if self._ahead is not None:
+            self._ahead.close()
+
+    def _loads(self, state: TrainingState, begin: Position) -> Iterator[tuple[int, Load]]:
+        """What is trained on from a position to the end."""
+        if begin.epoch >= self._plan.epochs:
+            return
+
+        def order(epoch: int, size: int) -> np.ndarray:
+            return np.asarray(_order(state, epoch, size))
+
+        for chunk in self._stream.train.chunks(begin, self._size, order):
+            yield chunk.begin.epoch, self._loaded(chunk)
+            last = chunk.begin.step + chunk.steps == self._plan.steps_per_epoch
+            if last and chunk.begin.epoch + 1 == self._plan.epochs:
+                return
+
+    def _loaded(self, chunk: Chunk) -> Load:
+        epoch, begin, _ = chunk.begin
+        end, name = begin + chunk.steps, self._stream.name
+        which = f"batches {begin + 1} to {end} of epoch {epoch + 1} of stream {name!r}"
+        self._task.check_values(self._network, chunk.arrays, which)
+        rows = len(next(iter(chunk.arrays.values())))
+        # One shape, and one program, for all chunks but an incomplete batch.
+        most, batch = self._size.most, self._size.batch
+        if rows % batch:
+            most, batch = 1, rows
+        arrays = {k: _padded(array, most * batch) for k, array in chunk.arrays.items()}
+        order = np.roll(np.arange(most * batch).reshape(most, batch), begin % most, axis=0)
+        placed = self._task.on_device(self._network, arrays), jnp.asarray(order)
+        on_device, places = jax.block_until_ready(self._division.whole(placed))
+        kept = tuple(chunk.places) if self.place is not None else ()
+        return Load(on_device, places, begin, end, kept)
+
+
+class _Ahead:
+    """A thread that computes what comes next while it is not asked for yet."""
+
+    def __init__(self, found: Iterator[Any]) -> None:
+        self._found: queue.Queue[Any] = queue.Queue(maxsize=1)
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._work, args=(found,), daemon=True)
+        self._thread.start()
+
+    def next(self) -> Any:
+        """The next of what is found; what the thread raised is raised here."""
+        kind, value = self._found.get()
+        if kind is BaseException:
+            raise value
+        return value
+
+    def close(self) -> None:
+        """Ends the thread, without waiting for what it reads."""
+        self._stopped.set()
+
+    def _work(self, found: Iterator[Any]) -> None:
+        try:
+            for value in found:
+                if not self._put((None, value)):
+                    return
+        except BaseException as error:
+            self._put((BaseException, error))
+
+    def _put(self, value: Any) -> bool:
+        while not self._stopped.is_set():
+            try:
+                self._found.put(value, timeout=_PATIENCE)
+                return True
+            except queue.Full:
+                continue
+        return False
+
+
+def _padded(array: np.ndarray, rows: int) -> np.ndarray:
+    if len(array) == rows:
+        return array
+    found = np.zeros((rows, *array.shape[1:]), array.dtype)
+    found[: len(array)] = array
+    return found
