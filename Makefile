@@ -4,7 +4,8 @@
 # Further: make bench (our own benchmarks), make bench-peers (beside FabricPC, PCX and plain JAX,
 # each in its own environment), make test-oldest and make test-newest (the fast tests with the lowest
 # versions that pyproject.toml promises, and with the newest that exist), make test-wheel (what is
-# installed works outside of the checkout), make torture (hours of kills, damages and wrong input).
+# installed works outside of the checkout), make docs (this documentation as a site, build/site/index.html,
+# links checked), make notebooks (runs those that have changed; docs does, too), make torture (hours of kills, damages and wrong input).
 PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
@@ -17,7 +18,7 @@ NEWEST_PYTHON ?= $(call python,3.13)
 TESTS ?=
 FAST_TESTS = -m pytest -n 2 --dist loadfile -m "not slow" $(TESTS)
 
-.PHONY: demo test test-slow test-oldest test-newest test-wheel torture bench bench-peers lint clean
+.PHONY: docs notebooks demo test test-slow test-oldest test-newest test-wheel torture bench bench-peers lint clean
 
 demo: $(INSTALLED)
 	$(BIN)/fathomx compare
@@ -43,6 +44,13 @@ test-newest: $(BIN)/uv
 
 test-wheel: $(BIN)/uv
 	tests/versions/wheel $(abspath $(BIN)/uv)
+
+notebooks: $(INSTALLED)
+	$(BIN)/python docs/site/execute.py $(NOTEBOOKS)
+
+docs: notebooks
+	NO_MKDOCS_2_WARNING=1 $(BIN)/mkdocs build --strict --quiet
+	@echo "python -m http.server --directory build/site shows it at http://localhost:8000"
 
 torture: $(INSTALLED)
 	$(BIN)/python tests/torture
