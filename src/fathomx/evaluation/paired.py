@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import numpy as np
 import scipy.stats
 
-from fathomx.checks import gate, items, number
+from fathomx.checks import gate
 
 # Up to so many pairs all changes of sign are counted, 2^n of them; beyond, these many at random.
 _MOST_PAIRS = 16
@@ -50,13 +50,7 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
 
     Raises `ValueError` if there are no pairs, not as many of both, or one is not finite.
     """
-    pairs = [
-        [
-            number(f"{name}[{i}]", value)
-            for i, value in enumerate(items(name, given, "[0.91, 0.93]"))
-        ]
-        for name, given in (("first", first), ("second", second))
-    ]
+    pairs = (list(first), list(second))
     if not pairs[0] or len(pairs[0]) != len(pairs[1]):
         raise ValueError(
             f"first has {len(pairs[0])} numbers and second {len(pairs[1])}; give both methods the "
