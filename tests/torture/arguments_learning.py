@@ -222,6 +222,13 @@ def fitting(table: Table, world: World) -> None:
         },
         finish=lambda found: (found.confusion, found.metrics["loss"].low),
     )
+    numbers = Kind("numbers", (NOTHING, OBJECT, "5", "'ab'", "['a', 'b']", "[nan, 1]", "[]"))
+    table.call(
+        "fx.paired",
+        {"first": [0.9, 0.8], "second": [0.7, 0.9]},
+        {"first": numbers, "second": numbers},
+        finish=lambda made: made.p,
+    )
     table.inner(fx.evaluate(world.network, world.data), "worst", 2)
     table.inner(fx.evaluate(world.network, world.data), "record")
     table.call(

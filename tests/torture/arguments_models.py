@@ -182,6 +182,7 @@ def data(table: Table, world: World) -> None:
             **dict.fromkeys(titles[1:], kinds.part(CLASSES).but("None")),
             "image_shape": kinds.shape(2).but("(*@, 1)", "()"),
             "augmentation": kinds.function(),
+            "preparation": None,
         },
     )
     arrays = kinds.mapping("image", kinds.array(free=(0,), finite=False).but(BFLOAT16))
@@ -244,7 +245,7 @@ def data(table: Table, world: World) -> None:
     read = {"part": tuple(world.part), "shuffle": True, "incomplete": False, "workers": 1}
     table.call("fx.data.Rows", read, {"part": None, "workers": kinds.count()})
     stream = {"train": tuple(world.part), "steps": 1, "name": "mine", "buffer": 1}
-    parts = {"train": None, "steps": kinds.count(), "buffer": kinds.count()}
+    parts = {**dict.fromkeys(titles), "steps": kinds.count(), "buffer": kinds.count()}
     table.call("fx.data.Stream", stream, parts)
     rows, some = fx.data.Rows(tuple(world.part)), fx.data.Stream(tuple(world.part))
     table.inner(rows, "take", [0])
@@ -283,6 +284,7 @@ def data(table: Table, world: World) -> None:
     table.call(
         "fx.data.adapted",
         {"data": world.data, "reference": world.data},
+        {"reference": None},
         finish=lambda made: made.test.inputs,
     )
     table.call(
@@ -291,7 +293,9 @@ def data(table: Table, world: World) -> None:
         {"paths": None},
         finish=lambda read: read.values,
     )
-    table.call("fx.data.Inputs", {"values": world.x, "files": ("a", "a"), "rows": (0, 1)})
+    inputs = {"values": world.x, "files": ("a", "a"), "rows": (0, 1)}
+    table.call("fx.data.Inputs", inputs, dict.fromkeys(inputs))
+    table.inner(world.data, "with_parts", "few", {"test": None})
     table.call(
         "fx.data.Preparation",
         {"scales": {}, "columns": ("a",), "class_names": ("b", "c")},
@@ -349,6 +353,7 @@ def texts(table: Table, world: World) -> None:
             "vocabulary": kinds.word().also("'abc'", "'aaaaaa'", "list(@)"),
             "image_shape": None,
             "augmentation": kinds.function(),
+            "preparation": None,
         },
     )
     table.call(

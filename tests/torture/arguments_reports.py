@@ -183,6 +183,7 @@ def observers(table: Table, world: World) -> None:
         table.inner(watcher, "epoch_ended", run.epochs[0], state)
         table.inner(watcher, "interrupted", state)
         table.inner(watcher, "finished", run.summary, state)
+        table.inner(watcher, "validated", {"epoch": 1, "step": 1, "loss": 1.0}, state)
         table.inner(watcher, "noted", {"kind": "note", "epoch": 1, "step": 1, "text": "so far"})
         table.inner(watcher, "failed")
         if hasattr(watcher, "close"):
@@ -199,6 +200,10 @@ def observers(table: Table, world: World) -> None:
         table.inner(watcher, "text", "loss", "so far", 1)
         table.inner(watcher, "artifact", world.book)
         table.inner(watcher, "end", True)
+        table.inner(watcher, "stop", [])
+        table.inner(watcher, "validated", {"epoch": 1, "step": 1, "loss": 1.0}, state)
+    table.inner(state, "at_place", None)
+    table.inner(run, "validation", "validation_loss")
     table.inner(fathomx.training.RunFolder, "prepare", world.empty_folder(), {})
     begun = fathomx.training.TrainingState
     table.inner(begun, "begun", world.network, world.optimizer_state, world.key)
@@ -223,6 +228,8 @@ def results(table: Table, world: World) -> None:
         "fx.TargetAlignment": fx.target_alignment(
             problem, world.rule.gradient(problem, world.key)[0]
         ),
+        "fx.Evaluation": fx.evaluate(network, world.data),
+        "fx.Paired": fx.paired([0.9, 0.8], [0.7, 0.9]),
         "fx.FitResult": fx.fit(network, world.data, fx.Backprop(), epochs=1, batch_size=4),
         "fx.Scaling": fx.NTK().scaling(fx.Role.INPUT, 4, 3, 2),
         "fx.SolverState": state,
