@@ -192,7 +192,7 @@ def data(table: Table, world: World) -> None:
         {
             "train": arrays.also("{}", "tuple(part)", "{5: @['image']}"),
             **dict.fromkeys(titles[1:], arrays.also("{}", "tuple(part)").but("None")),
-            **dict.fromkeys(("classes", "image_shape", "augmentation")),
+            **dict.fromkeys(("classes", "image_shape", "augmentation", "preparation")),
         },
     )
     table.call(
