@@ -38,7 +38,7 @@ _FIRST = "predictive-coding"
 @click.command()
 @job_options(training=True)
 @out_option("run")
-@resume_option
+@resume_option()
 def compare(out: Path | None, resume: Path | None, **options: Any) -> None:
     """Trains the same network by predictive coding and by backprop, side by side."""
     given = only_given(options)

@@ -88,12 +88,12 @@ def out_option(what: str) -> Decorator:
     )
 
 
-resume_option: Decorator = click.option(
-    "--resume",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Continue the run in this folder, to the same weights bit for bit on the same machine.",
-)
+def resume_option(
+    help: str = "Continue the run in this folder, to the same weights bit for bit on the same "
+    "machine.",
+) -> Decorator:
+    """`--resume`, the folder of what is continued."""
+    return click.option("--resume", type=click.Path(path_type=Path), default=None, help=help)
 
 
 def only_given(options: dict[str, Any]) -> dict[str, Any]:

@@ -19,6 +19,7 @@ from fathomx.command_line.options import (
     only_given,
     out_option,
     refuse_out,
+    resume_option,
 )
 from fathomx.command_line.session import Session, run_config, stored_data, stored_job
 from fathomx.command_line.varied import Values, check_all, job_with, varied, vary_option
@@ -44,12 +45,7 @@ _FILE = "seeds.json"
 )
 @job_options(training=True)
 @out_option("runs")
-@click.option(
-    "--resume",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Continue the runs in this folder.",
-)
+@resume_option("Continue the runs in this folder.")
 def seeds(
     count: int, vary: str | None, out: Path | None, resume: Path | None, **options: Any
 ) -> None:

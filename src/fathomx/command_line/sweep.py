@@ -19,6 +19,7 @@ from fathomx.command_line.options import (
     only_given,
     out_option,
     refuse_out,
+    resume_option,
     written_options,
 )
 from fathomx.command_line.search import Search, judged
@@ -59,12 +60,7 @@ from fathomx.report.sweep import write_sweep
 )
 @job_options(training=True)
 @out_option("sweep")
-@click.option(
-    "--resume",
-    type=click.Path(path_type=Path),
-    default=None,
-    help="Go on with the sweep in this folder, or join it.",
-)
+@resume_option("Go on with the sweep in this folder, or join it.")
 def sweep(
     vary: tuple[str, ...],
     trials: int,

@@ -40,7 +40,7 @@ from fathomx.training import RunFolder
 @click.command()
 @job_options(training=True)
 @out_option("run")
-@resume_option
+@resume_option()
 @track_option
 def train(out: Path | None, resume: Path | None, trackers: tuple[str, ...], **options: Any) -> None:
     """Trains a network and leaves a run folder with numbers, figures and a page."""
