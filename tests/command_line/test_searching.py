@@ -41,7 +41,7 @@ def test_values_and_ranges():
         ("dpeth=8", ["'dpeth'", "'depth'"]),
         ("depth=8,many", ["depth", "'many'"]),
         ("depth=8,8", ["'depth=8,8'", "twice"]),
-        ("depth=8..2", ["'depth=8..2'", "lower end first"]),
+        ("depth=8..2", ["'depth=8..2'", "the lower one first"]),
         ("learning-rate=0..1:log", ["above 0"]),
         ("learning-rate=0.1..1:lin", ["'lin'", "':log'"]),
         ("learning=backprop..equilibrium", ["learning takes names"]),
@@ -113,6 +113,7 @@ def test_seeds_are_beside_backprop_unless_told_otherwise(run, tmp_path):
     ("options", "words"),
     [
         (["--vary", "depth=2..4"], ["is a range"]),
+        (["--vary", "seed=1,2"], ["several seeds anyway", "--count"]),
         (["--vary", "depth=2,0"], ["depth must be at least 1"]),
         (["--vary", "depth=2,3", "--depth", "4"], ["depth is varied and given"]),
         (["--learning", "backprop"], ["leave out --learning"]),
@@ -168,12 +169,11 @@ def test_a_trial_that_a_killed_worker_left_is_gone_on_with(run, tmp_path):
     """Asked for, with some of its options or all, and not begun; and one whose folder is there."""
     code, _, _ = begun(run, trials=1)
     assert code == 0
-    path = tmp_path / "out" / "sweep.json"
-    path.write_text(json.dumps({**held(path), "trials": 3}))
     left = study_of(tmp_path / "out").ask()
     rate = left.suggest_float("learning_rate", 0.01, 0.1, log=True)
-    code, out, err = run("sweep", "--resume", "out")
+    code, out, err = run("sweep", "--resume", "out", "--trials", 3)
     assert (code, err) == (0, "") and "3 trials: 3 complete" in out
+    assert held(tmp_path / "out" / "sweep.json")["trials"] == 3
     trials = study_of(tmp_path / "out").trials
     assert len(trials) == 3 and trials[1].params["learning_rate"] == rate
     assert held(tmp_path / "out" / "trial-0001" / "config.json")["learning_rate"] == rate

@@ -133,3 +133,11 @@ def test_files_that_are_no_tables(tmp_path):
             fx.data.table(tmp_path / name, "a")
     with pytest.raises(TypeError, match="source must be a path"):
         fx.data.table(3, "a")
+
+
+@pytest.mark.parametrize("column", ["a", "c"])
+def test_an_infinite_value_is_told_with_its_column_and_row(column):
+    frame = pd.DataFrame({name: np.arange(20.0) ** n for n, name in enumerate("abc", start=1)})
+    frame.loc[6, column] = np.inf
+    with pytest.raises(ValueError, match=rf"column '{column}' holds 1 infinite value, .* row 7;"):
+        fx.data.table(frame, ["c"])

@@ -6,7 +6,7 @@ import dataclasses
 from pathlib import Path
 from typing import Any
 
-from fathomx.checks import gate
+from fathomx.checks import gate, warn
 from fathomx.command_line.job import Job
 from fathomx.command_line.session import stored_data, stored_job
 from fathomx.command_line.trained import trained_network
@@ -44,6 +44,7 @@ def load(path: PathLike, network: Network | None = None) -> Run | Network:
     * `network`: for a file: the network whose arrays are replaced, built as the saved one was.
 
     Returns a `Run` with `network`, `data`, `job` and `summary` for a folder, a network for a file.
+    Of a run that has not ended it is the network of the last checkpoint, which a warning says.
 
     Raises `RunFolderError` where there is no run, `CheckpointError` for a run without whole weights
     of its end, `ValueError` for a file without a network to fill or with the arrays of another, and
@@ -64,7 +65,13 @@ def load(path: PathLike, network: Network | None = None) -> Run | Network:
             )
         job = stored_job(path)
         data = stored_data(job, path)
-        return Run(trained_network(job, data, path), data, job, RunFiles(path).summary)
+        summary = RunFiles(path).summary
+        if not summary:
+            warn(
+                f"the run in {path} has not ended: its network has the weights of its last "
+                f"checkpoint; continue it with `fathomx train --resume {path}`."
+            )
+        return Run(trained_network(job, data, path), data, job, summary)
     if not path.exists():
         raise RunFolderError(
             f"there is nothing at {path}; give the folder of a run, or a file of fx.save."
@@ -81,11 +88,11 @@ def ended(folder: Path) -> Run:
     """A run that has ended; `RunFolderError` for another one, or where there is none."""
     if not folder.is_dir():
         raise RunFolderError(f"there is no run folder {folder}; give the folder of a run.")
-    run = load(folder)
-    assert isinstance(run, Run)
-    if not run.summary:
+    if not RunFiles(folder).summary:
         raise RunFolderError(
             f"the run in {folder} has not ended; continue it first, with `fathomx train --resume "
             f"{folder}`."
         )
+    run = load(folder)
+    assert isinstance(run, Run)
     return run

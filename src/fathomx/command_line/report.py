@@ -9,6 +9,7 @@ from rich.console import Console
 
 from fathomx.command_line.messages import say
 from fathomx.report import write_overview
+from fathomx.report.overview import left_out
 
 
 @click.command()
@@ -18,4 +19,8 @@ def report(folder: Path) -> None:
 
     FOLDER is runs unless given. The page, runs.html in it, needs no server.
     """
-    say(Console(), f"page: {write_overview(folder)}")
+    console = Console()
+    page = write_overview(folder)
+    for sentence in left_out(folder):
+        say(console, sentence)
+    say(console, f"page: {page}")

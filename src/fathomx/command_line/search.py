@@ -185,7 +185,8 @@ class Search:
         folder, job = self.folder / name, job_with(self.given, values)
         said = ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
                          for key, value in values.items())  # fmt: skip
-        say(console, f"{name}: {said}")
+        begun = "gone on with: " if (folder / "config.json").exists() else ""
+        say(console, f"{name}: {begun}{said}")
         whole = job.load()
         # The test part is for the network that is chosen at the end.
         data = whole.with_parts(whole.name, {"test": None})

@@ -84,6 +84,8 @@ def _methods(given: dict[str, Any], vary: str | None) -> dict[str, dict[str, Any
         job = job_with({**given, "learning": own}, {})
         return {own: {"learning": own}, "backprop": job.by_backprop().config()}
     found = varied(vary, ranges=False)
+    if found.name == "seed":
+        raise ValueError("seeds runs several seeds anyway; vary another option, and say --count.")
     check_all(given, [found])
     assert isinstance(found, Values)
     return {f"{found.name}={value}": {found.name: value} for value in found.values}

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -28,6 +29,8 @@ from fathomx.records.writing import appearing
 from fathomx.report import write_overview
 from fathomx.report.sweep import write_sweep
 
+_TRIALS = 20
+
 
 @click.command()
 @vary_option(
@@ -35,7 +38,12 @@ from fathomx.report.sweep import write_sweep
     "learning-rate=0.01..1:log (:log by the logarithm); repeated for several.",
     multiple=True,
 )
-@click.option("--trials", type=click.IntRange(1), default=20, show_default=True, help="How many.")
+@click.option(
+    "--trials",
+    type=click.IntRange(1),
+    default=None,
+    help="How many; with --resume, how many in all, from now on. [default: 20]",
+)
 @click.option(
     "--workers",
     type=click.IntRange(1, 256),
@@ -63,7 +71,7 @@ from fathomx.report.sweep import write_sweep
 @resume_option("Go on with the sweep in this folder, or join it.")
 def sweep(
     vary: tuple[str, ...],
-    trials: int,
+    trials: int | None,
     workers: int,
     metric: str | None,
     prune: bool,
@@ -85,6 +93,9 @@ def sweep(
         if given or vary:
             raise ValueError("--resume goes on with a sweep as it was begun; leave out the rest.")
         search = Search.stored(resume)
+        if trials is not None:
+            search = dataclasses.replace(search, trials=trials)
+            search.write(resume)
     else:
         if not vary:
             raise ValueError(
@@ -99,7 +110,7 @@ def sweep(
         score = judged(job, data, metric)
         Search.check_storage(storage)
         folder = new_folder(out, "sweep")
-        search = Search(folder, given, vary, trials, score, prune, storage)
+        search = Search(folder, given, vary, trials or _TRIALS, score, prune, storage)
         with appearing(folder) as unfinished:
             search.write(unfinished)
     _searched(console, search, workers)
@@ -115,8 +126,9 @@ def _searched(console: Console, search: Search, workers: int) -> None:
             with (search.folder / f"worker-{number}.log").open("w") as log:
                 others.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
         search.work(study, console)
-        for other in others:
-            other.wait()
+        for number, other in enumerate(others, start=2):
+            if other.wait():
+                say(console, f"worker {number} ended by {_cause(other.returncode)}; see its log.")
         # What a worker that was killed has left.
         search.work(study, console)
     except KeyboardInterrupt:
@@ -128,6 +140,10 @@ def _searched(console: Console, search: Search, workers: int) -> None:
                 other.terminate()
                 other.wait()
     _told(console, search, study)
+
+
+def _cause(code: int) -> str:
+    return f"signal {-code}" if code < 0 else f"an error (code {code})"
 
 
 def _told(console: Console, search: Search, study: Any) -> None:

@@ -93,7 +93,7 @@ def varied(text: str, *, ranges: bool) -> Varied:
         raise ValueError(f"vary {text!r} is a range, but {name} takes names; list them.")
     if not ends[0] < ends[1] or (colon and ends[0] <= 0):
         above = " above 0" if colon else ""
-        raise ValueError(f"vary {text!r} is no range{above}; give the lower end first.")
+        raise ValueError(f"vary {text!r} is no range{above}; give two ends, the lower one first.")
     return Range(field.name, ends[0], ends[1], bool(colon))
 
 

@@ -59,8 +59,8 @@ def table(
     the ends of `fx.models.mlp`, `(n, columns)`. Names of columns and classes are in `preparation`.
 
     Raises `DataError` for a file that is missing or cannot be read, and `ValueError` for columns
-    that hold no numbers or miss some, unknown columns, columns that do not suit the task and fewer
-    than 10 rows.
+    that hold no numbers, miss some or hold infinite ones, unknown columns, columns that do not suit
+    the task and fewer than 10 rows.
 
     ```python
     houses = fx.data.table("houses.csv", ["price", "days"])
@@ -172,6 +172,12 @@ def _numbers(read: Any, name: str) -> NDArray[Any]:
         raise ValueError(str(error)) from None
     if found.ndim > 1:
         raise ValueError(f"column {name!r} holds lists; make a column of each of their members.")
+    infinite = np.flatnonzero(np.isinf(found))
+    if infinite.size:
+        raise ValueError(
+            f"column {name!r} holds {len(infinite)} infinite value{'s' * (len(infinite) > 1)}, the "
+            f"first in row {infinite[0] + 1}; correct it, or leave out the row."
+        )
     return found
 
 

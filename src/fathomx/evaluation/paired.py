@@ -21,7 +21,7 @@ class Paired:
     """The differences of two methods over pairs of runs that share all else, such as the seed.
 
     * `differences`: one for every pair.
-    * `mean`, and `deviation`, the standard deviation with `n - 1` below; 0 for one pair.
+    * `mean`, and `deviation`, the standard deviation with `n - 1` below; NaN for one pair.
     * `low`, `high`: the 95% interval of the mean by Student's t, infinite for one pair.
     * `p`: of the sign-flip test, two-sided: if the methods did not differ, every difference could
       as well have had the other sign; `p` is the part of all changes of sign whose mean is at least
@@ -59,7 +59,7 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
     found = np.subtract(*(np.asarray(each, np.float64) for each in pairs))
     mean = float(found.mean())
     if len(found) == 1:
-        return Paired((mean,), mean, 0.0, -math.inf, math.inf, 1.0)
+        return Paired((mean,), mean, math.nan, -math.inf, math.inf, 1.0)
     deviation = float(found.std(ddof=1))
     reach = float(scipy.stats.t.ppf(0.975, len(found) - 1)) * deviation / math.sqrt(len(found))
     return Paired(

@@ -74,6 +74,10 @@ def write_overview(folder: PathLike) -> Path:
     if not folder.is_dir():
         raise RunFolderError(f"{folder} is no folder; give one that holds runs.")
     runs = {str(path.relative_to(folder)): path for path in _run_folders(folder)}
+    if _is_run(folder):
+        raise RunFolderError(
+            f"{folder} is a run itself, with a page of its own; give the folder that holds it."
+        )
     if not runs:
         raise RunFolderError(
             f"there is no run in {folder} or below it; give a folder that holds runs, as "
@@ -148,10 +152,19 @@ def _run_folders(folder: Path) -> Iterator[Path]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if not path.is_dir() or path.name.startswith(".") or path.is_symlink():
             continue
-        if (path / "config.json").is_file() and (path / "metrics.jsonl").exists():
+        if _is_run(path):
             yield path
         else:
             yield from _run_folders(path)
+
+
+def _is_run(path: Path) -> bool:
+    return (path / "config.json").is_file() and (path / "metrics.jsonl").exists()
+
+
+def left_out(folder: Path) -> list[str]:
+    """Sentences on the runs below a folder that cannot be read."""
+    return _read({str(path.relative_to(folder)): path for path in _run_folders(folder)})[1]
 
 
 def _read(runs: Mapping[str, Path]) -> tuple[dict[str, _Run], list[str]]:

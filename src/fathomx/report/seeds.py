@@ -97,14 +97,22 @@ def difference_rows(methods: Sequence[Method], scores: Sequence[str]) -> list[tu
         (
             method.name,
             _title(score),
-            f"{found.mean:+.4g} ± {found.deviation:.2g}",
-            f"{found.low:+.4g} to {found.high:+.4g}",
-            f"{found.p:.3g}",
+            *_written(found),
         )
         for method in methods
         for score in scores
         if (found := method.differences.get(score)) is not None
     ]
+
+
+def _written(found: Paired) -> tuple[str, str, str]:
+    if len(found.differences) == 1:
+        return f"{found.mean:+.4g}", "unknown from one seed", "1"
+    return (
+        f"{found.mean:+.4g} ± {found.deviation:.2g}",
+        f"{found.low:+.4g} to {found.high:+.4g}",
+        f"{found.p:.3g}",
+    )
 
 
 def _differences(methods: Sequence[Method], scores: Sequence[str]) -> list[str]:
@@ -126,8 +134,8 @@ def summed_up(score: str, values: Sequence[float]) -> str:
     if not values:
         return "-"
     key = score.partition("_")[2]
-    deviation = statistics.stdev(values) if len(values) > 1 else 0.0
-    return f"{shown(key, statistics.fmean(values))} ± {shown(key, deviation)}"
+    mean = shown(key, statistics.fmean(values))
+    return f"{mean} ± {shown(key, statistics.stdev(values))}" if len(values) > 1 else mean
 
 
 def _title(score: str) -> str:

@@ -10,7 +10,7 @@ from fathomx.checks import Count, Optimizer, Positive, Seed, gate
 from fathomx.data import Dataset, Stream, split
 from fathomx.data._forms import described, values
 from fathomx.graph.network import Network
-from fathomx.graph.statistics import holds_statistics
+from fathomx.graph.statistics import holds_statistics, parameter_count
 from fathomx.learning import Equilibrium, Learner, LearningRule, Pose
 from fathomx.metrics import chosen
 from fathomx.training.choosing import Choices, Decay, EarlyStopping
@@ -134,6 +134,11 @@ def fit(
     choices = Choices(average, validate_every, early_stopping)
     plan = _plan(network, data, epochs, batch_size, choices)
     task.check(network)
+    if not parameter_count(network):
+        raise ValueError(
+            "the network has no weights that learn: all of its entries are frozen, or hold none; "
+            "freeze fewer, or use nodes with weights."
+        )
     if early_stopping is not None:
         early_stopping.check(task.score(network, "validation"))
     try:
