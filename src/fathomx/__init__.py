@@ -21,9 +21,7 @@ from fathomx.diagnostics.energy_balance import energy_balance as energy_balance
 from fathomx.diagnostics.target_alignment import TargetAlignment as TargetAlignment
 from fathomx.diagnostics.target_alignment import target_alignment as target_alignment
 from fathomx.evaluation import Evaluation as Evaluation
-from fathomx.evaluation import Paired as Paired
 from fathomx.evaluation import evaluate as evaluate
-from fathomx.evaluation import paired as paired
 from fathomx.graph.arrival import arrivals as arrivals
 from fathomx.graph.clamp import Clamp as Clamp
 from fathomx.graph.energy import Bernoulli as Bernoulli
@@ -86,6 +84,8 @@ from fathomx.learning import PredictiveCoding as PredictiveCoding
 from fathomx.learning import StepReport as StepReport
 from fathomx.learning.optimizer_choice import matrix_axes as matrix_axes
 from fathomx.metrics import Metric as Metric
+from fathomx.metrics.paired import Paired as Paired
+from fathomx.metrics.paired import paired as paired
 from fathomx.models import wrap as wrap
 from fathomx.problem.energies import energy as energy
 from fathomx.problem.energies import predict as predict

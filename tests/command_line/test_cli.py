@@ -14,6 +14,7 @@ import pytest
 from PIL import Image
 
 from fathomx.command_line.job import Job
+from fathomx.command_line.settings import option_name
 from fathomx.data import Dataset, Part, load
 from fathomx.training import RunFolder, fit
 from fathomx.training.checkpoints import Checkpoints
@@ -278,7 +279,7 @@ def test_help_tells_every_option_and_default(run):
         assert (code, err) == (0, "")
         words, unbroken = " ".join(out.split()), "".join(out.split())
         for field in dataclasses.fields(Job):
-            option = f"--{field.name.replace('_', '-')} "
+            option = f"--{option_name(field)} "
             if command == "diagnose" and field.metadata["training"]:
                 assert option not in words
                 continue

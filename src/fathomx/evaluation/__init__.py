@@ -4,5 +4,3 @@ from fathomx.evaluation.calibration import Calibration as Calibration
 from fathomx.evaluation.evaluate import Evaluation as Evaluation
 from fathomx.evaluation.evaluate import evaluate as evaluate
 from fathomx.evaluation.intervals import Estimate as Estimate
-from fathomx.evaluation.paired import Paired as Paired
-from fathomx.evaluation.paired import paired as paired

@@ -12,7 +12,7 @@ import numpy as np
 
 from fathomx.checks import gate
 from fathomx.drawing.style import COLORS, new_figure, save
-from fathomx.evaluation import Paired, paired
+from fathomx.metrics.paired import Paired, paired
 from fathomx.records.values import PathLike, finite
 from fathomx.report.document import escaped, table, write_document
 from fathomx.report.illustrations import Illustration, illustrated

@@ -31,7 +31,7 @@ class Paired:
     Source: Fisher (1935), The Design of Experiments, chapter 3.
 
     ```python
-    paired = fx.evaluation.paired([0.91, 0.93, 0.90], [0.90, 0.91, 0.90])
+    paired = fx.paired([0.91, 0.93, 0.90], [0.90, 0.91, 0.90])
     paired.mean, paired.low, paired.high, paired.p
     ```
     """
