@@ -13,7 +13,7 @@ from fathomx.command_line.trained import trained_network
 from fathomx.data import Dataset
 from fathomx.graph.network import Network
 from fathomx.records.errors import RunFolderError
-from fathomx.records.run_files import RunFiles
+from fathomx.records.run_files import RunFiles, read_config
 from fathomx.records.values import PathLike
 from fathomx.training.saved import restored
 
@@ -88,6 +88,7 @@ def ended(folder: Path) -> Run:
     """A run that has ended; `RunFolderError` for another one, or where there is none."""
     if not folder.is_dir():
         raise RunFolderError(f"there is no run folder {folder}; give the folder of a run.")
+    read_config(folder)
     if not RunFiles(folder).summary:
         raise RunFolderError(
             f"the run in {folder} has not ended; continue it first, with `fathomx train --resume "

@@ -64,8 +64,6 @@ def predict(
     texts that the network continues. Raw values are standardized as those were that the run was
     trained on.
     """
-    if out is not None and out.exists():
-        raise RunFolderError(f"{out} exists already; choose another --out, or remove it.")
     out = _checked(run / "predictions.csv" if out is None else out)
     trained = ended(run)
     data = trained.data
