@@ -43,7 +43,8 @@ _SUFFIXES = (".csv", ".npz")
     "--out",
     type=click.Path(path_type=Path),
     default=None,
-    help="File of the predictions, .csv or .npz. [default: predictions.csv in the run folder]",
+    help="File of the predictions, .csv or .npz, replaced if it is there. [default: "
+    "predictions.csv in the run folder]",
 )
 @click.option(
     "--prepared", is_flag=True, help="The arrays and tables are standardized already, not raw."
