@@ -282,12 +282,12 @@ def child(kind: str, folder: Path, run: Path) -> None:
     (run / "weights").write_bytes(digest(result.network))
 
 
-def kills(folder: Path, count: int, seed: int) -> None:
+def kills(folder: Path, kinds: tuple[str, ...], count: int, seed: int) -> None:
     """Every run is killed up to four times, goes on, and must end as one that never was."""
     rng = np.random.default_rng(0)
     np.save(folder / "x.npy", rng.normal(size=(16_008, 32)).astype(np.float32))
     np.save(folder / "y.npy", rng.integers(0, 4, 16_008))
-    rows = [_killed(kind, folder, count, random.Random(f"{seed} {kind}")) for kind in KINDS]
+    rows = [_killed(kind, folder, count, random.Random(f"{seed} {kind}")) for kind in kinds]
     publish("streams_kills", "Streamed runs, killed by SIGKILL and continued", rows)
 
 
@@ -357,7 +357,9 @@ def main() -> None:
         "steps": steps,
         "memory": lambda folder: memory(folder, given.gibibytes, given.limit),
         "large": lambda folder: large(folder, given.limit),
-        "kills": lambda folder: kills(folder, given.count, given.seed),
+        "kills": lambda folder: kills(
+            folder, KINDS if given.kind is None else (given.kind,), given.count, given.seed
+        ),
         "child": lambda folder: child(given.kind, folder, given.run),
     }
     if given.folder is not None:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 
 import numpy as np
-import scipy.stats
+import scipy.special
 
 from fathomx.checks import gate
 
@@ -61,7 +61,7 @@ def paired(first: Sequence[float], second: Sequence[float]) -> Paired:
     if len(found) == 1:
         return Paired((mean,), mean, math.nan, -math.inf, math.inf, 1.0)
     deviation = float(found.std(ddof=1))
-    reach = float(scipy.stats.t.ppf(0.975, len(found) - 1)) * deviation / math.sqrt(len(found))
+    reach = float(scipy.special.stdtrit(len(found) - 1, 0.975)) * deviation / math.sqrt(len(found))
     return Paired(
         tuple(map(float, found)), mean, deviation, mean - reach, mean + reach, _sign_flips(found)
     )
