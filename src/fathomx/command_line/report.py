@@ -8,8 +8,7 @@ import click
 from rich.console import Console
 
 from fathomx.command_line.messages import say
-from fathomx.report import write_overview
-from fathomx.report.overview import left_out
+from fathomx.report.overview import overview
 
 
 @click.command()
@@ -20,7 +19,7 @@ def report(folder: Path) -> None:
     FOLDER is runs unless given. The page, runs.html in it, needs no server.
     """
     console = Console()
-    page = write_overview(folder)
-    for sentence in left_out(folder):
+    page, left_out = overview(folder)
+    for sentence in left_out:
         say(console, sentence)
     say(console, f"page: {page}")

@@ -97,19 +97,20 @@ def _begin(
     """The folder, with the configurations of all runs."""
     check_new(out, "seeds")
     jobs = {name: job_with(given, values) for name, values in methods.items()}
-    for job in jobs.values():
+    configs = {}
+    for name, job in jobs.items():
         if job.seed + count > 2**32:
             raise ValueError(f"seed must be at most {2**32 - count} for {count} seeds.")
         data = job.load()
         job.check(data, job.network(data))
+        own = (dataclasses.replace(job, seed=job.seed + at) for at in range(count))
+        configs[name] = {each.seed: run_config(each, data) for each in own}
     folder = new_folder(out, "seeds")
     with appearing(folder) as unfinished:
-        for at, (name, job) in enumerate(jobs.items()):
-            data = job.load()
-            for seed in range(job.seed, job.seed + count):
-                own = dataclasses.replace(job, seed=seed)
-                place = unfinished / f"{at + 1}-{name.replace('/', '-')}" / f"seed-{seed}"
-                RunFolder.prepare(place, run_config(own, data))
+        for at, (name, by_seed) in enumerate(configs.items(), start=1):
+            for seed, config in by_seed.items():
+                place = unfinished / f"{at}-{name.replace('/', '-')}" / f"seed-{seed}"
+                RunFolder.prepare(place, config)
     return folder
 
 

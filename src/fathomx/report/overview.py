@@ -70,7 +70,11 @@ def write_overview(folder: PathLike) -> Path:
     write_overview("runs")
     ```
     """
-    folder = Path(folder)
+    return overview(Path(folder))[0]
+
+
+def overview(folder: Path) -> tuple[Path, list[str]]:
+    """Writes the page; its path, and sentences on the runs that cannot be read."""
     if not folder.is_dir():
         raise RunFolderError(f"{folder} is no folder; give one that holds runs.")
     runs = {str(path.relative_to(folder)): path for path in _run_folders(folder)}
@@ -108,7 +112,7 @@ def write_overview(folder: PathLike) -> Path:
         f'<script type="application/json" id="runs">{_embedded(held)}</script>',
         f"<script>{files('fathomx.report').joinpath('overview.js').read_text('utf-8')}</script>",
     ]
-    return write_document(folder / FILE, f"Runs in {folder.name or folder}", body)
+    return write_document(folder / FILE, f"Runs in {folder.name or folder}", body), damaged
 
 
 class _Run:
@@ -160,11 +164,6 @@ def _run_folders(folder: Path) -> Iterator[Path]:
 
 def _is_run(path: Path) -> bool:
     return (path / "config.json").is_file() and (path / "metrics.jsonl").exists()
-
-
-def left_out(folder: Path) -> list[str]:
-    """Sentences on the runs below a folder that cannot be read."""
-    return _read({str(path.relative_to(folder)): path for path in _run_folders(folder)})[1]
 
 
 def _read(runs: Mapping[str, Path]) -> tuple[dict[str, _Run], list[str]]:
