@@ -36,6 +36,7 @@ from fathomx.graph.entries import Stack as Stack
 from fathomx.graph.feedback import Amortized as Amortized
 from fathomx.graph.feedback import Feedback as Feedback
 from fathomx.graph.freezing import freeze as freeze
+from fathomx.graph.mesh import Mesh as Mesh
 from fathomx.graph.network import Network as Network
 from fathomx.graph.noise import Noise as Noise
 from fathomx.graph.numbers import mixed_precision as mixed_precision

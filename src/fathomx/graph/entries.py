@@ -21,6 +21,7 @@ from jaxtyping import Array
 
 from fathomx import checks
 from fathomx.checks import Count, DType, Name, Shape, gate
+from fathomx.graph.chain import Chain, Child
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.energy import Energy, Gaussian
 from fathomx.graph.predictor import (
@@ -35,7 +36,7 @@ from fathomx.graph.predictor import (
     first_block,
     traced_shape,
 )
-from fathomx.graph.statistics import holds_statistics
+from fathomx.graph.statistics import holds_statistics, with_fields
 
 # How a derivative goes from an entry back to its sources.
 Back = Callable[["Derivative"], tuple[Array, list[Array]]]
@@ -117,6 +118,13 @@ class Entry(Predictor):
     def add_to_end(self, activity: Array, more: Array) -> Array:
         """The activity with something added to what the children see."""
         return activity + more
+
+    def with_child(
+        self, compute: Child, whole: Any, gradient: Array, activity: Array
+    ) -> tuple[Array, Array]:
+        """A gradient with that of a child's energy, `compute(end, whole)`, and that energy."""
+        to_end, energy = compute(self.end(activity), whole)
+        return self.add_to_end(gradient, to_end), energy
 
 
 @gate
@@ -344,6 +352,8 @@ class Stack(Chained, Entry):
     name: str = eqx.field(static=True)
     parents: tuple[str, ...] = eqx.field(static=True)
     _depth: int = eqx.field(static=True)
+    # How its blocks are computed: all on every device, unless a mesh divides them.
+    chain: Chain = eqx.field(static=True, repr=False)
 
     def __init__(
         self,
@@ -358,6 +368,7 @@ class Stack(Chained, Entry):
                 "stack cannot take; use single nodes, GroupNorm or no normalization."
             )
         self._depth = checked_depth(f"stack {name!r}", block)
+        self.chain = Chain()
         self.name = name
         self.block = block
         self.parents = as_names(parents)
@@ -370,58 +381,64 @@ class Stack(Chained, Entry):
         changed: Stack = eqx.tree_at(lambda e: e.block, self, function, is_leaf=_is_none)
         return changed
 
+    def computed(self, chain: Chain) -> Stack:
+        """The same, its blocks computed in another way."""
+        return with_fields(self, chain=chain)
+
     def end(self, activity: Array) -> Array:
-        return activity[-1]
+        return self.chain.last(activity)
 
     def add_to_end(self, activity: Array, more: Array) -> Array:
-        return activity.at[-1].add(more)
+        return self.chain.add_to_last(activity, more)
+
+    def with_child(
+        self, compute: Child, whole: Any, gradient: Array, activity: Array
+    ) -> tuple[Array, Array]:
+        return self.chain.with_child(compute, whole, gradient, activity)
 
     def read(self, source: Array, own: ArrayLike) -> Array:
         """What the blocks see: the source, then the activity of each block before."""
-        return jnp.concatenate([source[None], jnp.asarray(own)[:-1]])
+        return self.chain.shifted(source, jnp.asarray(own))
 
     def predict(self, sources: list[Any], own: ArrayLike | None) -> Array:
         assert own is not None
         return apply_blocks(self.block, self.read(sources[0], own))
 
     def pull(self, sources: list[Any], own: ArrayLike | None) -> tuple[Array, Back]:
-        def linearized(block: Callable[[Array], Array], activity: Array) -> tuple[Array, Any]:
-            result: tuple[Array, Any] = jax.vjp(lambda z: apply_to_batch(block, z), activity)
-            return result
-
         assert own is not None
-        predicted, pulls = eqx.filter_vmap(linearized)(self.block, self.read(sources[0], own))
-        arrays, rest = eqx.partition(pulls, eqx.is_array)
+        blocks = self.chain.linearized(self.block, self.read(sources[0], own))
 
-        def block_back(reached: Array, layer: Any) -> tuple[Array, Array]:
-            pulls, every, prediction, mask = layer
+        def block_back(reached: Array, row: Any, own: Any) -> tuple[Array, Array]:
+            kept, every, prediction, mask = own
             if every is not None:
                 reached = reached + every
             clamp = None if prediction is None else Clamp(None, mask)
-            own = Derivative(prediction=prediction, clamp=clamp)
-            to_prediction, to_error = own.parts(reached)
-            return eqx.combine(pulls, rest)(to_prediction)[0], to_error
+            found = Derivative(prediction=prediction, clamp=clamp)
+            to_prediction, to_error = found.parts(reached)
+            return blocks.back(row, kept, to_prediction), to_error
 
         def back(reaching: Derivative) -> tuple[Array, list[Any]]:
-            end = jnp.zeros_like(predicted[-1]) if reaching.end is None else reaching.end
+            end = reaching.end
+            if end is None:
+                end = jnp.zeros(blocks.predicted.shape[1:], blocks.predicted.dtype)
             mask = None if reaching.clamp is None else reaching.clamp.mask
-            layers = (arrays, reaching.every, reaching.prediction, mask)
-            first, every = jax.lax.scan(block_back, end, layers, reverse=True)
+            layers = (blocks.own, reaching.every, reaching.prediction, mask)
+            first, every = self.chain.scanned(block_back, end, blocks.rows, layers, reverse=True)
             return every, [first]
 
-        return predicted, back
+        return blocks.predicted, back
 
     def unroll(
         self, sources: list[Any], error: Array | None, clamp: Clamp | None
     ) -> tuple[Array, Array, Array | None]:
         if clamp is not None and clamp.whole:
             value = clamp.value
-            return value[-1], value, self.predict(sources, value)
+            return self.end(value), value, self.predict(sources, value)
         arrays, rest = eqx.partition(self.block, eqx.is_array)
 
-        def one(activity: Array, layer: Any) -> tuple[Array, tuple[Array, Array | None]]:
-            own, error, clamp = layer
-            activity = predicted = apply_to_batch(eqx.combine(own, rest), activity)
+        def one(activity: Array, block: Any, own: Any) -> tuple[Array, tuple[Array, Array | None]]:
+            error, clamp = own
+            activity = predicted = apply_to_batch(eqx.combine(block, rest), activity)
             if error is not None:
                 activity = predicted + error
             if clamp is None:
@@ -429,7 +446,7 @@ class Stack(Chained, Entry):
             activity = clamp.meet(activity)
             return activity, (activity, predicted)
 
-        last, (every, predicted) = jax.lax.scan(one, sources[0], (arrays, error, clamp))
+        last, (every, predicted) = self.chain.scanned(one, sources[0], arrays, (error, clamp))
         return last, every, predicted
 
     def infer_shape(self, sources: list[Any]) -> tuple[tuple[int, ...], Any]:

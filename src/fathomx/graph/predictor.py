@@ -166,6 +166,15 @@ class Chained(Predictor):
     def over_nodes(self, function: Callable[..., Any]) -> Callable[..., Any]:
         return jax.vmap(function)
 
+    def per_node(self, tree: Any) -> tuple[Any, Any]:
+        """The arrays with a row for each node, and the rest."""
+
+        def has_rows(leaf: Any) -> bool:
+            return eqx.is_array_like(leaf) and jnp.ndim(leaf) > 0 and len(leaf) == self.depth
+
+        rows, rest = eqx.partition(tree, has_rows)
+        return rows, rest
+
 
 def broadcasts(small: tuple[int, ...], large: tuple[int, ...]) -> bool:
     """Whether one shape broadcasts to another."""

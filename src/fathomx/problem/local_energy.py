@@ -18,7 +18,8 @@ import numpy as np
 from jaxtyping import Array, Float
 
 from fathomx.graph.arrival import NEVER, by_entry
-from fathomx.graph.entries import Entry
+from fathomx.graph.chain import Chain, Local
+from fathomx.graph.entries import Entry, Stack
 from fathomx.graph.feedback import Feedback
 from fathomx.graph.predictor import apply_to_batch
 from fathomx.graph.vector_space import Entries, zeros_like
@@ -90,13 +91,20 @@ def activity_gradient(
                 step,
                 constant.get(entry.name),
             )
-            sources = network.sources(entry, known, batch=problem.batch)
-            to_sources, to_own, energies = part.gradient(sources, known[entry.name])
+            parents = network.parents[entry.name]
+            if len(parents) == 1 and part.moving[0] and part.holds_still(gradient):
+                (name,) = parents
+                gradient[name], energies = network.entry(name).with_child(
+                    *part.of_parent(known[entry.name]), gradient[name], known[name]
+                )
+            else:
+                sources = network.sources(entry, known, batch=problem.batch)
+                to_sources, to_own, energies = part.gradient(sources, known[entry.name])
+                if entry.name in gradient:
+                    gradient[entry.name] = gradient[entry.name] + to_own
+                for parent, pulled in zip(parents, to_sources, strict=False):
+                    add(parent, pulled)
             energy = energy + energies
-            if entry.name in gradient:
-                gradient[entry.name] = gradient[entry.name] + to_own
-            for parent, pulled in zip(network.parents[entry.name], to_sources, strict=False):
-                add(parent, pulled)
         begin = end
     for feedback in network.feedbacks:
         end = begin + feedback.depth
@@ -140,8 +148,49 @@ class _Part(NamedTuple):
 
     def gradient(self, sources: list[Any], own: Array) -> _Local:
         """The derivatives, computed only where the signal has arrived."""
-        if not self.entry.batch_axis:
+        entry = self.entry
+        if not isinstance(entry, Stack):
             return self._at_once(sources, own)
+        parts = entry.learned_function(), self.when, self.weights, self.energy
+        rows, rest = entry.per_node(parts)
+        whole, rest = eqx.partition(rest, eqx.is_array)
+        function = entry.with_function
+
+        def compute(first: Array, own: Array, rows: Any, whole: Any) -> Local:
+            block, when, weights, energy = eqx.combine(rows, whole[0], rest)
+            part = self._replace(
+                entry=function(block).computed(Chain()),
+                energy=energy,
+                moving=(True,),
+                when=when,
+                weights=weights,
+                step=whole[1],
+            )
+            pulled, to_own, energies = part._alone([first], own)
+            return pulled[0], to_own, energies
+
+        pulled, to_own, energies = entry.chain.locally(
+            compute, sources[0], own, rows, (whole, self.step)
+        )
+        return [pulled], to_own, energies
+
+    def holds_still(self, gradient: Entries) -> bool:
+        """Whether it is a node that does not move: what its energy pulls at is its parents."""
+        return self.entry.name not in gradient and not self.entry.batch_axis
+
+    def of_parent(self, own: Array) -> tuple[Callable[[Array, Any], tuple[Array, Array]], Any]:
+        """The derivative in a lone parent and the energy, as a function, and what it needs."""
+        arrays, rest = eqx.partition((self, own), eqx.is_array)
+
+        def compute(source: Array, arrays: Any) -> tuple[Array, Array]:
+            part, own = eqx.combine(arrays, rest)
+            (pulled,), _, energies = part.gradient([source], own)
+            return pulled, energies
+
+        return compute, arrays
+
+    def _alone(self, sources: list[Any], own: Array) -> _Local:
+        """The derivatives of a stack whose rows are all here."""
         if jax.default_backend() == "cpu":
             return self._by_block(sources, own)
         found: _Local = jax.lax.platform_dependent(
@@ -150,7 +199,7 @@ class _Part(NamedTuple):
         return found
 
     def _by_block(self, sources: list[Any], own: Array) -> _Local:
-        depth = self.entry.depth
+        depth = len(own)
         arrays, rest = eqx.partition(self.entry.learned_function(), eqx.is_array)
 
         def block(row: int | Array, source: Array) -> tuple[Array, Array, Array]:
@@ -179,10 +228,12 @@ class _Part(NamedTuple):
         gradient, to_own, energy = jax.lax.fori_loop(
             jnp.maximum(first, 1), depth, body, (jnp.zeros_like(own), to_own, energy)
         )
-        pulled = to_source if self.moving[0] else jnp.zeros((), own.dtype)
-        return [pulled], gradient.at[-1].set(to_own), energy
+        return [to_source], gradient.at[-1].set(to_own), energy
 
     def _at_once(self, sources: list[Any], own: Array) -> _Local:
+        if not isinstance(self.when, np.ndarray):
+            # The rows of one device among several: which these are is not known here.
+            return self._everywhere(sources, own)
         depth = self.entry.depth
         parts = min(_PARTS, depth)
         starts = [round(depth * (parts - i) / parts) for i in range(parts + 1)]

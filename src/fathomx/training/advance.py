@@ -11,9 +11,9 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.checks import shown
+from fathomx.graph.mesh import Mesh
 from fathomx.learning import Learner, StepReport
 from fathomx.training.averaging import averaged
-from fathomx.training.devices import Division
 from fathomx.training.likeness import with_rates
 from fathomx.training.observer import TrainingState
 
@@ -32,7 +32,7 @@ class Advance(eqx.Module):
     learner: Learner
     steps_per_epoch: int = eqx.field(static=True)
     augmentation: Augmentation | None = eqx.field(static=True)
-    division: Division = eqx.field(static=True)
+    mesh: Mesh = eqx.field(static=True)
     average: float | None = eqx.field(static=True, default=None)
 
     def __call__(
@@ -54,15 +54,17 @@ class Advance(eqx.Module):
             chosen = order[step % len(order)]
             whole = now.epoch * self.steps_per_epoch + step
             key = jax.random.fold_in(jax.random.fold_in(now.key, 1), whole)
-            batch = self.division.parts({name: array[chosen] for name, array in data.items()})
+            batch = self.mesh.parts({name: array[chosen] for name, array in data.items()})
             if self.augmentation is not None:
                 batch["input"] = self._varied(batch["input"], jax.random.fold_in(key, 1))
-            network, moments, report = learner.update(now.network, now.optimizer, batch, key)
+            divided = self.mesh.divided((now.network, now.optimizer))
+            *updated, report = learner.update(*divided, batch, key)
+            network, moments = self.mesh.joined(tuple(updated))
             average = now.average
             if average is not None and self.average is not None:
                 average = averaged(average, network, self.average, whole + 1)
             after = TrainingState(network, moments, now.key, now.epoch, step + 1, average=average)
-            return self.division.whole((eqx.filter(after, eqx.is_array), report))
+            return self.mesh.whole((eqx.filter(after, eqx.is_array), report))
 
         shapes = jax.eval_shape(one, arrays, state.step)[1]
         reports = jax.tree.map(lambda s: jnp.zeros((MOST_STEPS, *s.shape), s.dtype), shapes)

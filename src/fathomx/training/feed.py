@@ -16,9 +16,9 @@ from jaxtyping import Array, Int
 
 from fathomx.data import Stream
 from fathomx.data._sources import Chunk, ChunkSize, Position
+from fathomx.graph.mesh import Mesh
 from fathomx.graph.network import Network
 from fathomx.training.advance import MOST_STEPS
-from fathomx.training.devices import Division
 from fathomx.training.observer import Plan, TrainingState
 from fathomx.training.task import Task
 
@@ -68,10 +68,10 @@ class Feed(abc.ABC):
         return None
 
 
-def feed(task: Task, network: Network, plan: Plan, division: Division) -> Feed:
+def feed(task: Task, network: Network, plan: Plan, mesh: Mesh) -> Feed:
     """The feed that a data set needs."""
     kind = _Streamed if isinstance(task.data, Stream) else _InMemory
-    return kind(task, network, plan, division)
+    return kind(task, network, plan, mesh)
 
 
 def _order(state: TrainingState, epoch: int, size: int) -> Array:
@@ -83,8 +83,8 @@ def _order(state: TrainingState, epoch: int, size: int) -> Array:
 class _InMemory(Feed):
     """All examples on the device, each epoch in an order of its own."""
 
-    def __init__(self, task: Task, network: Network, plan: Plan, division: Division) -> None:
-        self._arrays = division.whole(task.training_arrays(network))
+    def __init__(self, task: Task, network: Network, plan: Plan, mesh: Mesh) -> None:
+        self._arrays = mesh.whole(task.training_arrays(network))
         self._plan = plan
         self._size = len(next(iter(self._arrays.values())))
         self.first = {k: array[: plan.batch_size] for k, array in self._arrays.items()}
@@ -107,9 +107,9 @@ class _InMemory(Feed):
 class _Streamed(Feed):
     """Chunks of a stream, the next of which is read while the one before is trained on."""
 
-    def __init__(self, task: Task, network: Network, plan: Plan, division: Division) -> None:
+    def __init__(self, task: Task, network: Network, plan: Plan, mesh: Mesh) -> None:
         assert isinstance(task.data, Stream)
-        self._task, self._network, self._plan, self._division = task, network, plan, division
+        self._task, self._network, self._plan, self._mesh = task, network, plan, mesh
         self._stream = task.data
         first = self._stream.first(plan.batch_size)
         task.check_values(network, first, f"the first batch of stream {self._stream.name!r}")
@@ -172,7 +172,7 @@ class _Streamed(Feed):
         arrays = {k: _padded(array, most * batch) for k, array in chunk.arrays.items()}
         order = np.roll(np.arange(most * batch).reshape(most, batch), begin % most, axis=0)
         placed = self._task.on_device(self._network, arrays), jnp.asarray(order)
-        on_device, places = jax.block_until_ready(self._division.whole(placed))
+        on_device, places = jax.block_until_ready(self._mesh.whole(placed))
         kept = tuple(chunk.places) if self.place is not None else ()
         return Load(on_device, places, begin, end, kept)
 

@@ -9,6 +9,7 @@ from typing import Any
 from fathomx.checks import Count, Optimizer, Positive, Seed, gate
 from fathomx.data import Dataset, Stream, split
 from fathomx.data._forms import described, values
+from fathomx.graph.mesh import Mesh
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import holds_statistics, parameter_count
 from fathomx.learning import Equilibrium, Learner, LearningRule, Pose
@@ -57,6 +58,7 @@ def fit(
     average: Decay | None = None,
     validate_every: Count | None = None,
     early_stopping: EarlyStopping | None = None,
+    mesh: Mesh | None = None,
 ) -> FitResult:
     """Trains a network and scores it: validation after each epoch, the test set once, at the end.
 
@@ -93,11 +95,11 @@ def fit(
     * `early_stopping`: an `fx.EarlyStopping`, by which training ends when validation gets no
       better, and the weights of the best epoch are returned. What else ends it: an observer's
       `stop`.
-
-    Each batch is divided among the devices of JAX's default backend (`fx.Division`). The cores of a
-    processor count as devices if JAX is told so before anything is computed, as the command line
-    does; they are used where it was measured to pay: for rules that infer, with at most four
-    million weights. The weights that are returned are on one device.
+    * `mesh`: how the batch, and the depth of stacks, are divided among devices (`fx.Mesh`). Unless
+      given, the batch among the devices of JAX's default backend. The cores of a processor count as
+      devices if JAX is told so before anything is computed, as the command line does; they are then
+      used where it was measured to pay: for rules that infer, with at most four million weights.
+      The weights that are returned are on one device.
 
     What the numbers mean: a loss is the output energy at precision 1, the mean over examples and,
     where there is a label at each of several positions (tokens), over these, so that a
@@ -116,7 +118,8 @@ def fit(
     epoch are those of that one.
 
     Raises `ValueError` for a batch larger than the data, for shapes that do not fit, for metrics
-    that do not suit the output and for early stopping by what is not scored, and `DivergenceError`
+    that do not suit the output, for early stopping by what is not scored and for a mesh that does
+    not divide batch or depth, and `DivergenceError`
     when weights or energies stop being finite.
 
     ```python
@@ -142,7 +145,7 @@ def fit(
     if early_stopping is not None:
         early_stopping.check(task.score(network, "validation"))
     try:
-        run = Run(network, task, Learner(rule, optimizer, task.pose), plan, seed, observers)
+        run = Run(network, task, Learner(rule, optimizer, task.pose), plan, seed, observers, mesh)
     except BaseException:
         _failed(observers)
         raise

@@ -14,12 +14,13 @@ import numpy as np
 
 from fathomx.checks import warn
 from fathomx.diagnostics.energy_balance import energy_balance
+from fathomx.graph.mesh import Mesh
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import parameter_count
 from fathomx.learning import Learner, StepReport
 from fathomx.records.values import plain
 from fathomx.training.advance import MOST_STEPS, Advance, step_memory
-from fathomx.training.devices import division_for
+from fathomx.training.devices import mesh_for
 from fathomx.training.feed import Load, feed
 from fathomx.training.likeness import rates_of, without_rates
 from fathomx.training.observer import Best, Observer, Plan, TrainingState
@@ -49,13 +50,15 @@ class Run:
         plan: Plan,
         seed: int,
         observers: Sequence[Observer],
+        mesh: Mesh | None = None,
     ) -> None:
         self.task, self.plan, self.observers = task, plan, observers
         self.seed = seed
-        self.division = division_for(network, learner.rule, plan.batch_size)
+        self.mesh = mesh_for(network, learner.rule, plan.batch_size) if mesh is None else mesh
+        self.mesh.check(network, plan.batch_size)
         key = jax.random.fold_in(jax.random.key(seed), _RUN)
-        self.feed = feed(task, network, plan, self.division)
-        self.probe = self.division.parts(self.feed.first)
+        self.feed = feed(task, network, plan, self.mesh)
+        self.probe = self.mesh.parts(self.feed.first)
         self.posed = task.pose(network, self.probe)
         choices = plan.choices
         fresh = TrainingState.begun(
@@ -82,14 +85,14 @@ class Run:
                 self.lost, known = restored.notes, restored.known
                 self.validated = restored.validated
         self.watch = Watch(self.posed, (*known, *expected(self.posed, learner.rule)))
-        self.state = self.division.whole(self.state)
-        self.begun = self.division.whole(fresh.network)
+        self.state = self.mesh.whole(self.state)
+        self.begun = self.mesh.whole(fresh.network)
         augmentation = task.data.augmentation
-        self._rates = self.division.whole([jnp.asarray(r) for r in rates_of(learner.optimizer)])
+        self._rates = self.mesh.whole([jnp.asarray(r) for r in rates_of(learner.optimizer)])
         # The step takes its rates as an input; those of solvers inside of rules are part of it.
         learner = Learner(learner.rule, without_rates(learner.optimizer), learner.pose)
         self._advance = Advance(
-            learner, plan.steps_per_epoch, augmentation, self.division, choices.average
+            learner, plan.steps_per_epoch, augmentation, self.mesh, choices.average
         )
         # Which of a step's scores say something.
         self.scored = ("loss", "accuracy") if task.by_classes(network) else ("loss",)
@@ -111,8 +114,11 @@ class Run:
         while int(self.state.epoch) < self.plan.epochs and self._ending() is None:
             self._epoch()
         train_seconds = self.earlier_seconds + time.perf_counter() - begun
-        self.state = self.division.gathered(self.state)
-        scores = self.task.score(self.state.result, "test")
+        # A network that is divided by depth may be too large for one device.
+        result = self.mesh.divided(self.state.result)
+        held = result if self.mesh.depth > 1 else self.mesh.gathered(result)
+        scores = self.task.score(held, "test")
+        self.state = self.mesh.gathered(self.state)
         last = self._record_of_result()
         summary = plain(
             {
@@ -134,6 +140,10 @@ class Run:
         for observer in self.observers:
             observer.finished(summary, self.state)
         return self.state.result, self.history, summary
+
+    def _score(self, title: str) -> dict[str, float | None]:
+        """The scores of a part of the data."""
+        return self.task.score(self.mesh.divided(self.state.scored), title)
 
     def _ending(self) -> str | None:
         """Why training ends before its last epoch; `None` if it goes on."""
@@ -221,12 +231,12 @@ class Run:
         """The program of the steps, one for every shape of what is loaded."""
         shape = load.order.shape
         if shape not in self._programs:
-            options = self.division.compiler_options
+            options = self.mesh.compiler_options
             made = program(self._advance, *arguments, options=options)
             self._programs[shape] = made
             per_device = step_memory(made.compiled, tuple(load.arrays.values()))
             if self.memory is None:
-                self.memory = per_device and per_device * len(self.division.devices)
+                self.memory = per_device and per_device * len(self.mesh.devices)
         return self._programs[shape]
 
     def _end_of_epoch(self, epoch: int) -> None:
@@ -234,11 +244,12 @@ class Run:
             return np.asarray([value for record in self.records for value in record[name]], float)
 
         network = self.state.network
-        scores = self.task.score(self.state.scored, "validation")
+        scores = self._score("validation")
         self._check_weights(epoch, scores["loss"])
         key = jax.random.fold_in(jax.random.fold_in(self.state.key, 2), epoch)
         learner = self._advance.learner
-        probed = run(probe, self.begun, network, learner.rule, learner.pose, self.probe, key)
+        divided = self.mesh.divided((self.begun, network))
+        probed = run(probe, *divided, learner.rule, learner.pose, self.probe, key)
         inferred = np.isfinite(gather("strength")).any()
         energy = jnp.asarray(self.records[-1]["energy_per_node"])
         record = plain(
@@ -286,7 +297,7 @@ class Run:
         every = self.plan.choices.validate_every
         if every is None or not step or step % every or step == self.validated:
             return
-        scores = self.task.score(self.state.scored, "validation")
+        scores = self._score("validation")
         record: dict[str, Any] = {"epoch": epoch + 1, "step": step}
         record.update({f"validation_{name}": value for name, value in scores.items()})
         record = plain(record)

@@ -1,0 +1,229 @@
+"""Devices in rows and columns: the batch is divided along one axis, the depth along the other."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import equinox as eqx
+import jax
+import numpy as np
+from jax.sharding import NamedSharding, PartitionSpec
+from jaxtyping import Array
+
+from fathomx.checks import Count, example, gate
+from fathomx.graph.chain import DATA, DEPTH, Across, Chain
+from fathomx.graph.entries import Stack
+from fathomx.graph.network import Network
+from fathomx.graph.predictor import Chained
+
+Tree = TypeVar("Tree")
+
+# With fewer examples on a processor's core, a core waits for the others more than it computes.
+_LEAST_EXAMPLES = 16
+
+
+def equal_parts(size: int, most: int, least: int) -> int:
+    """The largest number up to `most` of equal parts with at least `least` members, or 1."""
+    fitting = (n for n in range(2, most + 1) if size % n == 0 and size // n >= least)
+    return max(fitting, default=1)
+
+
+@example("fx.Mesh()")
+@gate
+class Mesh:
+    """How a batch and the depth of a network are divided among devices.
+
+    `data` groups of devices share the examples, and the `depth` devices of each group the blocks of
+    every `fx.Stack`: weights, activities, errors, moments of the optimizer. What is not in a stack
+    is held and computed by all devices of a group. The numbers are those of one device, up to
+    rounding.
+
+    * **data.** Examples never interact during inference, so that each group relaxes its own; only
+      the means over the batch (strengths, weight gradients) are taken over all.
+    * **depth.** All nodes of a network relax at once, and only neighbors talk. In a step of
+      `fx.StateDescent` each device computes its own blocks and sends the activity of its last one
+      to the next device and a gradient of that size to the one before; none waits for another.
+      Passes in order (unrolling, the certificate, solvers in error coordinates) go through the
+      devices as a pipeline of parts of the batch, and `fill` of the time is spent in computing.
+
+    **Arguments**: `data` and `depth`, how many devices along each axis; `devices`, `data * depth`
+    of them, the first ones of JAX's default backend unless given.
+
+    **Attributes**: these, and `compiler_options` for functions that run on the devices. A mesh of
+    one device moves nothing.
+
+    Raises `ValueError` for more devices than there are.
+
+    ```python
+    jax.config.update("jax_num_cpu_devices", 8)         # before anything is computed
+    mesh = fx.Mesh(data=2, depth=4)
+    network, state = mesh.whole((network, rule.init_optimizer(optimizer, network)))
+    problem = fx.Problem(mesh.network(network), *mesh.parts((x, y)))
+    ```
+
+    Ours for predictive coding; pipelines of parts of the batch: Huang et al. (2019), arXiv
+    1811.06965.
+    """
+
+    data: int
+    depth: int
+    devices: tuple[jax.Device, ...]
+
+    def __init__(
+        self, data: Count = 1, depth: Count = 1, devices: Sequence[jax.Device] | None = None
+    ) -> None:
+        known = tuple(jax.devices()) if devices is None else tuple(devices)
+        count = data * depth
+        if count > len(known) or (devices is not None and count != len(known)):
+            raise ValueError(
+                f"a mesh of data={data} and depth={depth} needs {count} devices, not "
+                f"{len(known)}; choose other numbers, or, on a processor, say "
+                f'jax.config.update("jax_num_cpu_devices", {count}) before anything is computed.'
+            )
+        self.data, self.depth = data, depth
+        self.devices = known[:count]
+        grid = jax.sharding.Mesh(np.asarray(self.devices).reshape(data, depth), (DATA, DEPTH))
+        self._grid = grid
+        self._whole = NamedSharding(grid, PartitionSpec())
+        self._parts = NamedSharding(grid, PartitionSpec(DATA))
+        self._spread = NamedSharding(grid, PartitionSpec((DATA, DEPTH)))
+        self._blocks = NamedSharding(grid, PartitionSpec(DEPTH))
+
+    def __repr__(self) -> str:
+        return f"Mesh(data={self.data}, depth={self.depth})"
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Mesh) and (self.data, self.depth, self.devices) == (
+            other.data,
+            other.depth,
+            other.devices,
+        )
+
+    def __hash__(self) -> int:
+        return hash((self.data, self.depth, self.devices))
+
+    @classmethod
+    def of(cls, batch_size: Count, devices: Sequence[jax.Device] | None = None) -> Mesh:
+        """A batch among as many of the devices as divide it evenly, the depth not divided.
+
+        `devices`: all of JAX's default backend unless given. On a processor every device keeps at
+        least 16 examples.
+        """
+        known = tuple(jax.devices()) if devices is None else tuple(devices)
+        least = _LEAST_EXAMPLES if known and known[0].platform == "cpu" else 1
+        data = equal_parts(batch_size, len(known), least)
+        return cls(data, 1, known[:data])
+
+    @property
+    def compiler_options(self) -> dict[str, Any]:
+        """For `jax.jit`: on a processor, LLVM's first level of optimization.
+
+        The products are a library's and the loops around them short, so that the levels above
+        were measured to cost half of the compile time and to gain nothing.
+        """
+        on_processor = self.devices[0].platform == "cpu"
+        return {"xla_backend_optimization_level": 1} if on_processor else {}
+
+    def check(self, network: Network, batch_size: int) -> None:
+        """Raises `ValueError` for a batch or a depth that the mesh does not divide."""
+        if batch_size % self.data:
+            raise ValueError(
+                f"{self} does not divide a batch of {batch_size} examples; choose a batch size "
+                f"that is a multiple of {self.data}."
+            )
+        if self.depth == 1:
+            return
+        stacks = [entry for entry in network.entries if isinstance(entry, Stack)]
+        if not stacks:
+            raise ValueError(
+                f"{self} divides the depth of stacks, but this network has none; use "
+                f"data={self.data * self.depth}, or a network of equal blocks such as "
+                "fx.models.residual_mlp."
+            )
+        for stack in stacks:
+            if stack.depth % self.depth:
+                raise ValueError(
+                    f"{self} does not divide the {stack.depth} blocks of stack {stack.name!r}; "
+                    f"choose a depth of the network that makes them a multiple of {self.depth}."
+                )
+
+    def network(self, network: Network) -> Network:
+        """The network whose stacks are computed across the devices; the same arrays.
+
+        Raises `ValueError` for a depth that the mesh does not divide.
+        """
+        self.check(network, self.data)
+        return self.divided(network)
+
+    def divided(self, tree: Tree) -> Tree:
+        """A network, or what is built like one, with its stacks across the devices."""
+        if self.depth == 1:
+            return tree
+        return _stacks(tree, Across(self._grid))
+
+    def joined(self, tree: Tree) -> Tree:
+        """A network, or what is built like one, with stacks that do not know of devices."""
+        return tree if self.depth == 1 else _stacks(tree, Chain())
+
+    def whole(self, tree: Tree) -> Tree:
+        """The tree with its arrays whole on every device, but those of stacks divided by depth."""
+        if self.depth == 1:
+            return self._placed(tree, self._whole)
+
+        def placed(part: Any) -> Any:
+            if not isinstance(part, Chained):
+                return self._placed(part, self._whole)
+            blocks, rest = part.per_node(part)
+            return eqx.combine(self._placed(blocks, self._blocks), self._placed(rest, self._whole))
+
+        found: Tree = jax.tree.map(placed, tree, is_leaf=lambda part: isinstance(part, Chained))
+        return found
+
+    def parts(self, tree: Tree) -> Tree:
+        """The tree with its arrays, whose first axis is the batch, divided among all devices.
+
+        Between stacks, those along the depth share the examples, too. Whole on each where they
+        cannot be divided evenly, as an incomplete batch.
+        """
+        sizes = {leaf.shape[0] for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array))}
+        for place, count in ((self._spread, len(self.devices)), (self._parts, self.data)):
+            if all(size % count == 0 for size in sizes):
+                return self._placed(tree, place)
+        return self._placed(tree, self._whole)
+
+    def gathered(self, tree: Tree) -> Tree:
+        """The tree on the first device alone, as arrays usually are."""
+        if len(self.devices) == 1:
+            return tree
+        return _map(lambda array: jax.device_put(array, self.devices[0]), tree)
+
+    def _placed(self, tree: Tree, sharding: NamedSharding) -> Tree:
+        if len(self.devices) == 1:
+            return tree
+
+        def placed(array: jax.Array) -> jax.Array:
+            # In a compiled function an array has no place to be taken from: the compiler is told.
+            if isinstance(array, jax.core.Tracer):
+                return jax.lax.with_sharding_constraint(array, sharding)
+            return jax.device_put(array, sharding)
+
+        return _map(placed, tree)
+
+
+def _is_stack(part: object) -> bool:
+    return isinstance(part, Stack)
+
+
+def _stacks(tree: Tree, chain: Chain) -> Tree:
+    changed: Tree = jax.tree.map(
+        lambda part: part.computed(chain) if isinstance(part, Stack) else part,
+        tree,
+        is_leaf=_is_stack,
+    )
+    return changed
+
+
+def _map(place: Callable[[Any], Array], tree: Tree) -> Tree:
+    placed: Tree = jax.tree.map(lambda leaf: place(leaf) if eqx.is_array(leaf) else leaf, tree)
+    return placed
