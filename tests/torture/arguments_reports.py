@@ -151,20 +151,23 @@ def runs(table: Table, world: World) -> None:
         )
     devices = kinds.devices()
     table.call(
-        "fx.Division",
-        {"devices": jax.devices()},
-        {"devices": devices.also(NOTHING)},
+        "fx.Mesh",
+        {"data": 2, "depth": 1, "devices": jax.devices()},
+        {"devices": devices},
         finish=lambda made: len(made.devices),
     )
     table.method(
-        fx.Division,
+        fx.Mesh,
         "of",
         {"batch_size": 32, "devices": jax.devices()},
         {"devices": devices},
         finish=lambda made: len(made.devices),
     )
-    for name in ("gathered", "parts", "whole"):
-        table.inner(fx.Division(jax.devices()), name, {"x": world.x})
+    mesh = fx.Mesh(data=2)
+    for name in ("gathered", "parts", "whole", "divided", "joined"):
+        table.inner(mesh, name, {"x": world.x})
+    table.inner(mesh, "network", world.network)
+    table.inner(mesh, "check", world.network, 32)
 
 
 def observers(table: Table, world: World) -> None:

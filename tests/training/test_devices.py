@@ -9,7 +9,7 @@ import optax
 import pytest
 
 import fathomx as fx
-from fathomx.training.devices import equal_parts
+from fathomx.graph.mesh import equal_parts
 
 LOOP = importlib.import_module("fathomx.training.run")
 DEVICES = importlib.import_module("fathomx.training.devices")
@@ -49,16 +49,16 @@ def test_two_devices_train_the_network_of_one(blobs, monkeypatch, rule):
             return fx.fit(network, blobs, rule, optimizer=optax.sgd(0.1), epochs=2, batch_size=32)
 
         used = []
-        whole = fx.Division.whole
+        whole = fx.Mesh.whole
         monkeypatch.setattr(
-            fx.Division,
+            fx.Mesh,
             "whole",
             lambda self, tree: used.append(len(self.devices)) or whole(self, tree),
         )
         divided = train()
         assert set(used) == {2}
-        one = fx.Division(jax.devices()[:1])
-        monkeypatch.setattr(LOOP, "division_for", lambda *_: one)
+        one = fx.Mesh(devices=jax.devices()[:1])
+        monkeypatch.setattr(LOOP, "mesh_for", lambda *_: one)
         alone = train()
     assert places(divided.network) == {(0,)}
     for ours, theirs in zip(
@@ -78,10 +78,10 @@ def test_two_devices_train_the_network_of_one(blobs, monkeypatch, rule):
 
 def test_backprop_and_many_weights_stay_on_one_device_of_a_processor(network, monkeypatch):
     rule = fx.Equilibrium()
-    assert len(DEVICES.division_for(network, rule, 32).devices) == 2
-    assert len(DEVICES.division_for(network, fx.Backprop(), 32).devices) == 1
+    assert len(DEVICES.mesh_for(network, rule, 32).devices) == 2
+    assert len(DEVICES.mesh_for(network, fx.Backprop(), 32).devices) == 1
     monkeypatch.setattr(DEVICES, "_MOST_PARAMETERS_DIVIDED", 10)
-    assert len(DEVICES.division_for(network, rule, 32).devices) == 1
+    assert len(DEVICES.mesh_for(network, rule, 32).devices) == 1
 
 
 @pytest.mark.parametrize(
@@ -94,23 +94,31 @@ def test_how_many_devices_share_a_batch(size, most, least, parts):
 
 
 def test_parts_and_whole_say_where_arrays_are():
-    division = fx.Division.of(32)
+    mesh = fx.Mesh.of(32)
     tree = {"x": jnp.arange(64.0).reshape(32, 2), "name": "kept"}
-    parts, whole = division.parts(tree), division.whole(tree)
+    parts, whole = mesh.parts(tree), mesh.whole(tree)
     assert [shard.data.shape for shard in parts["x"].addressable_shards] == [(16, 2), (16, 2)]
     assert [shard.data.shape for shard in whole["x"].addressable_shards] == [(32, 2), (32, 2)]
     assert parts["name"] == whole["name"] == "kept"
     # Inside of compiled functions too, where it is the compiler that divides.
-    twice = jax.jit(lambda x: 2 * division.parts(x))(whole["x"])
+    twice = jax.jit(lambda x: 2 * mesh.parts(x))(whole["x"])
     assert [shard.data.shape for shard in twice.addressable_shards] == [(16, 2), (16, 2)]
-    back = division.gathered(parts)
+    back = mesh.gathered(parts)
     assert places(back) == {(0,)}
     np.testing.assert_array_equal(back["x"], tree["x"])
 
 
 def test_with_one_device_nothing_is_moved():
-    division = fx.Division.of(7)
+    mesh = fx.Mesh.of(7)
     tree = {"x": jnp.arange(7)}
-    assert division.parts(tree) is tree
-    assert division.whole(tree) is tree
-    assert division.gathered(tree) is tree
+    assert mesh.parts(tree) is tree
+    assert mesh.whole(tree) is tree
+    assert mesh.gathered(tree) is tree
+
+
+def test_the_former_name_divides_batches_and_says_the_new_one():
+    with pytest.warns(DeprecationWarning, match=r"fx.Division is now fx.Mesh: fx.Mesh\(data=2\)"):
+        division = fx.Division.of(32)
+    assert (division.data, division.depth) == (2, 1)
+    parts = division.parts({"x": jnp.zeros((32, 2))})["x"]
+    assert [shard.data.shape for shard in parts.addressable_shards] == [(16, 2), (16, 2)]

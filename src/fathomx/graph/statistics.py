@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import dataclasses
 from typing import Any, TypeVar
 
 import equinox as eqx
@@ -45,9 +44,9 @@ class Freezable(eqx.Module):
 def with_fields(module: Part, **changed: Any) -> Part:
     """A module with some of its fields changed, static ones too, past its constructor."""
     copy: Part = object.__new__(type(module))
-    for field in dataclasses.fields(module):
-        value = changed.get(field.name, getattr(module, field.name))
-        object.__setattr__(copy, field.name, value)
+    # What an instance does not hold is left to its class: a tree is what its instances hold.
+    for name, value in {**vars(module), **changed}.items():
+        object.__setattr__(copy, name, value)
     return copy
 
 

@@ -1,0 +1,133 @@
+"""The depth of a stack on two devices (see tests/conftest.py) gives the numbers of one device."""
+
+import re
+from functools import partial
+
+import equinox as eqx
+import jax
+import jax.numpy as jnp
+import numpy as np
+import optax
+import pytest
+
+import fathomx as fx
+from tests.battery import kinds
+
+KINDS = {
+    "latent root": kinds.latent_root,
+    "two outputs": kinds.two_outputs,
+    "feedback on a stack": kinds.feedback_on_a_stack,
+    "learned precision": kinds.learned_precision,
+    "clamped in a stack": kinds.clamped_in_a_stack,
+}
+SOLVERS = {
+    "gauss-newton": fx.GaussNewton(2),
+    "state descent": fx.StateDescent(optax.adam(0.05), 9),
+}
+
+
+def found(problem, solver):
+    relaxed = fx.infer(problem, solver)
+    gradient = fx.weight_gradient(problem, relaxed.activities, relaxed.errors)
+    arrays = jax.tree.leaves(fx.weights(gradient))
+    return [*relaxed.activities.values(), relaxed.energy, relaxed.unsettled, *arrays]
+
+
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=list(SOLVERS))
+@pytest.mark.parametrize("kind", KINDS.values(), ids=list(KINDS))
+def test_every_kind_of_problem_is_that_of_one_device(float64, kind, solver):
+    """Four examples, which the devices share outside of stacks, and three, which they cannot."""
+    mesh = fx.Mesh(depth=2)
+    for batch in (4, 3):
+        problem = kind(jnp.tanh, batch)
+        divided = problem.with_network(mesh.network(problem.network))
+        for ours, one in zip(found(divided, solver), found(problem, solver), strict=True):
+            assert ours.dtype == one.dtype == jnp.float64
+            np.testing.assert_allclose(ours, one, rtol=1e-10, atol=1e-12)
+
+
+def chain(depth, **sizes):
+    return fx.models.residual_mlp(
+        8, 4, depth=depth + 2, parameterization=fx.MuPC(), key=jax.random.key(3), **sizes
+    )
+
+
+def test_weights_moments_and_activities_are_held_in_parts():
+    network = chain(6, width=16)
+    mesh = fx.Mesh(depth=2)
+    state = optax.adam(1e-2).init(fx.weights(network))
+    network, state = mesh.whole((network, state))
+    block = network.entry("hidden").block
+    for tree in (block, state[0].mu.entry("hidden").block):
+        leaf = next(leaf for leaf in jax.tree.leaves(tree) if leaf.ndim == 3)
+        assert [shard.data.shape for shard in leaf.addressable_shards] == [(3, 16, 16)] * 2
+    x, y = mesh.parts((jnp.zeros((32, 8)), jnp.zeros((32, 4))))
+    problem = fx.Problem(mesh.network(network), x, y)
+    hidden = eqx.filter_jit(fx.infer)(problem, fx.StateDescent(0.1, 3)).activities["hidden"]
+    assert [shard.data.shape for shard in hidden.addressable_shards] == [(3, 32, 16)] * 2
+
+
+def test_a_step_of_state_descent_sends_activities_of_boundaries_only():
+    """In the compiled loop: at most 2 x devices x batch x width numbers go over the wires."""
+    batch, width, depth, steps = 32, 16, 8, 10
+    mesh = fx.Mesh(depth=2)
+    network = mesh.whole(chain(depth, width=width))
+    x, y = mesh.parts((jnp.ones((batch, 8)), jnp.ones((batch, 4))))
+
+    @eqx.filter_jit
+    def relaxed(network, x, y):
+        problem = fx.Problem(mesh.network(network), x, y)
+        return fx.infer(problem, fx.StateDescent(0.1, steps)).activities
+
+    text = relaxed.lower(network, x, y).compile().compiled.as_text()
+    sent = {}
+    for name, body in re.findall(r"^%?(\S+) \([^\n]*\{\n(.*?)^\}", text, re.M | re.S):
+        for kind, shape, op, pairs in re.findall(
+            r"= (\w+)\[([\d,]*)\]\S* (collective-permute|all-\w+|reduce-scatter)(?:-start)?\("
+            r"(?:.*source_target_pairs=\{(\S*)\})?",
+            body,
+        ):
+            count = int(np.prod([int(n) for n in shape.split(",") if n])) * (kind != "pred")
+            links = pairs.count("{") if op == "collective-permute" else 2 * mesh.depth
+            sent[name] = sent.get(name, 0) + count * links
+    # The loop of the descent is the one that sends whole boundaries back and forth.
+    loop = max(sent, key=sent.get)
+    boundaries = 2 * (mesh.depth - 1) * batch * width
+    assert boundaries <= sent[loop] <= 2 * mesh.depth * batch * width, sent
+
+
+@pytest.mark.parametrize("rule", [fx.Equilibrium(), fx.Backprop()], ids=["equilibrium", "backprop"])
+def test_fit_on_a_mesh_trains_the_network_of_one_device(blobs, rule):
+    with jax.enable_x64(True):
+        network = fx.models.residual_mlp(
+            6, 4, width=8, depth=6, parameterization=fx.MuPC(), key=jax.random.key(3)
+        )
+        train = partial(
+            fx.fit, network, blobs, rule, optimizer=optax.sgd(0.1), epochs=2, batch_size=32
+        )
+        divided = train(mesh=fx.Mesh(depth=2))
+        alone = train(mesh=fx.Mesh(devices=jax.devices()[:1]))
+        before = jax.tree.leaves(fx.weights(network))
+        ours, one = (jax.tree.leaves(fx.weights(run.network)) for run in (divided, alone))
+        assert not np.allclose(one[0], before[0])
+        for a, b in zip(ours, one, strict=True):
+            assert len(a.devices()) == 1
+            np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-12)
+        for name in ("test_loss", "test_accuracy", "pc_strength", "cosine_to_backprop"):
+            np.testing.assert_allclose(divided.summary[name], alone.summary[name], rtol=1e-8)
+
+
+def test_what_a_mesh_does_not_divide_is_refused():
+    mesh = fx.Mesh(depth=2)
+    with pytest.raises(ValueError, match=r"does not divide the 3 blocks of stack 'hidden'"):
+        mesh.network(chain(3, width=4))
+    plain = fx.Network([fx.Node("a", jnp.sin), fx.Node("b", jnp.sin)], (4,))
+    with pytest.raises(ValueError, match=r"this network has none; use data=2, or a network"):
+        mesh.network(plain)
+    with pytest.raises(ValueError, match=r"does not divide a batch of 7 examples"):
+        fx.Mesh(data=2).check(plain, 7)
+    with pytest.raises(ValueError, match=r"needs 64 devices, not 2"):
+        fx.Mesh(data=8, depth=8)
+    with pytest.raises(ValueError, match=r"needs 2 devices, not 1"):
+        fx.Mesh(data=2, devices=jax.devices()[:1])
+    assert repr(mesh) == "Mesh(data=1, depth=2)"
