@@ -23,7 +23,7 @@ from _report import publish, random_problem, seconds
 import fathomx as fx
 from fathomx.command_line.runtime import prepare
 from fathomx.problem.evaluation import Linearization
-from fathomx.training.devices import division_for
+from fathomx.training.devices import mesh_for
 
 BATCH, PRODUCTS, ROUNDS = 64, 1000, 9
 # Depth and width.
@@ -51,9 +51,9 @@ def row(depth: int, width: int) -> dict[str, Any]:
         key=jax.random.key(0),
     )
     solver = fx.StateDescent(optax.sgd(0.1), depth)
-    division = division_for(network, fx.Equilibrium(solver), BATCH)
+    mesh = mesh_for(network, fx.Equilibrium(solver), BATCH)
     given = random_problem(network, BATCH)
-    problem = fx.Problem(division.whole(network), *division.parts((given.input, given.target)))
+    problem = fx.Problem(mesh.whole(network), *mesh.parts((given.input, given.target)))
 
     @eqx.filter_jit
     def begun(problem: fx.Problem) -> Any:
@@ -61,8 +61,8 @@ def row(depth: int, width: int) -> dict[str, Any]:
         return solver.init(problem, start, start.evaluation(problem))
 
     state = begun(problem)
-    activity = division.parts(jax.random.normal(jax.random.key(1), (BATCH, width)))
-    weight = division.whole(jnp.eye(width))
+    activity = mesh.parts(jax.random.normal(jax.random.key(1), (BATCH, width)))
+    weight = mesh.whole(jnp.eye(width))
     # In step t the blocks 1 to t before the output are reached; the two ends are no square product.
     blocks = sum(min(step, depth - 2) for step in range(depth))
     once = 2 * BATCH * width**2
@@ -73,7 +73,7 @@ def row(depth: int, width: int) -> dict[str, Any]:
     fractions = [b / a for a, b in zip(alone[1:], inside[1:], strict=True)]
     return {
         "network": f"{depth} nodes, width {width}",
-        "devices": len(division.devices),
+        "devices": len(mesh.devices),
         "products alone, GFLOP/s": statistics.median(alone[1:]) / 1e9,
         "in state descent, GFLOP/s": statistics.median(inside[1:]) / 1e9,
         "fraction": statistics.median(fractions),

@@ -23,7 +23,7 @@ import fathomx as fx
 from fathomx.command_line.runtime import prepare
 from fathomx.problem.energies import predict
 from fathomx.problem.evaluation import Linearization, evaluate
-from fathomx.training.devices import division_for
+from fathomx.training.devices import mesh_for
 from fathomx.training.run_folder import versions
 
 _MANY = 10**6
@@ -51,28 +51,28 @@ class FathomxSession(Session):
         self, rule: fx.LearningRule, optimizer: optax.GradientTransformation
     ) -> None:
         batches = [jnp.stack(arrays) for arrays in zip(*self.batches, strict=True)]
-        division = division_for(self.network, rule, batches[0].shape[1])
+        mesh = mesh_for(self.network, rule, batches[0].shape[1])
         self.timed = (
             "rule.update, a turn's steps in one dispatch as in fx.fit, donated, the batch divided "
-            f"among {len(division.devices)} devices"
+            f"among {len(mesh.devices)} devices"
         )
         # A copy, since training donates its network, but relaxing keeps the one that was built.
         learner = jax.tree.map(lambda a: a.copy() if eqx.is_array(a) else a, self.network)
         state = rule.init_optimizer(optimizer, learner)
-        self.learner, self.optimizer_state = division.whole((learner, state))
+        self.learner, self.optimizer_state = mesh.whole((learner, state))
         self.batches_taken, key = 0, jax.random.key(0)
 
         # What comes first is not donated.
-        @eqx.filter_jit(donate="all-except-first", compiler_options=division.compiler_options)
+        @eqx.filter_jit(donate="all-except-first", compiler_options=mesh.compiler_options)
         def advance(numbers: Any, learner: Any, state: Any) -> Any:
             arrays, rest = eqx.partition((learner, state), eqx.is_array)
 
             @jax.jit
             def one(number: Any, arrays: Any) -> Any:
                 learner, state = eqx.combine(arrays, rest)
-                batch = division.parts([array[number % len(array)] for array in batches])
+                batch = mesh.parts([array[number % len(array)] for array in batches])
                 *updated, report = rule.update(fx.Problem(learner, *batch), optimizer, state, key)
-                return division.whole((eqx.filter(tuple(updated), eqx.is_array), report))
+                return mesh.whole((eqx.filter(tuple(updated), eqx.is_array), report))
 
             shapes = jax.eval_shape(one, numbers[0], arrays)[1]
             report = jax.tree.map(lambda s: jnp.zeros(s.shape, s.dtype), shapes)
