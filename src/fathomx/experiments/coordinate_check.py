@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -372,17 +373,8 @@ def courses(found: list[Group], scale: Scale) -> Iterator[Course]:
                 yield Course(family, along, method, sizes, tuple(own[size] for size in sizes))
 
 
-def draw_width(found: Found[Scale], path: Path) -> None:
-    """The perceptrons along their width."""
-    _draw_perceptrons(found, "width", path)
-
-
-def draw_depth(found: Found[Scale], path: Path) -> None:
-    """The perceptrons along their depth."""
-    _draw_perceptrons(found, "depth", path)
-
-
-def _draw_perceptrons(found: Found[Scale], along: str, path: Path) -> None:
+def draw_perceptrons(along: str, found: Found[Scale], path: Path) -> None:
+    """The perceptrons along their width or depth."""
     ways = courses(found, found.scale)
     own = [way for way in ways if way.family == PERCEPTRON and way.along == along]
     if own:
@@ -391,16 +383,9 @@ def _draw_perceptrons(found: Found[Scale], along: str, path: Path) -> None:
 
 def draw_families(found: Found[Scale], path: Path) -> None:
     """The other families along their width."""
-    ways = list(courses(found, found.scale))
-    grid = [
-        [
-            (way, quantity)
-            for quantity in ("update", "own_update")
-            for way in ways
-            if way.family == f
-        ]
-        for f in (CNN, TRANSFORMER)
-    ]
+    ways, sizes = list(courses(found, found.scale)), ("update", "own_update")
+    others = [[way for way in ways if way.family == family] for family in (CNN, TRANSFORMER)]
+    grid = [[(way, quantity) for quantity in sizes for way in own] for own in others]
     if all(grid) and len({len(row) for row in grid}) == 1:
         _draw(grid, path)
 
@@ -480,7 +465,11 @@ EXPERIMENT = Experiment(
     ),
     columns=COLUMNS,
     tables={"slopes.csv": slopes},
-    figures={"width.png": draw_width, "depth.png": draw_depth, "families.png": draw_families},
+    figures={
+        "width.png": functools.partial(draw_perceptrons, "width"),
+        "depth.png": functools.partial(draw_perceptrons, "depth"),
+        "families.png": draw_families,
+    },
     besides=lambda scale: {
         "learning_rates": {name: method.learning_rate for name, method in METHODS.items()}
     },
