@@ -22,7 +22,9 @@ import optax
 from _report import publish, random_problem, seconds
 
 import fathomx as fx
-from fathomx.experiments.deeper_pcns import METHODS, NETWORKS, SCALES
+from fathomx.experiments.deeper_pcns.methods import METHODS
+from fathomx.experiments.deeper_pcns.networks import NETWORKS
+from fathomx.experiments.deeper_pcns.scales import SCALES
 from fathomx.layers.convolve import convolve, convolve_transposed
 
 ROUNDS = 7

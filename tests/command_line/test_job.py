@@ -1,15 +1,20 @@
 """Jobs: defaults that depend on the model, contradictions, and configurations of older versions."""
 
+import dataclasses
 import json
 
+import click
 import equinox as eqx
 import jax
 import numpy as np
 import pytest
+from click.testing import CliRunner
 
 import fathomx as fx
 from fathomx.command_line.job import Job
-from fathomx.command_line.options import only_given, written_options
+from fathomx.command_line.models import MODELS
+from fathomx.command_line.options import job_options, only_given, written_options
+from fathomx.command_line.settings import Settings, option
 from fathomx.command_line.train import train
 from fathomx.graph.statistics import parameter_count
 from fathomx.inference.schedule import Decaying, Spiking, Uniform
@@ -288,3 +293,50 @@ def test_the_command_of_a_job_leads_to_it(model, settings):
     with train.make_context("train", words) as context:
         given = {name: value for name, value in context.params.items() if name in job.config()}
         assert Job(**only_given(given)) == job
+
+
+def test_an_option_of_a_model_is_declared_in_one_place(monkeypatch):
+    """Help, kind, range, default, stored form, command and network follow from its field."""
+    taken = []
+
+    def make(in_size, out_size, rank, **choices):
+        taken.append(rank)
+        return fx.models.mlp(in_size, out_size, **choices)
+
+    monkeypatch.setitem(MODELS, "mlp", dataclasses.replace(MODELS["mlp"], make=make))
+
+    @dataclasses.dataclass(frozen=True)
+    class More(Job):
+        rank: int | None = option(None, "Rank of every layer.", models={"mlp": 3}, least=1)
+
+    @click.command()
+    @job_options(training=False, of=More)
+    def command(**given):
+        job = More(**only_given(given))
+        job.network(job.load())
+        click.echo(" ".join(written_options(job)))
+
+    shown = CliRunner().invoke(command, ["--help"], terminal_width=200).output
+    assert "--rank INTEGER " in shown and "Rank of every layer. [default: 3]" in shown
+    words = ["--model", "mlp", "--width", "4", "--depth", "2"]
+    assert "--rank" not in CliRunner().invoke(command, words).output
+    assert "--rank 5" in CliRunner().invoke(command, [*words, "--rank", "5"]).output
+    assert taken == [3, 5]
+    assert "'x' is not a valid integer" in CliRunner().invoke(command, ["--rank", "x"]).output
+
+    with pytest.raises(ValueError, match=r"rank must be at least 1, not 0\."):
+        More(model="mlp", rank=0)
+    with pytest.raises(ValueError, match="model 'vgg' has no rank; leave it out, or use model 'm"):
+        More(model="vgg", rank=2)
+    assert More(model="vgg").rank is None
+    # Stored runs of before do not have it, those of after may be damaged.
+    assert More.from_config(OLD).rank == 3
+    stored = More(model="mlp", rank=2)
+    assert More.from_config(json.loads(json.dumps(stored.config()))) == stored
+    with pytest.raises(ValueError, match="damaged: rank is 'two', not int"):
+        More.from_config({**OLD, "rank": "two"})
+
+
+def test_options_are_of_models_that_there_are():
+    for field in dataclasses.fields(Settings):
+        assert set(field.metadata["models"] or ()) <= set(MODELS)

@@ -8,7 +8,6 @@ import pytest
 from fathomx.experiments.grid import (
     Cell,
     Column,
-    Comparison,
     Rows,
     Selection,
     groups,
@@ -113,8 +112,8 @@ def test_means_and_spreads_by_hand(tmp_path):
     assert lines[3] == "| small | b + c | 0, 1 | 30.0 (1 of 2 without) | 5.00 (1 of 2 without) |"
     assert lines[4] == "| large | a | 0 | 25.0 | 3.00 |"
 
-    path = write_tables(tmp_path, found, COLUMNS)
-    assert path.read_text().splitlines() == lines
+    write_tables(tmp_path, found, COLUMNS)
+    assert (tmp_path / "results.md").read_text().splitlines() == lines
     with (tmp_path / "results.csv").open() as file:
         table = list(csv.DictReader(file))
     assert [line["seed"] for line in table] == ["0", "1", "0", "1", "0"]
@@ -126,74 +125,3 @@ def test_rows_hold_no_numbers_that_json_has_not(tmp_path):
     rows.add(Cell("small", "a", 0), {"accuracy": float("nan")})
     (path,) = (tmp_path / "grid" / "rows").iterdir()
     assert json.loads(path.read_text())["accuracy"] is None
-
-
-def test_a_comparison_that_is_stopped_shows_what_it_has_and_continues(tmp_path):
-    ran, said, drawn = [], [], []
-
-    def run(cell):
-        if len(ran) == 2:
-            raise KeyboardInterrupt
-        ran.append(cell)
-        return {"accuracy": 0.25, "seconds": float(len(ran))}
-
-    def comparison(run):
-        return Comparison(
-            networks=NETWORKS,
-            methods=METHODS,
-            configuration={"width": 1},
-            run=run,
-            outcome=lambda row: f"{row['seconds']:.0f} s",
-            columns=COLUMNS,
-            draw=lambda found, folder: drawn.append([g.method for g in found]),
-        )
-
-    stopped = comparison(run)
-    with pytest.raises(ValueError, match="unknown network 'smal'"):
-        stopped.begin(tmp_path / "grid", Selection(networks=("smal",)))
-    assert not (tmp_path / "grid").exists()
-    rows = stopped.begin(tmp_path / "grid", Selection())
-    with pytest.raises(KeyboardInterrupt):
-        stopped.complete(rows, Selection(), said.append)
-    assert [text.split(" (")[0] for text in said] == [
-        "1/6  small, a, seed 0: 1 s",
-        "2/6  small, b + c, seed 0: 2 s",
-    ]
-    assert drawn == [["a", "b + c"]]
-    assert (tmp_path / "grid" / "results.md").read_text().count("| small |") == 2
-
-    others = []
-
-    def rest(cell):
-        others.append(cell)
-        return {"accuracy": 0.75, "seconds": 0.0}
-
-    continued = comparison(rest)
-    rows = continued.begin(tmp_path / "grid", Selection())
-    table = continued.complete(rows, Selection(), said.append)
-    assert ran + others == Selection().cells(NETWORKS, METHODS)
-    assert len(drawn) == 2
-    assert "| small | a | 0, 1 | 50.0 ± 35.4 |" in table.read_text()
-
-
-def test_cells_that_do_not_apply_are_not_run(tmp_path):
-    """And a choice of nothing but these is refused before anything is written."""
-    comparison = Comparison(
-        networks=NETWORKS,
-        methods=METHODS,
-        configuration={},
-        run=lambda cell: {"accuracy": 1.0, "seconds": 0.0},
-        outcome=lambda row: "done",
-        columns=COLUMNS,
-        draw=lambda found, folder: None,
-        applies=lambda cell: cell.network == "small" or cell.method == "a",
-    )
-    every = Selection().cells(NETWORKS, METHODS)
-    left_out = Cell("large", "b + c", 0)
-    assert comparison.cells(Selection()) == [cell for cell in every if cell != left_out]
-    nothing = Selection(networks=("large",), methods=("b + c",))
-    with pytest.raises(ValueError, match="there is nothing to run"):
-        comparison.begin(tmp_path / "grid", nothing)
-    assert not (tmp_path / "grid").exists()
-    table = comparison.reproduce(tmp_path / "grid", Selection(), lambda text: None).read_text()
-    assert "| large | a |" in table and "| large | b + c |" not in table

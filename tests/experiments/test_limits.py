@@ -19,7 +19,7 @@ from fathomx.experiments.limits.closed_form import CLOSED_FORM
 from fathomx.experiments.limits.comparison import METHODS, applies, run
 from fathomx.experiments.limits.embeddings import expected_motion, with_embeddings
 from fathomx.experiments.limits.linear import Linear, linear_networks
-from fathomx.experiments.limits.nodes import write_nodes
+from fathomx.experiments.limits.nodes import nodes_csv, nodes_markdown
 from fathomx.experiments.limits.nonlinear import (
     FAMILIES,
     Nonlinear,
@@ -395,18 +395,18 @@ def test_embeddings_are_rows_beside_those_of_version_0_1(tiny, tmp_path):
         assert (tmp_path / figure).read_bytes()[:8] == PNG
 
 
-def test_some_nodes_by_hand(tmp_path):
+def test_some_nodes_by_hand():
     """Of nine nodes and a readout, the quarters are nodes 1, 3, 5, 7 and 9."""
     cosines = [0.9, 0.8, 0.7, 0.6, 0.5, 0.4, 0.3, 0.2, 0.1, -0.5]
     row = {"seed": 3, "cosines": cosines, "lengths": [2.0] * 10, "moved": [0.25] * 9}
-    write_nodes([Group("net", "way", (row, {"seed": 4}))], tmp_path)
-    lines = (tmp_path / "nodes.csv").read_text().splitlines()
+    found = [Group("net", "way", (row, {"seed": 4}))]
+    lines = nodes_csv(found).splitlines()
     assert lines[0] == "network,method,seed,node,cosine,length,moved"
     assert lines[1] == "net,way,3,1,0.9,2,0.25" and lines[10] == "net,way,3,10,-0.5,2,"
     # The other seed diverged, and has no node.
     assert len(lines) == 11
     known = " (1 of 2 without) | ".join(["0.900", "0.700", "0.500", "0.300", "0.100", "-0.500"])
-    assert f"| net | way | 3, 4 | {known} (1 of 2 without) |" in (tmp_path / "nodes.md").read_text()
+    assert f"| net | way | 3, 4 | {known} (1 of 2 without) |" in nodes_markdown(found)
 
 
 def test_a_divergence_has_no_cosine(tiny, tmp_path, monkeypatch):

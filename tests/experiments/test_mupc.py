@@ -62,11 +62,7 @@ def test_the_audit_finds_the_node_that_stands_still():
     assert row["median_change"] == 0.4 and row["weight_change"] == [0.2, 0.4, 0.01, 0.8, 0.4]
 
 
-def test_the_plan_is_run_unless_networks_or_methods_are_named():
-    assert TINY.parts(Selection()) == TINY.plan
-    assert [part.seeds for part in TINY.parts(Selection(seeds=(7,)))] == [(7,), (7,)]
-    named = Selection(methods=("PC, NTK",))
-    assert TINY.parts(named) == (named,)
+def test_networks_have_the_seeds_of_the_plan():
     assert TINY.seeds("mnist, toy") == (0, 1) and TINY.seeds("mnist, 8 nodes") == (0,)
     for scale in SCALES.values():
         for part in scale.plan:

@@ -152,7 +152,7 @@ def test_ratios_say_which_side_did_not_get_there():
 @pytest.mark.slow
 def test_it_runs_and_reports(monkeypatch, tmp_path):
     monkeypatch.setitem(SCALES, "tiny", TINY)
-    monkeypatch.setattr(fx.data, "load", lambda name: digits())
+    monkeypatch.setattr(saddle_escape, "vectors", lambda name: digits())
     said = []
     path = saddle_escape.reproduce(
         "tiny", tmp_path / "out", Selection(("ReLU, 4 layers",)), said.append

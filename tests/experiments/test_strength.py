@@ -160,7 +160,7 @@ def test_runs_that_diverge_are_rows_without_accuracy(tiny):
     setting = dataclasses.replace(SMALL, rates=(1e30, 1e35), model=Chain(2, 5, "linear", 1.0))
     row = run(setting, "backprop", 0, TINY)
     assert row["test_accuracy"] is None and row["tried"] == {"1e+30": None, "1e+35": None}
-    assert comparison._outcome(row) == "diverged at every learning rate"
+    assert strength.EXPERIMENT.outcome(row) == "diverged at every learning rate"
 
 
 def group(method, test, validation, network="online"):

@@ -1,6 +1,7 @@
 """`fathomx reproduce trust-region` on a few random images: against closed forms and its limits."""
 
 import csv
+import functools
 import json
 from pathlib import Path
 
@@ -33,7 +34,7 @@ def images():
 @pytest.fixture
 def tiny(monkeypatch):
     monkeypatch.setitem(SCALES, "tiny", TINY)
-    monkeypatch.setattr(fx.data, "load", lambda name: images())
+    monkeypatch.setattr(trust_region, "vectors", functools.cache(lambda name: images().flat()))
 
 
 def test_the_grid_is_the_one_that_was_asked_for():

@@ -6,7 +6,7 @@ from typing import Any
 
 from fathomx.command_line.choices import PARAMETERIZATIONS
 from fathomx.command_line.models import MODELS
-from fathomx.command_line.settings import Settings
+from fathomx.command_line.settings import Settings, own_defaults
 from fathomx.learning import DEFAULT_STRENGTH
 
 # That of `resnet`, whose auxiliary nodes are built for one rate of state descent.
@@ -24,7 +24,7 @@ def filled_in(settings: Settings) -> dict[str, Any]:
     options["learning_rate"] = preset.learning_rate
     filled = {
         name: value
-        for name, value in {**options, **chosen.options}.items()
+        for name, value in {**options, **own_defaults(settings)}.items()
         if getattr(settings, name) is None
     }
     if settings.optimizer == "adamw" and settings.weight_decay is None:

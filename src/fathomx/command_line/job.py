@@ -20,7 +20,7 @@ from fathomx.command_line.choices import (
 from fathomx.command_line.defaults import filled_in
 from fathomx.command_line.models import MODELS, Generative
 from fathomx.command_line.optimization import early_stopping, optimizer_choice
-from fathomx.command_line.settings import Settings
+from fathomx.command_line.settings import Settings, own_values
 from fathomx.command_line.stored import stored_settings
 from fathomx.command_line.validation import validate
 from fathomx.data import Dataset
@@ -87,16 +87,9 @@ class Job(Settings):
     def network(self, data: Dataset) -> Network:
         """The network at initialization, built for this data set."""
         chosen = MODELS[self.model]
-        options: dict[str, Any] = {}
-        if self.normalization is not None:
-            options["normalization"] = None if self.normalization == "none" else self.normalization
-        if self.auxiliary is not None:
-            options["auxiliary"] = self.auxiliary
+        options = own_values(self)
         if self.auxiliary and self.inference == "state-descent" and self.activity_rate is not None:
             options["activity_rate"] = self.activity_rate
-        for name in ("heads", "latents"):
-            if getattr(self, name) is not None:
-                options[name] = getattr(self, name)
         assert self.parameterization is not None
         network = chosen.make(
             **chosen.reading.sizes(data),
@@ -285,4 +278,4 @@ class Job(Settings):
         Raises `ValueError` for missing values and for those of a wrong type. Fields that an older
         version did not have take their defaults, and where a float is expected, an integer will do.
         """
-        return cls(**stored_settings(config))
+        return cls(**stored_settings(config, cls))

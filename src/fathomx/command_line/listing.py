@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import functools
-import importlib
 import inspect
 from collections.abc import Callable, Mapping
 from typing import Any
@@ -26,24 +25,15 @@ from fathomx.learning import Backprop
 from fathomx.learning.optimizer_choice import OPTIMIZERS
 
 
-def _first_line(made_by: Any) -> str:
-    """The first sentence of what documents a class, a function or a module."""
-    if isinstance(made_by, functools.partial):
-        made_by = made_by.func
-    paragraph = (inspect.getdoc(made_by) or "").partition("\n\n")[0]
-    return " ".join(paragraph.split())
+def _first_line(text: str | None) -> str:
+    """The first paragraph of a text, in one line."""
+    return " ".join((text or "").strip().partition("\n\n")[0].split())
 
 
 def _described(makers: Mapping[str, Any]) -> dict[str, str]:
-    return {name: _first_line(maker) for name, maker in makers.items()}
-
-
-def _experiments() -> dict[str, str]:
-    place = "fathomx.experiments."
-    return {
-        name: _first_line(importlib.import_module(place + name.replace("-", "_")))
-        for name in EXPERIMENTS
-    }
+    """The first sentence of what documents classes and functions."""
+    made = {k: m.func if isinstance(m, functools.partial) else m for k, m in makers.items()}
+    return {name: _first_line(inspect.getdoc(maker)) for name, maker in made.items()}
 
 
 # What is listed, and the option or argument that takes it.
@@ -63,7 +53,10 @@ _KINDS: dict[str, tuple[str, Callable[[], Mapping[str, str]]]] = {
         "--optimizer",
         lambda: _described({name: kind.make for name, kind in OPTIMIZERS.items()}),
     ),
-    "experiments": ("fathomx reproduce NAME", _experiments),
+    "experiments": (
+        "fathomx reproduce NAME",
+        lambda: {name: _first_line(each.question) for name, each in EXPERIMENTS.items()},
+    ),
 }
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Any
 
 import jax
@@ -165,7 +165,6 @@ class Model:
     * `make`: its function in `fathomx.models`. `reading`: what it takes as input.
     * `depth`, `width`, `parameterization`: what a job takes unless told otherwise. An integer
       `width` counts units, one with a fraction multiplies channels.
-    * `options`: the fields of `Job` that only some models have, with their defaults.
     * `steps`: iterations of Gauss-Newton. `generative`: of models that make images.
     """
 
@@ -174,7 +173,6 @@ class Model:
     depth: int
     width: int | float
     parameterization: str
-    options: Mapping[str, Any] = dataclasses.field(default_factory=dict)
     steps: int = 1
     generative: Generative | None = None
 
@@ -182,21 +180,13 @@ class Model:
 MODELS: dict[str, Model] = {
     "residual-mlp": Model(residual_mlp, VECTORS, 64, 128, "mupc"),
     "mlp": Model(mlp, VECTORS, 64, 128, "mupc"),
-    "vgg": Model(vgg, IMAGES, 10, 1.0, "he", {"normalization": "none"}),
-    "resnet": Model(resnet, IMAGES, 10, 1.0, "he", {"normalization": "none", "auxiliary": True}),
+    "vgg": Model(vgg, IMAGES, 10, 1.0, "he"),
+    "resnet": Model(resnet, IMAGES, 10, 1.0, "he"),
     "residual-cnn": Model(_residual_cnn, IMAGES, 11, 32, "mupc"),
-    "transformer": Model(
-        transformer,
-        TOKENS,
-        4,
-        128,
-        "mupc",
-        {"normalization": "none", "heads": 4, "context": 64, "tokens": None},
-        # Attention bends what one linearization takes for straight.
-        steps=2,
-    ),
-    "decoder": Model(_decoder, VECTORS_ALONE, 3, 256, "standard", {"latents": 32}, 2, _DECODING),
-    "decoder-cnn": Model(_decoder, IMAGES_ALONE, 3, 32, "standard", {"latents": 32}, 2, _DECODING),
-    "bidirectional": Model(_bidirectional, VECTORS_BOTH, 3, 256, "standard", {}, 1, _BOTH_WAYS),
-    "bidirectional-cnn": Model(_bidirectional, IMAGES_BOTH, 4, 32, "standard", {}, 1, _BOTH_WAYS),
+    # Attention bends what one linearization takes for straight.
+    "transformer": Model(transformer, TOKENS, 4, 128, "mupc", steps=2),
+    "decoder": Model(_decoder, VECTORS_ALONE, 3, 256, "standard", 2, _DECODING),
+    "decoder-cnn": Model(_decoder, IMAGES_ALONE, 3, 32, "standard", 2, _DECODING),
+    "bidirectional": Model(_bidirectional, VECTORS_BOTH, 3, 256, "standard", 1, _BOTH_WAYS),
+    "bidirectional-cnn": Model(_bidirectional, IMAGES_BOTH, 4, 32, "standard", 1, _BOTH_WAYS),
 }

@@ -38,11 +38,11 @@ _KINDS: dict[frozenset[str], Any] = {
 }
 
 
-def job_options(*, training: bool) -> Decorator:
+def job_options(*, training: bool, of: type[Settings] = Settings) -> Decorator:
     """One option for every field of a job, with or without those that only training asks for."""
 
     def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
-        for field in reversed(option_fields(training=training)):
+        for field in reversed(option_fields(training=training, of=of)):
             command = _option_of(field)(command)
         return command
 
@@ -157,8 +157,8 @@ def written_options(job: Job, usual: dict[str, Any] | None = None) -> list[str]:
     """The options that lead to this job, where they are not usual, unless given the model's own."""
     options = []
     if usual is None:
-        usual = {**Job(model=job.model).config(), "model": Settings.model}
-    for field in option_fields(training=True):
+        usual = {**type(job)(model=job.model).config(), "model": Settings.model}
+    for field in option_fields(training=True, of=type(job)):
         name, option = field.name, option_name(field)
         value = getattr(job, name)
         if value is None or value == usual[name]:

@@ -12,6 +12,11 @@ from fathomx.command_line.options import check_text
 from fathomx.experiments import EXPERIMENTS, Selection, reproduction
 
 
+def _having(scale: str) -> str:
+    """The experiments that can be this large."""
+    return ", ".join(name for name, each in EXPERIMENTS.items() if scale in each.scales)
+
+
 @click.command(
     help=f"""Runs a published comparison, NAME, and leaves its tables and figures.
 
@@ -23,9 +28,9 @@ from fathomx.experiments import EXPERIMENTS, Selection, reproduction
 @click.option(
     "--scale",
     default="laptop",
-    help="How large: laptop (two cores; deeper-pcns takes most of an hour, the others minutes) or, "
-    "for deeper-pcns, mupc, transfer, coordinate-check, limits and strength, paper (for an "
-    "accelerator). [default: laptop]",
+    help=f"How large: laptop (two cores; deeper-pcns takes most of an hour, the others minutes), "
+    f"desk (a night and more; {_having('desk')}) or paper (for an accelerator; "
+    f"{_having('paper')}). [default: laptop]",
 )
 @click.option("--network", "networks", multiple=True, help="Only this network; may be repeated.")
 @click.option("--method", "methods", multiple=True, help="Only this method; may be repeated.")

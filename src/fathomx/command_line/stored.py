@@ -8,43 +8,27 @@ from typing import Any
 from fathomx.command_line.choices import SCHEDULES
 from fathomx.command_line.settings import Settings
 
-# Fields that configurations of the first version do not have.
-_ADDED = (
-    "target",
-    "task",
-    "metrics",
-    "take",
-    "image_size",
-    "normalization",
-    "auxiliary",
-    "heads",
-    "context",
-    "tokens",
-    "latents",
-    "schedule",
-    "precision",
-    "rematerialize",
-    "bias",
-    "steps",
-    "activity_rate",
-    "source",
-    "freeze",
-    "optimizer",
-    "learning_rate_schedule",
-    "warm_up",
-    "momentum",
-    "weight_decay",
-    "clip",
-    "accumulate",
-    "average",
-    "validate_every",
-    "early_stopping",
-    "early_stopping_metric",
+# The fields of the first version, which every configuration has.
+_ALWAYS = (
+    "data",
+    "model",
+    "depth",
+    "width",
+    "activation",
+    "parameterization",
+    "inference",
+    "learning",
+    "output_precision",
+    "epochs",
+    "batch_size",
+    "learning_rate",
+    "strength",
+    "seed",
 )
 
 
-def stored_settings(config: dict[str, Any]) -> dict[str, Any]:
-    """The fields of `Settings` in a configuration; keys that are not fields are left out.
+def stored_settings(config: dict[str, Any], of: type[Settings] = Settings) -> dict[str, Any]:
+    """The fields of settings in a configuration; keys that are not fields are left out.
 
     Raises `ValueError` for missing values and for those of a wrong type. Fields that an older
     version did not have are absent, and where a float is expected, an integer will do.
@@ -53,7 +37,7 @@ def stored_settings(config: dict[str, Any]) -> dict[str, Any]:
         # Before numbers had a choice, this was the schedule's name. (Looked up in a list, since
         # what is damaged need not be hashable.)
         config = {**config, "schedule": config["precision"], "precision": "float32"}
-    known = {field.name: str(field.type) for field in dataclasses.fields(Settings)}
+    known = {field.name: str(field.type) for field in dataclasses.fields(of)}
     given = {name: value for name, value in config.items() if name in known}
     for name, value in given.items():
         allowed = known[name].split(" | ")
@@ -61,7 +45,7 @@ def stored_settings(config: dict[str, Any]) -> dict[str, Any]:
             given[name] = float(value)
         elif type(value).__name__.replace("NoneType", "None") not in allowed:
             raise ValueError(f"config.json is damaged: {name} is {value!r}, not {known[name]}.")
-    missing = [name for name in known if name not in given and name not in _ADDED]
+    missing = [name for name in _ALWAYS if name not in given]
     if missing:
         raise ValueError(f"config.json is damaged: it lacks {', '.join(missing)}.")
     return given

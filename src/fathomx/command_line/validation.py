@@ -17,22 +17,6 @@ from fathomx.data import Subwords
 from fathomx.data._table_files import ENDINGS, target_columns
 from fathomx.metrics import chosen
 
-_LEAST = {
-    "depth": 1,
-    "latents": 1,
-    "epochs": 1,
-    "batch_size": 1,
-    "steps": 1,
-    "take": 1,
-    "context": 1,
-    "image_size": 1,
-    "accumulate": 1,
-    "validate_every": 1,
-    "early_stopping": 1,
-}
-_POSITIVE = ("learning_rate", "output_precision", "strength", "activity_rate")
-# Fields that only some models have.
-_OPTIONAL = tuple(dict.fromkeys(name for model in MODELS.values() for name in model.options))
 # Which options of inference each algorithm has.
 _OPTIONS_OF: dict[str, tuple[str, ...]] = {
     "gauss-newton": ("steps",),
@@ -58,29 +42,31 @@ def _check_values(settings: Settings) -> None:
     if settings.data is not None and not sources.is_there(settings.data):
         named = unknown("data", settings.data, data_sets.names())
         raise ValueError(f"{named} There is no file or folder of that name either.")
-    for field in dataclasses.fields(settings):
+    given = [
+        field for field in dataclasses.fields(settings) if getattr(settings, field.name) is not None
+    ]
+    for field in given:
         value, choices = getattr(settings, field.name), field.metadata["choices"]
-        if choices and value is not None and value not in choices:
+        if choices and value not in choices:
             raise ValueError(unknown(field.name, value, choices))
-    for name, least in _LEAST.items():
-        value = getattr(settings, name)
-        if value is not None and value < least:
-            raise ValueError(f"{name} must be at least {least}, not {value}.")
-    for name in _POSITIVE:
-        value = getattr(settings, name)
-        if value is not None and not (math.isfinite(value) and value > 0):
-            raise ValueError(f"{name} must be a positive, finite number, not {value}.")
+    for field in given:
+        value, least = getattr(settings, field.name), field.metadata["least"]
+        if least is not None and value < least:
+            raise ValueError(f"{field.name} must be at least {least}, not {value}.")
+        if field.metadata["positive"] and not (math.isfinite(value) and value > 0):
+            raise ValueError(f"{field.name} must be a positive, finite number, not {value}.")
     if not 0 <= settings.seed < 2**32:
         raise ValueError(f"seed must lie in 0..{2**32 - 1}, not {settings.seed}.")
 
 
 def _check_model(settings: Settings) -> None:
     chosen = MODELS[settings.model]
-    for name in _OPTIONAL:
-        if getattr(settings, name) is not None and name not in chosen.options:
-            having = " or ".join(repr(k) for k, m in MODELS.items() if name in m.options)
+    for field in dataclasses.fields(settings):
+        models, given = field.metadata["models"], getattr(settings, field.name) is not None
+        if models and given and settings.model not in models:
             raise ValueError(
-                f"model {settings.model!r} has no {name}; leave it out, or use model {having}."
+                f"model {settings.model!r} has no {field.name}; leave it out, or use model "
+                f"{' or '.join(map(repr, models))}."
             )
     if settings.data is not None:
         _check_reading(settings.data, settings.model)

@@ -3,57 +3,41 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
+from typing import Any
 
 from fathomx.checks.names import unknown
-from fathomx.experiments import (
-    bidirectional,
-    budget,
-    coordinate_check,
-    deeper_pcns,
-    equilibrated_energy,
-    generative,
-    limits,
-    matrix_completion,
-    memory,
-    mupc,
-    pc_alm,
-    predify,
-    reach,
-    regression,
-    saddle_escape,
-    strength,
-    strict_saddles,
-    temporal,
-    transfer,
-    trust_region,
-)
-from fathomx.experiments.grid import Say
+from fathomx.experiments.frame import Experiment, Say
 from fathomx.experiments.grid import Selection as Selection
 
 Reproduction = Callable[[str, Path, Selection, Say], Path]
 
-EXPERIMENTS: dict[str, Reproduction] = {
-    "deeper-pcns": deeper_pcns.reproduce,
-    "equilibrated-energy": equilibrated_energy.reproduce,
-    "strict-saddles": strict_saddles.reproduce,
-    "saddle-escape": saddle_escape.reproduce,
-    "matrix-completion": matrix_completion.reproduce,
-    "trust-region": trust_region.reproduce,
-    "mupc": mupc.reproduce,
-    "transfer": transfer.reproduce,
-    "coordinate-check": coordinate_check.reproduce,
-    "limits": limits.reproduce,
-    "strength": strength.reproduce,
-    "generative": generative.reproduce,
-    "bidirectional": bidirectional.reproduce,
-    "memory": memory.reproduce,
-    "temporal": temporal.reproduce,
-    "predify": predify.reproduce,
-    "pc-alm": pc_alm.reproduce,
-    "budget": budget.reproduce,
-    "reach": reach.reproduce,
-    "regression": regression.reproduce,
+_NAMES = (
+    "deeper-pcns",
+    "equilibrated-energy",
+    "strict-saddles",
+    "saddle-escape",
+    "matrix-completion",
+    "trust-region",
+    "mupc",
+    "transfer",
+    "coordinate-check",
+    "limits",
+    "strength",
+    "generative",
+    "bidirectional",
+    "memory",
+    "temporal",
+    "predify",
+    "pc-alm",
+    "budget",
+    "reach",
+    "regression",
+)
+
+EXPERIMENTS: dict[str, Experiment[Any]] = {
+    name: import_module(f"{__name__}.{name.replace('-', '_')}").EXPERIMENT for name in _NAMES
 }
 
 
@@ -64,4 +48,4 @@ def reproduction(name: str) -> Reproduction:
     """
     if name not in EXPERIMENTS:
         raise ValueError(unknown("experiment", name, EXPERIMENTS))
-    return EXPERIMENTS[name]
+    return EXPERIMENTS[name].reproduce

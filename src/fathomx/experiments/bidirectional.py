@@ -21,7 +21,8 @@ import numpy as np
 from jaxtyping import Array
 
 from fathomx.drawing.gallery import draw_gallery
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.frame import Experiment, said
+from fathomx.experiments.grid import Cell, Column, Group
 from fathomx.experiments.imaging import (
     Pixels,
     classes,
@@ -87,26 +88,6 @@ COLUMNS = (
     Column("short_recognized", "top-down after 300 updates, %", ".0f", 100.0),
     Column("seconds", "training, s", ".0f"),
 )
-
-
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Runs what is missing of the comparison, then writes tables and figures.
-
-    `results.csv`, `results.md`, and for every data set `imagined-DATA.png` and
-    `completed-DATA.png`. Raises `ValueError` for an unknown scale, data set or method.
-    """
-    size = chosen_scale(scale, SCALES)
-    return Comparison(
-        networks=size.seeds,
-        methods=METHODS,
-        configuration=dataclasses.asdict(size),
-        run=lambda cell: run(cell, size),
-        outcome=lambda row: (
-            f"accuracy {100 * row['accuracy']:.2f}%, half hidden {100 * row['half_accuracy']:.2f}%"
-        ),
-        columns=COLUMNS,
-        draw=_draw,
-    ).reproduce(folder, selection, say)
 
 
 def run(cell: Cell, scale: Scale) -> dict[str, Any]:
@@ -327,22 +308,43 @@ class TopDown(Trial):
 _TRIALS: dict[str, type[Trial]] = {"backprop": BottomUp, "generative": TopDown}
 
 
-def _draw(groups: list[Group], folder: Path) -> None:
-    for name in dict.fromkeys(group.network for group in groups):
-        own = [g for g in groups if g.network == name and g.rows[0]["pictures"]]
-        if not own:
-            continue
-        test = pixels(name)["test"].first(_SHOWN)
-        images = test.images.reshape(-1, *test.shape)
-        given = np.where(test.upper_half.reshape(test.shape), images, 0.5)
-        names, rows = tuple(map(str, range(_SHOWN))), []
-        completed = [PictureRow("image", images), PictureRow("given", given)]
-        for group in own:
-            pictures = dict(group.rows[0]["pictures"])
-            last = from_bytes(pictures.pop("completed"), test.shape)
-            completed.append(PictureRow(group.method, last))
-            for kind, rowed in pictures.items():
-                title = f"{group.method}\n{kind}"
-                rows.append(PictureRow(title, from_bytes(rowed, test.shape), names))
-        draw_gallery(rows, folder / f"imagined-{name}.png")
-        draw_gallery(completed, folder / f"completed-{name}.png")
+def draw_imagined(found: list[Group], path: Path) -> None:
+    """An image of every class, as each method imagines it."""
+    shape = pixels(found[0].network)["test"].shape
+    names = tuple(map(str, range(_SHOWN)))
+    rows = [
+        PictureRow(f"{group.method}\n{kind}", from_bytes(rowed, shape), names)
+        for group in found
+        for kind, rowed in group.rows[0]["pictures"].items()
+        if kind != "completed"
+    ]
+    if rows:
+        draw_gallery(rows, path)
+
+
+def draw_completed(found: list[Group], path: Path) -> None:
+    """Images of which the upper half is given, as each method completes them."""
+    test = pixels(found[0].network)["test"].first(_SHOWN)
+    images = test.images.reshape(-1, *test.shape)
+    given = np.where(test.upper_half.reshape(test.shape), images, 0.5)
+    rows = [
+        PictureRow(group.method, from_bytes(group.rows[0]["pictures"]["completed"], test.shape))
+        for group in found
+        if group.rows[0]["pictures"]
+    ]
+    if rows:
+        draw_gallery([PictureRow("image", images), PictureRow("given", given), *rows], path)
+
+
+EXPERIMENT = Experiment(
+    question=__doc__,
+    scales=SCALES,
+    networks=lambda scale: scale.seeds,
+    methods=METHODS,
+    run=run,
+    outcome=said("accuracy {accuracy:.2%}, half hidden {half_accuracy:.2%}"),
+    columns=COLUMNS,
+    figures={"imagined-{network}.png": draw_imagined, "completed-{network}.png": draw_completed},
+)
+
+reproduce = EXPERIMENT.reproduce

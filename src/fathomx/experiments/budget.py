@@ -25,23 +25,14 @@ from fathomx.data import Dataset
 from fathomx.drawing.style import (
     COLORS,
     DASHES,
-    MissingMatplotlibError,
     legend,
     legend_key,
     new_figure,
     save,
 )
 from fathomx.experiments.examples import first, vectors
-from fathomx.experiments.grid import (
-    Cell,
-    Column,
-    Comparison,
-    Rows,
-    Say,
-    Selection,
-    chosen_scale,
-    configuration,
-)
+from fathomx.experiments.frame import Complete, Experiment, Found, said
+from fathomx.experiments.grid import Cell, Column, Rows, Selection
 from fathomx.experiments.power_laws import interval, slope
 from fathomx.experiments.residual import (
     Residual,
@@ -59,7 +50,6 @@ from fathomx.inference import (
 )
 from fathomx.learning import Backprop, Equilibrium, LearningRule
 from fathomx.records.values import plain
-from fathomx.records.writing import write_text
 from fathomx.training import DivergenceError, fit
 
 DEPTHS = (4, 8, 16, 32, 64, 128, 256, 512)
@@ -163,50 +153,21 @@ COLUMNS = (
 )
 
 
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Searches for the smallest budgets, then writes tables and the figure.
+class Searched(Experiment[Scale]):
+    """An experiment that runs what its search asks for; names of methods choose solvers.
 
-    `results.csv` and `results.md` (a line for everything that was trained), `work.md` (the smallest
-    budgets and their exponents; what is returned), `work.png`. Names of methods choose solvers:
-    those of any budget stand for all. Raises `ValueError` for an unknown scale, network or method.
+    Those of any budget stand for all of a solver's.
     """
-    size = chosen_scale(scale, SCALES)
-    # More depths, seeds and budgets are more rows of the same comparison.
-    settings = configuration(size, "depths", "seeds", "most")
-    networks = {f"depth {depth}": size.seeds for depth in DEPTHS}
-    comparison = Comparison(
-        networks=networks,
-        methods=METHODS,
-        configuration=settings,
-        run=lambda cell: run(cell, size),
-        outcome=_outcome,
-        columns=COLUMNS,
-        draw=lambda found, into: None,
-    )
-    rows = comparison.begin(folder, selection)
-    names = selection.networks or tuple(f"depth {depth}" for depth in size.depths)
-    chosen = {_PARTS[name][0] for name in selection.methods if name in _PARTS} or set(FAMILIES)
-    search = Search(comparison, rows, size, say)
-    try:
-        for seed in selection.seeds or size.seeds:
+
+    def course(self, selection: Selection, scale: Scale, rows: Rows, complete: Complete) -> None:
+        """Searches solver by solver."""
+        search = Search(rows, scale, complete)
+        names = selection.networks or tuple(f"depth {depth}" for depth in scale.depths)
+        chosen = {_PARTS[name][0] for name in selection.methods if name in _PARTS} or set(FAMILIES)
+        for seed in selection.seeds or scale.seeds:
             for family in (name for name in FAMILIES if name in chosen):
                 search.run(family, names, seed)
-    finally:
-        # What there is when it is stopped is shown, too.
-        found = works(rows.all())
-        table = folder / "work.md"
-        write_text(table, work_table(found))
-        try:
-            _draw(found, folder / "work.png")
-        except MissingMatplotlibError as error:
-            say(str(error))
-    return table
-
-
-def _outcome(row: dict[str, Any]) -> str:
-    if row["validation_accuracy"] is None:
-        return "diverged"
-    return f"validation accuracy {100 * row['validation_accuracy']:.2f}%"
+        complete([])
 
 
 @dataclasses.dataclass(frozen=True)
@@ -217,10 +178,9 @@ class Search:
     until it is not: what is found reaches it, and the next smaller budget does not.
     """
 
-    comparison: Comparison
     rows: Rows
     scale: Scale
-    say: Say
+    complete: Complete
 
     def run(self, family: str, networks: Sequence[str], seed: int) -> None:
         """Trains what it takes to know the smallest budgets of a solver, depth by depth."""
@@ -240,8 +200,7 @@ class Search:
 
     def _accuracy(self, cell: Cell) -> float:
         if not self.rows.has(cell):
-            chosen = Selection((cell.network,), (cell.method,), (cell.seed,))
-            self.comparison.complete(self.rows, chosen, self.say)
+            self.complete([cell])
         return accuracy(self.rows.row(cell))
 
 
@@ -324,6 +283,10 @@ class Work:
     evaluations: float
     seconds: float
     most: int
+
+
+def _works(found: Found[Scale]) -> list[Work]:
+    return works([row for group in found for row in group.rows])
 
 
 def works(rows: Sequence[dict[str, Any]]) -> list[Work]:
@@ -441,3 +404,20 @@ def _draw(found: Sequence[Work], path: Path) -> Path:
     shown = [n for n in FAMILIES if any(w.family == n for w in found)]
     legend(figure, [legend_key(name, **_style(name)) for name in shown])
     return save(figure, path)
+
+
+EXPERIMENT = Searched(
+    question=__doc__,
+    scales=SCALES,
+    networks=lambda scale: dict.fromkeys(NETWORKS, scale.seeds),
+    methods=METHODS,
+    run=run,
+    outcome=said("validation accuracy {validation_accuracy:.2%}", validation_accuracy="diverged"),
+    columns=COLUMNS,
+    figures={"work.png": lambda found, path: _draw(_works(found), path)},
+    tables={"work.md": lambda found: work_table(_works(found))},
+    shown="work.md",
+    extent=("depths", "seeds", "most"),
+)
+
+reproduce = EXPERIMENT.reproduce

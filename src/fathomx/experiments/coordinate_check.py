@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import csv
 import dataclasses
+import functools
 import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -29,7 +30,8 @@ from fathomx.data import Dataset
 from fathomx.diagnostics.alignment import weight_change
 from fathomx.drawing.style import COLORS, DASHES, legend, legend_key, new_figure, save, set_title
 from fathomx.experiments.examples import drawn, loaded
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.frame import Experiment, Found, said
+from fathomx.experiments.grid import Cell, Column, Group
 from fathomx.experiments.power_laws import slope
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
@@ -43,7 +45,6 @@ from fathomx.layers.parameterization import (
 from fathomx.learning import Equilibrium, Learner, StepReport
 from fathomx.models import residual_cnn, residual_mlp, transformer
 from fathomx.records.values import plain
-from fathomx.records.writing import write_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -179,34 +180,6 @@ def networks(scale: Scale) -> dict[str, Architecture]:
 def applies(cell: Cell) -> bool:
     """Whether this method is for this network: all but the perceptrons are under muPC alone."""
     return cell.network.startswith(PERCEPTRON) or cell.method in (MUPC, CORRECTED)
-
-
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Runs what is missing of the comparison, then writes tables and figures.
-
-    `results.csv` (a line per run), `results.md` (means and spreads), `slopes.csv` (how every size
-    scales with width and depth), `width.png`, `depth.png`, `families.png`. Raises `ValueError` for
-    an unknown scale, network or method.
-    """
-    size = chosen_scale(scale, SCALES)
-    rates = {name: method.learning_rate for name, method in METHODS.items()}
-    comparison = Comparison(
-        networks=dict.fromkeys(networks(size), size.seeds),
-        methods=tuple(METHODS),
-        configuration={**dataclasses.asdict(size), "learning_rates": rates},
-        run=lambda cell: run(cell, size),
-        outcome=_outcome,
-        columns=COLUMNS,
-        draw=lambda found, into: _report(found, into, size),
-        applies=applies,
-    )
-    return comparison.reproduce(folder, selection, say)
-
-
-def _outcome(row: dict[str, Any]) -> str:
-    if row["update_output"] is None:
-        return "not finite"
-    return f"hidden updates of {row['update_middle']:.1e}, of the output {row['update_output']:.1e}"
 
 
 def run(cell: Cell, scale: Scale) -> dict[str, Any]:
@@ -400,34 +373,32 @@ def courses(found: list[Group], scale: Scale) -> Iterator[Course]:
                 yield Course(family, along, method, sizes, tuple(own[size] for size in sizes))
 
 
-def _report(found: list[Group], folder: Path, scale: Scale) -> None:
-    ways = list(courses(found, scale))
-    write_text(folder / "slopes.csv", _slopes(ways))
-    for along in ("width", "depth"):
-        own = [way for way in ways if way.family == PERCEPTRON and way.along == along]
-        if own:
-            _draw(
-                [[(way, quantity) for way in own] for quantity in _DRAWN], folder / f"{along}.png"
-            )
-    others = {
-        family: [way for way in ways if way.family == family] for family in (CNN, TRANSFORMER)
-    }
-    grid = [
-        [(way, quantity) for quantity in ("update", "own_update") for way in own]
-        for own in others.values()
-    ]
+def draw_perceptrons(along: str, found: Found[Scale], path: Path) -> None:
+    """The perceptrons along their width or depth."""
+    ways = courses(found, found.scale)
+    own = [way for way in ways if way.family == PERCEPTRON and way.along == along]
+    if own:
+        _draw([[(way, quantity) for way in own] for quantity in _DRAWN], path)
+
+
+def draw_families(found: Found[Scale], path: Path) -> None:
+    """The other families along their width."""
+    ways, sizes = list(courses(found, found.scale)), ("update", "own_update")
+    others = [[way for way in ways if way.family == family] for family in (CNN, TRANSFORMER)]
+    grid = [[(way, quantity) for quantity in sizes for way in own] for own in others]
     if all(grid) and len({len(row) for row in grid}) == 1:
-        _draw(grid, folder / "families.png")
+        _draw(grid, path)
 
 
-def _slopes(ways: list[Course]) -> str:
+def slopes(found: Found[Scale]) -> str:
+    """How every size scales with width and depth, as `slopes.csv`."""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["network", "along", "method", "size", *KINDS])
-    for way in ways:
+    for way in courses(found, found.scale):
         for quantity in QUANTITIES:
-            found = [way.slopes(f"{quantity}_{kind}") for kind in KINDS]
-            cells = [f"{np.mean(one):.2f} +- {np.std(one):.2f}" if one else "" for one in found]
+            each = [way.slopes(f"{quantity}_{kind}") for kind in KINDS]
+            cells = [f"{np.mean(one):.2f} +- {np.std(one):.2f}" if one else "" for one in each]
             writer.writerow([way.family, way.along, way.method, quantity, *cells])
     return text.getvalue()
 
@@ -479,3 +450,29 @@ _STYLE = {
     kind: {"color": COLORS[place], "marker": "o", "markersize": 2.5, "linestyle": dashes}
     for place, (kind, dashes) in enumerate(zip(KINDS, (*DASHES[1:], "-", "-"), strict=True))
 }
+
+
+EXPERIMENT = Experiment(
+    question=__doc__,
+    scales=SCALES,
+    networks=lambda scale: dict.fromkeys(networks(scale), scale.seeds),
+    methods=METHODS,
+    applies=applies,
+    run=run,
+    outcome=said(
+        "hidden updates of {update_middle:.1e}, of the output {update_output:.1e}",
+        update_output="not finite",
+    ),
+    columns=COLUMNS,
+    tables={"slopes.csv": slopes},
+    figures={
+        "width.png": functools.partial(draw_perceptrons, "width"),
+        "depth.png": functools.partial(draw_perceptrons, "depth"),
+        "families.png": draw_families,
+    },
+    besides=lambda scale: {
+        "learning_rates": {name: method.learning_rate for name, method in METHODS.items()}
+    },
+)
+
+reproduce = EXPERIMENT.reproduce

@@ -25,7 +25,8 @@ from jaxtyping import Array
 
 from fathomx.drawing.style import COLORS, FAINT, legend, legend_key, new_figure, save, set_title
 from fathomx.experiments.examples import vectors
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.frame import Experiment
+from fathomx.experiments.grid import Cell, Column, Group, Row
 from fathomx.graph.network import Network
 from fathomx.inference import ErrorDescent, Exact, GaussNewton, Solver, StateDescent, infer
 from fathomx.layers.parameterization import Standard
@@ -101,34 +102,11 @@ COLUMNS = (
 )
 
 
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Runs what is missing of the comparison, then writes tables and the figure.
-
-    `results.csv` (a line per run), `results.md` (means and spreads), `energy.png`. Raises
-    `ValueError` for an unknown scale, network or method.
-    """
-    size = chosen_scale(scale, SCALES)
-    comparison = Comparison(
-        networks=dict.fromkeys(NETWORKS, size.seeds),
-        methods=tuple(METHODS),
-        configuration={**dataclasses.asdict(size), "solvers": _described(METHODS)},
-        run=lambda cell: run(cell, size),
-        outcome=_outcome,
-        columns=COLUMNS,
-        draw=_draw,
-    )
-    return comparison.reproduce(folder, selection, say)
-
-
-def _outcome(row: dict[str, Any]) -> str:
+def outcome(row: Row) -> str:
+    """What is said of a row."""
     if row["diverged"] == 1:
         return "diverged"
     return f"relative difference at most {row['largest_difference']:.1e}"
-
-
-def _described(solvers: dict[str, Solver]) -> dict[str, str]:
-    """What tells solvers apart; functions print with an address, which differs between runs."""
-    return {name: f"{type(s).__name__}, {s.max_steps} steps" for name, s in solvers.items()}
 
 
 class Checkpoint(eqx.Module):
@@ -236,7 +214,7 @@ def summary(iterations: np.ndarray, course: dict[str, np.ndarray]) -> dict[str, 
     }
 
 
-def _draw(found: list[Group], folder: Path) -> None:
+def draw(found: list[Group], path: Path) -> None:
     """Theory as a line, relaxed energies as markers, the loss faintly; the first seed of each.
 
     Each panel shows what lies between theory and loss; energies that have diverged are above it.
@@ -264,7 +242,7 @@ def _draw(found: list[Group], folder: Path) -> None:
     handles = [legend_key("F*, closed form", **_THEORY), legend_key("loss", **_LOSS)]
     handles += [legend_key(method, **style) for method, style in _STYLE.items()]
     legend(figure, handles)
-    save(figure, folder / "energy.png")
+    save(figure, path)
 
 
 _LOSS = {"color": FAINT, "linewidth": 1.0, "linestyle": ":"}
@@ -279,3 +257,21 @@ _STYLE = {
     }
     for place, method in enumerate(METHODS)
 }
+
+
+EXPERIMENT = Experiment(
+    question=__doc__,
+    scales=SCALES,
+    networks=lambda scale: dict.fromkeys(NETWORKS, scale.seeds),
+    methods=METHODS,
+    run=run,
+    outcome=outcome,
+    columns=COLUMNS,
+    figures={"energy.png": draw},
+    # Functions print with an address, which differs between runs.
+    besides=lambda scale: {
+        "solvers": {name: f"{type(s).__name__}, {s.max_steps} steps" for name, s in METHODS.items()}
+    },
+)
+
+reproduce = EXPERIMENT.reproduce

@@ -22,7 +22,8 @@ import optax
 from jaxtyping import Array
 
 from fathomx.drawing.gallery import draw_gallery
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.frame import Experiment, said
+from fathomx.experiments.grid import Cell, Column, Group
 from fathomx.experiments.imaging import (
     Moments,
     Pixels,
@@ -95,27 +96,6 @@ COLUMNS = (
     Column("latent_size", "size of latents", ".2f"),
     Column("seconds", "training, s", ".0f"),
 )
-
-
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Runs what is missing of the comparison, then writes tables and figures.
-
-    `results.csv`, `results.md`, and for every data set `reconstructions-`, `completions-` and
-    `samples-DATA.png`. Raises `ValueError` for an unknown scale, data set or method.
-    """
-    size = chosen_scale(scale, SCALES)
-    return Comparison(
-        networks=size.seeds,
-        methods=METHODS,
-        configuration=dataclasses.asdict(size),
-        run=lambda cell: run(cell, size),
-        outcome=lambda row: (
-            f"reconstruction {row['reconstruction']:.5f}, completion {row['completion']:.4f}, "
-            f"Frechet {row['frechet_prior']:.1f}"
-        ),
-        columns=COLUMNS,
-        draw=_draw,
-    ).reproduce(folder, selection, say)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -382,29 +362,57 @@ def by_variational(seed: int, scale: Scale, train: Pixels, chosen: np.ndarray) -
     return Found(decode, own_encode, _filled(lambda x: decode(own_encode(x)), train))
 
 
-def _draw(groups: list[Group], folder: Path) -> None:
-    for name in dict.fromkeys(group.network for group in groups):
-        own = [group for group in groups if group.network == name]
-        test = pixels(name)["test"].first(_SHOWN)
-        shape, images = test.shape, test.images.reshape(-1, *test.shape)
-        seen = test.upper_half.reshape(shape)
-        given = np.where(seen, images, 0.5)
+def _shown(group: Group, what: str) -> np.ndarray:
+    return from_bytes(group.rows[0]["pictures"][what], pixels(group.network)["test"].shape)
 
-        def shown(group: Group, what: str, shape: tuple[int, ...] = shape) -> np.ndarray:
-            return from_bytes(group.rows[0]["pictures"][what], shape)
 
-        rows = [PictureRow("image", images)]
-        rows += [PictureRow(g.method, shown(g, "reconstructed")) for g in own]
-        draw_gallery(rows, folder / f"reconstructions-{name}.png")
-        rows = [PictureRow("image", images), PictureRow("given", given)]
-        rows += [PictureRow(g.method, shown(g, "completed")) for g in own]
-        draw_gallery(rows, folder / f"completions-{name}.png")
-        rows = []
-        for group in own:
-            samples = shown(group, "samples")
-            rows += [
-                PictureRow(group.method, samples[:_SHOWN]),
-                PictureRow("nearest", shown(group, "nearest")),
-                PictureRow("", samples[_SHOWN:]),
-            ]
-        draw_gallery(rows, folder / f"samples-{name}.png")
+def draw_reconstructions(found: list[Group], path: Path) -> None:
+    """Test images, and what each method makes of them."""
+    test = pixels(found[0].network)["test"].first(_SHOWN)
+    rows = [PictureRow("image", test.images.reshape(-1, *test.shape))]
+    rows += [PictureRow(group.method, _shown(group, "reconstructed")) for group in found]
+    draw_gallery(rows, path)
+
+
+def draw_completions(found: list[Group], path: Path) -> None:
+    """Images of which the upper half is given, as each method completes them."""
+    test = pixels(found[0].network)["test"].first(_SHOWN)
+    images = test.images.reshape(-1, *test.shape)
+    given = np.where(test.upper_half.reshape(test.shape), images, 0.5)
+    rows = [PictureRow("image", images), PictureRow("given", given)]
+    rows += [PictureRow(group.method, _shown(group, "completed")) for group in found]
+    draw_gallery(rows, path)
+
+
+def draw_samples(found: list[Group], path: Path) -> None:
+    """Samples of each method, the training images nearest to the first of them between."""
+    rows = []
+    for group in found:
+        samples = _shown(group, "samples")
+        rows += [
+            PictureRow(group.method, samples[:_SHOWN]),
+            PictureRow("nearest", _shown(group, "nearest")),
+            PictureRow("", samples[_SHOWN:]),
+        ]
+    draw_gallery(rows, path)
+
+
+EXPERIMENT = Experiment(
+    question=__doc__,
+    scales=SCALES,
+    networks=lambda scale: scale.seeds,
+    methods=METHODS,
+    run=run,
+    outcome=said(
+        "reconstruction {reconstruction:.5f}, completion {completion:.4f}, "
+        "Frechet {frechet_prior:.1f}"
+    ),
+    columns=COLUMNS,
+    figures={
+        "reconstructions-{network}.png": draw_reconstructions,
+        "completions-{network}.png": draw_completions,
+        "samples-{network}.png": draw_samples,
+    },
+)
+
+reproduce = EXPERIMENT.reproduce

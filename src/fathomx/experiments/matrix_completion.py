@@ -26,7 +26,8 @@ import numpy as np
 from jaxtyping import Array, Bool, Float
 
 from fathomx.drawing.style import COLORS, has_lines, legend, legend_key, new_figure, save, set_title
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.frame import Experiment, said
+from fathomx.experiments.grid import Cell, Column, Group
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import split
@@ -112,34 +113,6 @@ LEARNED, FRACTION = 0.5, 0.01
 # A plateau: over so many iterations the loss falls by less than this share.
 WINDOW, FLAT = 100, 0.05
 _MOST_STORED = 400
-
-
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Runs what is missing of the comparison, then writes tables and figures.
-
-    `results.csv` (a line per run), `results.md` (means and spreads), `loss.png`,
-    `initialization.png`. Raises `ValueError` for an unknown scale, network or method.
-    """
-    size = chosen_scale(scale, SCALES)
-    comparison = Comparison(
-        networks=dict.fromkeys(NETWORKS, size.seeds),
-        methods=tuple(METHODS),
-        configuration={
-            **dataclasses.asdict(size),
-            "starts": {name: dataclasses.asdict(start) for name, start in NETWORKS.items()},
-        },
-        run=lambda cell: run(cell, size),
-        outcome=_outcome,
-        columns=COLUMNS,
-        draw=_draw,
-    )
-    return comparison.reproduce(folder, selection, say)
-
-
-def _outcome(row: dict[str, Any]) -> str:
-    if row["iterations"] is None:
-        return f"not at 1% of the loss after {row['final_iterations']} iterations"
-    return f"1% of the loss after {row['iterations']} iterations"
 
 
 class Task(eqx.Module):
@@ -325,11 +298,6 @@ def _short(values: Numbers) -> list[float]:
     return [float(f"{value:.5g}") for value in values]
 
 
-def _draw(found: list[Group], folder: Path) -> None:
-    draw_ways(found, folder / "loss.png")
-    draw_starts(found, folder / "initialization.png")
-
-
 _STYLE = {
     BACKPROP: {"color": COLORS[1]},
     PREDICTIVE_CODING: {"color": COLORS[0]},
@@ -397,3 +365,23 @@ def draw_starts(found: list[Group], path: Path) -> Path:
     panels[0].set_ylabel("iterations to 1% of the loss")
     legend(figure, [legend_key(name, marker="o", **style) for name, style in _STYLE.items()])
     return save(figure, path)
+
+
+EXPERIMENT = Experiment(
+    question=__doc__,
+    scales=SCALES,
+    networks=lambda scale: dict.fromkeys(NETWORKS, scale.seeds),
+    methods=METHODS,
+    run=run,
+    outcome=said(
+        "1% of the loss after {iterations} iterations",
+        iterations="not at 1% of the loss after {final_iterations} iterations",
+    ),
+    columns=COLUMNS,
+    figures={"loss.png": draw_ways, "initialization.png": draw_starts},
+    besides=lambda scale: {
+        "starts": {name: dataclasses.asdict(start) for name, start in NETWORKS.items()}
+    },
+)
+
+reproduce = EXPERIMENT.reproduce

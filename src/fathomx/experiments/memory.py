@@ -10,6 +10,7 @@ al. (2023), doi 10.1371/journal.pcbi.1010719.
 from __future__ import annotations
 
 import dataclasses
+import functools
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -23,7 +24,8 @@ from jaxtyping import Array
 
 from fathomx.drawing.gallery import draw_gallery
 from fathomx.drawing.style import COLORS, new_figure, save
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.frame import Experiment
+from fathomx.experiments.grid import Cell, Column, Group, Row
 from fathomx.experiments.imaging import (
     Pixels,
     in_parts,
@@ -96,30 +98,18 @@ COLUMNS = (
 )
 
 
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Runs what is missing of the comparison, then writes tables and figures.
-
-    `results.csv`, `results.md`, `capacity.png` and, for every data set, `recalled-DATA.png`. Raises
-    `ValueError` for an unknown scale, network or method.
-    """
-    size = chosen_scale(scale, SCALES)
-    names = [f"{data}, {n} images" for data, counts in size.images.items() for n in counts]
-    names.append(f"{IN_ORDER}, {size.sequence} images")
-    return Comparison(
-        networks=dict.fromkeys(names, size.seeds),
-        methods=METHODS,
-        configuration=dataclasses.asdict(size),
-        run=lambda cell: run(cell, size),
-        outcome=outcome,
-        columns=COLUMNS,
-        draw=_draw,
-        applies=lambda cell: (
-            not cell.network.startswith(IN_ORDER) or cell.method in ("PC", "Hopfield")
-        ),
-    ).reproduce(folder, selection, say)
+def networks(scale: Scale) -> dict[str, tuple[int, ...]]:
+    """Every number of images of every data set, and the sequence."""
+    names = [f"{data}, {n} images" for data, counts in scale.images.items() for n in counts]
+    return dict.fromkeys([*names, f"{IN_ORDER}, {scale.sequence} images"], scale.seeds)
 
 
-def outcome(row: dict[str, Any]) -> str:
+def applies(cell: Cell) -> bool:
+    """Whether this method is for this network: sequences are recalled by two of them."""
+    return not cell.network.startswith(IN_ORDER) or cell.method in ("PC", "Hopfield")
+
+
+def outcome(row: Row) -> str:
     """What is said of a row."""
     if row.get("in_order") is not None:
         return f"{row['in_order']} recalled in order"
@@ -347,23 +337,21 @@ def _learned_steps(seed: int, scale: Scale, images: np.ndarray) -> Callable[[np.
     return lambda now: np.asarray(predict(network, now))
 
 
-def _draw(groups: list[Group], folder: Path) -> None:
-    _draw_capacity([g for g in groups if g.values("half_recalled")], folder / "capacity.png")
-    for data in ("cifar10", "mnist"):
-        own = [g for g in groups if g.network == f"{data}, 256 images"]
-        if own:
-            _draw_recalled(data, own, folder / f"recalled-{data}.png")
-    ordered = [g for g in groups if g.network.startswith(IN_ORDER) and g.method == "PC"]
-    if ordered:
-        pictures = from_bytes(ordered[0].rows[0]["pictures"]["sequence"], (28, 28))
-        rows = [
-            PictureRow("recalled" if not begin else "", pictures[begin : begin + _SHOWN])
-            for begin in range(0, len(pictures), _SHOWN)
-        ]
-        draw_gallery(rows, folder / "sequence.png")
+def draw_sequence(found: list[Group], path: Path) -> None:
+    """The images of the sequence as they are recalled."""
+    for group in found:
+        if group.network.startswith(IN_ORDER) and group.method == "PC":
+            pictures = from_bytes(group.rows[0]["pictures"]["sequence"], (28, 28))
+            rows = [
+                PictureRow("recalled" if not begin else "", pictures[begin : begin + _SHOWN])
+                for begin in range(0, len(pictures), _SHOWN)
+            ]
+            draw_gallery(rows, path)
 
 
-def _draw_capacity(groups: list[Group], path: Path) -> None:
+def draw_capacity(found: list[Group], path: Path) -> None:
+    """How many images are recalled, over the number of those that are stored."""
+    groups = [group for group in found if group.values("half_recalled")]
     if not groups:
         return
     names = list(dict.fromkeys(g.network.split(", ")[0] for g in groups))
@@ -387,7 +375,11 @@ def _draw_capacity(groups: list[Group], path: Path) -> None:
     save(figure, path)
 
 
-def _draw_recalled(data: str, groups: list[Group], path: Path) -> None:
+def draw_recalled(data: str, found: list[Group], path: Path) -> None:
+    """Stored images as each method recalls them, of 256."""
+    groups = [group for group in found if group.network == f"{data}, 256 images"]
+    if not groups:
+        return
     stored = pixels(data)["train"].first(_SHOWN)
     shape, images = stored.shape, stored.images.reshape(-1, *stored.shape)
     given = np.where(stored.upper_half.reshape(shape), images, 0.5)
@@ -398,3 +390,23 @@ def _draw_recalled(data: str, groups: list[Group], path: Path) -> None:
         PictureRow(g.method, from_bytes(g.rows[0]["pictures"]["noise"], shape)) for g in groups
     ]
     draw_gallery(rows, path)
+
+
+EXPERIMENT = Experiment(
+    question=__doc__,
+    scales=SCALES,
+    networks=networks,
+    methods=METHODS,
+    applies=applies,
+    run=run,
+    outcome=outcome,
+    columns=COLUMNS,
+    figures={
+        "capacity.png": draw_capacity,
+        "recalled-cifar10.png": functools.partial(draw_recalled, "cifar10"),
+        "recalled-mnist.png": functools.partial(draw_recalled, "mnist"),
+        "sequence.png": draw_sequence,
+    },
+)
+
+reproduce = EXPERIMENT.reproduce

@@ -33,16 +33,8 @@ from fathomx.drawing.style import (
     set_title,
 )
 from fathomx.experiments.examples import vectors
-from fathomx.experiments.grid import (
-    Cell,
-    Column,
-    Comparison,
-    Group,
-    Say,
-    Selection,
-    chosen_scale,
-    planned,
-)
+from fathomx.experiments.frame import Experiment, said
+from fathomx.experiments.grid import Cell, Column, Group, Selection
 from fathomx.graph.network import Network
 from fathomx.inference import GaussNewton
 from fathomx.layers.parameterization import (
@@ -136,10 +128,6 @@ class Scale:
         planned = {seed for part in self.plan if network in part.networks for seed in part.seeds}
         return tuple(sorted(planned)) or (0,)
 
-    def parts(self, selection: Selection) -> tuple[Selection, ...]:
-        """What to run: the plan unless networks or methods are named, at the seeds named."""
-        return planned(self.plan, selection)
-
 
 def _networks(data: str, depths: Sequence[int]) -> tuple[str, ...]:
     return tuple(_name(data, depth) for depth in depths)
@@ -184,37 +172,6 @@ COLUMNS = (
     Column("compile_seconds", "first step, s", ".1f"),
     Column("seconds", "s", ".0f"),
 )
-
-
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Runs what is missing of the comparison, then writes tables and figures.
-
-    `results.csv` (a line per run), `results.md` (means and spreads), `accuracy.png`,
-    `weight_change.png`. Without a choice of networks or methods the plan of the scale is run, which
-    leaves some of the grid out. Raises `ValueError` for an unknown scale, network or method.
-    """
-    size = chosen_scale(scale, SCALES)
-    # The plan says what is run, not how: rows of a longer plan belong to the same comparison.
-    settings = {key: value for key, value in vars(size).items() if key != "plan"}
-    return Comparison(
-        networks={name: size.seeds(name) for name in NETWORKS},
-        methods=tuple(METHODS),
-        configuration={**settings, "methods": {name: repr(m) for name, m in METHODS.items()}},
-        run=lambda cell: run(cell, size),
-        outcome=_outcome,
-        columns=COLUMNS,
-        draw=_draw,
-        plan=size.plan,
-    ).reproduce(folder, selection, say)
-
-
-def _outcome(row: dict[str, Any]) -> str:
-    if row["test_accuracy"] is None:
-        return "diverged"
-    return (
-        f"test accuracy {100 * row['test_accuracy']:.2f}%, smallest weight change "
-        f"{row['smallest_change']:.2f} of the median"
-    )
 
 
 def run(cell: Cell, scale: Scale) -> dict[str, Any]:
@@ -287,11 +244,6 @@ def _optimizer(rate: float, updates: int) -> optax.GradientTransformation:
     return scale_learning_rates(cosine_adam(rate, updates))
 
 
-def _draw(found: list[Group], folder: Path) -> None:
-    _draw_accuracies(found, folder / "accuracy.png")
-    _draw_changes(found, folder / "weight_change.png")
-
-
 _STYLE = {
     method: {
         "color": COLORS[place],
@@ -304,7 +256,7 @@ _STYLE = {
 }
 
 
-def _draw_accuracies(found: list[Group], path: Path) -> None:
+def draw_accuracies(found: list[Group], path: Path) -> None:
     """Accuracy over depth: from chance upward above, the best enlarged below."""
     figure, panels = new_figure(6.2, rows=2, columns=2, sharex=True)
     for place, data in enumerate(DATA):
@@ -348,7 +300,7 @@ def _lines(found: Sequence[Group]) -> Iterator[tuple[dict[str, Any], list[Group]
         yield {**style, **_NARROW}, [g for g in groups if g.network == DEEPEST]
 
 
-def _draw_changes(found: list[Group], path: Path) -> None:
+def draw_changes(found: list[Group], path: Path) -> None:
     """How far every node has moved on MNIST, over the median; the first seed of each depth."""
     import matplotlib
 
@@ -382,3 +334,22 @@ def _draw_changes(found: list[Group], path: Path) -> None:
     handles.append(legend_key("a tenth of the median", color=COLORS[1], linestyle="--"))
     legend(figure, handles)
     save(figure, path)
+
+
+EXPERIMENT = Experiment(
+    question=__doc__,
+    scales=SCALES,
+    networks=lambda scale: {name: scale.seeds(name) for name in NETWORKS},
+    methods=METHODS,
+    run=run,
+    outcome=said(
+        "test accuracy {test_accuracy:.2%}, smallest weight change {smallest_change:.2f} of the "
+        "median",
+        test_accuracy="diverged",
+    ),
+    columns=COLUMNS,
+    figures={"accuracy.png": draw_accuracies, "weight_change.png": draw_changes},
+    besides=lambda scale: {"methods": {name: repr(method) for name, method in METHODS.items()}},
+)
+
+reproduce = EXPERIMENT.reproduce

@@ -21,16 +21,8 @@ import numpy as np
 
 from fathomx.diagnostics.alignment import alignment
 from fathomx.drawing.style import COLORS, new_figure, save
-from fathomx.experiments.grid import (
-    Cell,
-    Column,
-    Comparison,
-    Group,
-    Say,
-    Selection,
-    chosen_scale,
-    configuration,
-)
+from fathomx.experiments.frame import Experiment, said
+from fathomx.experiments.grid import Cell, Column, Group, Selection
 from fathomx.experiments.residual import Residual, evaluations, problem, usual_spectra, whole
 from fathomx.inference import (
     AugmentedGaussNewton,
@@ -140,31 +132,6 @@ COLUMNS = (
 )
 
 
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Runs what is missing of the comparison, then writes tables and the figure.
-
-    `results.csv`, `results.md`, `accuracy.png`. Without a choice of networks or methods the plan of
-    the scale is run. Raises `ValueError` for an unknown scale, network or method.
-    """
-    size = chosen_scale(scale, SCALES)
-    return Comparison(
-        networks={name: _SEEDS if name == CELL else (0,) for name in NETWORKS},
-        methods=tuple(METHODS),
-        configuration=configuration(size, "plan"),
-        run=lambda cell: run(cell, size),
-        outcome=_outcome,
-        columns=COLUMNS,
-        draw=_draw,
-        plan=size.plan,
-    ).reproduce(folder, selection, say)
-
-
-def _outcome(row: dict[str, Any]) -> str:
-    if row["test_accuracy"] is None:
-        return "diverged"
-    return f"test accuracy {100 * row['test_accuracy']:.2f}%, cosine {row['cosine']:.3f}"
-
-
 def run(cell: Cell, scale: Scale) -> dict[str, Any]:
     """Trains one network for an epoch, scores it once, and compares its update with backprop's."""
     setting, data = NETWORKS[cell.network], whole(scale.data, scale.examples)
@@ -213,7 +180,8 @@ def rates(setting: Residual, scale: Scale) -> Rates:
     return Rates(1 / found.state.largest, 1 / found.error.largest)
 
 
-def _draw(groups: list[Group], folder: Path) -> None:
+def draw(groups: list[Group], path: Path) -> None:
+    """The accuracy of every method on every network."""
     shown = [name for name in NETWORKS if any(g.network == name for g in groups)]
     figure, (axes,) = new_figure(1.2 + 0.5 * len(shown))
     for place, method in enumerate(METHODS):
@@ -229,4 +197,20 @@ def _draw(groups: list[Group], folder: Path) -> None:
     axes.invert_yaxis()
     axes.set_xlabel("test accuracy after an epoch, %")
     axes.legend(fontsize=7, frameon=False, loc="center left", bbox_to_anchor=(1.0, 0.5))
-    save(figure, folder / "accuracy.png")
+    save(figure, path)
+
+
+EXPERIMENT = Experiment(
+    question=__doc__,
+    scales=SCALES,
+    networks=lambda scale: {name: _SEEDS if name == CELL else (0,) for name in NETWORKS},
+    methods=METHODS,
+    run=run,
+    outcome=said(
+        "test accuracy {test_accuracy:.2%}, cosine {cosine:.3f}", test_accuracy="diverged"
+    ),
+    columns=COLUMNS,
+    figures={"accuracy.png": draw},
+)
+
+reproduce = EXPERIMENT.reproduce

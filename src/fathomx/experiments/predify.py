@@ -28,7 +28,8 @@ from fathomx.data import CropAndFlip
 from fathomx.drawing.canvas import Canvas
 from fathomx.drawing.gallery import draw_gallery
 from fathomx.drawing.style import COLORS, DASHES, new_figure, save
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.frame import Experiment, said
+from fathomx.experiments.grid import Cell, Column, Group
 from fathomx.experiments.imaging import he, in_parts, order, trained
 from fathomx.graph.energy import Categorical, Gaussian
 from fathomx.graph.entries import Node, Root
@@ -95,27 +96,6 @@ COLUMNS = (
     Column("unsettled", "unsettled", ".3f"),
     Column("seconds", "choosing rates, s", ".0f"),
 )
-
-
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Runs what is missing of the comparison, then writes tables and figures.
-
-    `results.csv`, `results.md`, `accuracy.png`, and for every data set `seen-DATA.png`. Raises
-    `ValueError` for an unknown scale, data set or method.
-    """
-    size = chosen_scale(scale, SCALES)
-    return Comparison(
-        networks=size.seeds,
-        methods=METHODS,
-        configuration=dataclasses.asdict(size),
-        run=lambda cell: run(cell, size),
-        outcome=lambda row: (
-            f"noisy {100 * row['feedforward_noisy']:.2f} to {100 * row['noisy']:.2f}%, "
-            f"clean {100 * row['feedforward_clean']:.2f} to {100 * row['clean']:.2f}%"
-        ),
-        columns=COLUMNS,
-        draw=_draw,
-    ).reproduce(folder, selection, say)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -421,7 +401,8 @@ def _noise_level(name: str, seed: int, scale: Scale) -> float:
 # What is drawn
 
 
-def _draw(groups: list[Group], folder: Path) -> None:
+def draw_gains(groups: list[Group], path: Path) -> None:
+    """Points gained on the feedforward pass, step by step; a thin line for every seed."""
     figure, panels = new_figure(3.6, columns=2)
     for axes, kind, title in zip(
         panels, ("noisy", "clean"), ("under noise", "on clean images"), strict=True
@@ -440,18 +421,16 @@ def _draw(groups: list[Group], folder: Path) -> None:
         axes.set_title(title, fontsize=10)
     panels[0].set_ylabel("points gained on the feedforward pass")
     panels[0].legend(fontsize=7, frameon=False)
-    save(figure, folder / "accuracy.png")
-    for name in dict.fromkeys(group.network for group in groups):
-        _draw_seen([group for group in groups if group.network == name], folder, name)
+    save(figure, path)
 
 
 def _lines(method: str) -> str:
     return method.replace(", ", ",\n")
 
 
-def _draw_seen(groups: list[Group], folder: Path, name: str) -> None:
+def draw_seen(groups: list[Group], path: Path) -> None:
     """Noisy images as the first node's feedback tells them, before and after inference."""
-    shape = tuple(_images(name).image_shape)
+    shape = tuple(_images(groups[0].network).image_shape)
     pictures = groups[0].rows[0]["pictures"]
     rows = [PictureRow(title, from_bytes(pictures[title], shape)) for title in ("image", "noisy")]
     for group in groups:
@@ -459,4 +438,20 @@ def _draw_seen(groups: list[Group], folder: Path, name: str) -> None:
         for title, told in (("from the first node", "before"), ("after inference", "after")):
             shown = from_bytes(pictures[title], shape)
             rows.append(PictureRow(f"{_lines(group.method)}\n{told}", shown))
-    draw_gallery(rows, folder / f"seen-{name}.png")
+    draw_gallery(rows, path)
+
+
+EXPERIMENT = Experiment(
+    question=__doc__,
+    scales=SCALES,
+    networks=lambda scale: scale.seeds,
+    methods=METHODS,
+    run=run,
+    outcome=said(
+        "noisy {feedforward_noisy:.2%} to {noisy:.2%}, clean {feedforward_clean:.2%} to {clean:.2%}"
+    ),
+    columns=COLUMNS,
+    figures={"accuracy.png": draw_gains, "seen-{network}.png": draw_seen},
+)
+
+reproduce = EXPERIMENT.reproduce

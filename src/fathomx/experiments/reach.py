@@ -36,16 +36,8 @@ from fathomx.drawing.style import (
     save,
     set_title,
 )
-from fathomx.experiments.grid import (
-    Cell,
-    Column,
-    Comparison,
-    Group,
-    Say,
-    Selection,
-    chosen_scale,
-    configuration,
-)
+from fathomx.experiments.frame import Experiment
+from fathomx.experiments.grid import Cell, Column, Group, Row, Selection
 from fathomx.experiments.residual import Residual, Spectra, problem, whole
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
@@ -202,27 +194,8 @@ COLUMNS = (
 )
 
 
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Runs what is missing of the comparison, then writes tables and figures.
-
-    `results.csv`, `results.md`, `reach.png`, `weight_change.png`. Without a choice of networks or
-    methods the plan of the scale is run. Raises `ValueError` for an unknown scale, network or
-    method.
-    """
-    size = chosen_scale(scale, SCALES)
-    return Comparison(
-        networks=dict.fromkeys(NETWORKS, (0,)),
-        methods=tuple(METHODS),
-        configuration=configuration(size, "plan"),
-        run=lambda cell: run(cell, size),
-        outcome=_outcome,
-        columns=COLUMNS,
-        draw=_draw,
-        plan=size.plan,
-    ).reproduce(folder, selection, say)
-
-
-def _outcome(row: dict[str, Any]) -> str:
+def outcome(row: Row) -> str:
+    """What is said of a row."""
     moved = f"{row['moved']} nodes move"
     if "reached" not in row:
         return moved
@@ -388,19 +361,18 @@ def _batch(data: Dataset, rows: np.ndarray) -> tuple[Any, Any]:
     return jnp.asarray(data.train.inputs[rows]), target
 
 
-def _draw(groups: list[Group], folder: Path) -> None:
-    first = {(group.network, group.method): group.rows[0] for group in groups}
-    _draw_reach(first, folder / "reach.png")
-    _draw_changes(first, folder / "weight_change.png")
-
-
-Found = Mapping[tuple[str, str], dict[str, Any]]
 # Smaller errors are below the figure.
 _FLOOR = 1e-8
 
 
-def _draw_reach(found: Found, path: Path) -> None:
+def _first(groups: list[Group]) -> Mapping[tuple[str, str], Row]:
+    """The first seed of every network and method."""
+    return {(group.network, group.method): group.rows[0] for group in groups}
+
+
+def draw_reach(groups: list[Group], path: Path) -> None:
     """Errors over those at equilibrium, node by node: a panel for every solver."""
+    found = _first(groups)
     figure, panels = new_figure(7.6, rows=3, columns=2, sharex=True)
     solvers = [(name, STEPS, "step") for name in DESCENTS]
     solvers += [("Gauss-Newton", ITERATIONS, "iteration")] * 2
@@ -441,8 +413,9 @@ def _draw_reach(found: Found, path: Path) -> None:
 _SHOWN = dict(zip((OBJECTION.name, TRAINED.name), DASHES, strict=False))
 
 
-def _draw_changes(found: Found, path: Path) -> None:
+def draw_changes(groups: list[Group], path: Path) -> None:
     """How far the weights of every node have moved: a panel for every number of steps."""
+    found = _first(groups)
     figure, panels = new_figure(5.6, rows=2, columns=2, sharex=True)
     count, drawn = 1, set()
     for axes, steps in zip(panels, STEPS, strict=False):
@@ -488,3 +461,17 @@ def _over_nodes(axes: Any, values: list[float], **style: Any) -> None:
     seen = np.asarray(values, float)
     nodes = np.arange(1, len(seen) + 1)
     axes.plot(nodes, np.where(seen > 0, seen, np.nan), **style)
+
+
+EXPERIMENT = Experiment(
+    question=__doc__,
+    scales=SCALES,
+    networks=lambda scale: dict.fromkeys(NETWORKS, (0,)),
+    methods=METHODS,
+    run=run,
+    outcome=outcome,
+    columns=COLUMNS,
+    figures={"reach.png": draw_reach, "weight_change.png": draw_changes},
+)
+
+reproduce = EXPERIMENT.reproduce

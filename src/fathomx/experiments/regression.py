@@ -19,16 +19,8 @@ from fathomx.data import Dataset
 from fathomx.data._preparation import Preparation
 from fathomx.data._scale import ColumnScale
 from fathomx.drawing.style import COLORS, new_figure, save
-from fathomx.experiments.grid import (
-    Cell,
-    Column,
-    Comparison,
-    Group,
-    Say,
-    Selection,
-    chosen_scale,
-    configuration,
-)
+from fathomx.experiments.frame import Experiment, said
+from fathomx.experiments.grid import Cell, Column, Group
 from fathomx.graph.network import Network
 from fathomx.learning import Backprop, Equilibrium, LearningRule
 from fathomx.models import mlp
@@ -71,24 +63,6 @@ COLUMNS = (
     Column("epochs", "epochs", ".0f"),
     Column("penalty", "penalty", ".2g"),
 )
-
-
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Runs what is missing of the comparison, then writes tables and the figure.
-
-    `results.csv`, `results.md`, `errors.png`. Raises `ValueError` for an unknown scale or method.
-    """
-    size = chosen_scale(scale, SCALES)
-    table = Comparison(
-        networks={_NETWORK: size.seeds},
-        methods=(*RULES, *BASELINES),
-        configuration=configuration(size),
-        run=lambda cell: run(cell, size),
-        outcome=lambda row: f"test RMSE {row['test_rmse']:.2f}",
-        columns=COLUMNS,
-        draw=lambda groups, folder: _draw(groups, folder, say),
-    ).reproduce(folder, selection, say)
-    return table
 
 
 @dataclasses.dataclass(frozen=True)
@@ -223,11 +197,17 @@ def differences(groups: list[Group]) -> list[float]:
     return [own[seed] - other[seed] for seed in sorted(own.keys() & other.keys())]
 
 
-def _draw(groups: list[Group], folder: Path, say: Say) -> None:
+def difference(groups: list[Group]) -> list[str]:
+    """Mean and standard deviation of these differences, of two or more."""
     paired = differences(groups)
-    if len(paired) > 1:
-        mean, spread = float(np.mean(paired)), float(np.std(paired, ddof=1))
-        say(f"PC - backprop, by seed: {mean:+.2f} ± {spread:.2f} (test RMSE)")
+    if len(paired) < 2:
+        return []
+    mean, spread = float(np.mean(paired)), float(np.std(paired, ddof=1))
+    return [f"PC - backprop, by seed: {mean:+.2f} ± {spread:.2f} (test RMSE)"]
+
+
+def draw(groups: list[Group], path: Path) -> None:
+    """The test error of every method, division by division."""
     figure, (axes,) = new_figure(3.6)
     for row, group in enumerate(groups):
         values = group.values("test_rmse")
@@ -236,4 +216,19 @@ def _draw(groups: list[Group], folder: Path, say: Say) -> None:
     axes.set_yticks(range(len(groups)), [group.method for group in groups])
     axes.set_ylim(len(groups) - 0.5, -0.5)
     axes.set_xlabel("test RMSE, in units of the target (dots: a division each; lines: means)")
-    save(figure, folder / "errors.png")
+    save(figure, path)
+
+
+EXPERIMENT = Experiment(
+    question=__doc__,
+    scales=SCALES,
+    networks=lambda scale: {_NETWORK: scale.seeds},
+    methods=(*RULES, *BASELINES),
+    run=run,
+    outcome=said("test RMSE {test_rmse:.2f}"),
+    columns=COLUMNS,
+    figures={"errors.png": draw},
+    remarks=difference,
+)
+
+reproduce = EXPERIMENT.reproduce

@@ -24,10 +24,11 @@ import numpy as np
 import optax
 from jaxtyping import Array
 
-from fathomx import data as data_sets
 from fathomx.data import Dataset
 from fathomx.drawing.style import COLORS, legend, legend_key, line, new_figure, save, set_title
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.examples import vectors
+from fathomx.experiments.frame import Experiment, said
+from fathomx.experiments.grid import Cell, Column, Group
 from fathomx.graph.entries import Node
 from fathomx.graph.network import Network
 from fathomx.graph.smoothness import has_kinks
@@ -38,7 +39,6 @@ from fathomx.layers.scaled import Linear
 from fathomx.learning import Backprop, Equilibrium, Learner, LearningRule
 from fathomx.models import mlp
 from fathomx.problem.problem import Problem
-from fathomx.records.writing import write_text
 from fathomx.theory import nearby, origin
 
 # Fractions of the initial loss. At 95% the loss has moved. No constant prediction is below 90%: it
@@ -281,6 +281,11 @@ def escapes(losses: Sequence[float], interval: int) -> dict[str, int | None]:
     }
 
 
+def examples_of(network: str, scale: Scale) -> Examples:
+    """What a network of the comparison is trained and measured on."""
+    return Examples.of(vectors("mnist"), scale, NETWORKS[network].convolutional)
+
+
 def run(cell: Cell, scale: Scale, examples: Examples) -> dict[str, Any]:
     """Trains one network until it has left the plateau, or for as long as the scale allows."""
     setting = NETWORKS[cell.network]
@@ -310,41 +315,6 @@ def run(cell: Cell, scale: Scale, examples: Examples) -> dict[str, Any]:
         "seconds": time.perf_counter() - begun,
         "losses": [float(f"{loss:.6g}") for loss in losses],
     }
-
-
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Runs what is missing of the comparison, then writes tables and the figure.
-
-    `results.csv` (a line per run), `results.md` (means and spreads), `ratios.md` (backprop over
-    predictive coding, seed by seed), `escape.png`. Raises `ValueError` for an unknown scale,
-    network or method.
-    """
-    size = chosen_scale(scale, SCALES)
-    described = {name: dataclasses.asdict(setting) for name, setting in NETWORKS.items()}
-    solvers = {name: repr(setting.solver) for name, setting in NETWORKS.items()}
-    data = data_sets.load("mnist")
-    flat, images = Examples.of(data, size, image=False), Examples.of(data, size, image=True)
-    comparison = Comparison(
-        networks={name: size.seeds_of(name) for name in NETWORKS},
-        methods=METHODS,
-        configuration={**dataclasses.asdict(size), "networks": described, "solvers": solvers},
-        run=lambda cell: run(cell, size, images if NETWORKS[cell.network].convolutional else flat),
-        outcome=_outcome,
-        columns=COLUMNS,
-        draw=lambda found, into: _report(found, into, size),
-    )
-    return comparison.reproduce(folder, selection, say)
-
-
-def _outcome(row: dict[str, Any]) -> str:
-    if row[MAIN] is None:
-        return f"90% of the initial loss not within {row['iterations']} iterations"
-    return f"90% of the initial loss after {row[MAIN]} iterations"
-
-
-def _report(found: list[Group], folder: Path, scale: Scale) -> None:
-    write_text(folder / "ratios.md", ratios(found))
-    draw_escapes(found, scale.interval, folder / "escape.png")
 
 
 def ratios(found: Sequence[Group]) -> str:
@@ -420,3 +390,25 @@ def draw_escapes(found: Sequence[Group], interval: int, path: Path) -> Path:
         ],
     )
     return save(figure, path)
+
+
+EXPERIMENT = Experiment(
+    question=__doc__,
+    scales=SCALES,
+    networks=lambda scale: {name: scale.seeds_of(name) for name in NETWORKS},
+    methods=METHODS,
+    run=lambda cell, scale: run(cell, scale, examples_of(cell.network, scale)),
+    outcome=said(
+        "90% of the initial loss after {escape_90} iterations",
+        escape_90="90% of the initial loss not within {iterations} iterations",
+    ),
+    columns=COLUMNS,
+    tables={"ratios.md": ratios},
+    figures={"escape.png": lambda found, path: draw_escapes(found, found.scale.interval, path)},
+    besides=lambda scale: {
+        "networks": {name: dataclasses.asdict(setting) for name, setting in NETWORKS.items()},
+        "solvers": {name: repr(setting.solver) for name, setting in NETWORKS.items()},
+    },
+)
+
+reproduce = EXPERIMENT.reproduce

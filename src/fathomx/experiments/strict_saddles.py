@@ -21,7 +21,8 @@ from jaxtyping import Array
 from fathomx import data as data_sets
 from fathomx import theory
 from fathomx.drawing.style import COLORS, FAINT, new_figure, save
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.frame import Experiment, said
+from fathomx.experiments.grid import Cell, Column, Group
 from fathomx.graph.network import Network
 from fathomx.inference import GaussNewton, infer
 from fathomx.models import mlp
@@ -78,27 +79,10 @@ COLUMNS = (
 )
 
 
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Runs what is missing of the comparison, then writes tables and figures.
-
-    `results.csv`, `results.md`, `smallest.png` (the smallest eigenvalue of every network and
-    saddle), `spectra.png` (all eigenvalues at the origin, toy data) and `chains.png` (landscapes of
-    chains of single units). Raises `ValueError` for an unknown scale, network or method.
-    """
-    size = chosen_scale(scale, SCALES)
-    names = [f"{a}, {n} layers, {d}" for d in size.data for a in ACTIVATIONS for n in size.layers]
-    comparison = Comparison(
-        networks={name: size.seeds for name in names},
-        methods=SADDLES,
-        configuration=dataclasses.asdict(size),
-        run=lambda cell: run(cell, size),
-        outcome=lambda row: f"loss {row['loss_verdict']}, F* {row['energy_verdict']}",
-        columns=COLUMNS,
-        draw=_draw,
-    )
-    rows = comparison.begin(folder, selection)
-    draw_chains(size.points, folder / "chains.png")
-    return comparison.complete(rows, selection, say)
+def networks(scale: Scale) -> dict[str, tuple[int, ...]]:
+    """Every activation, number of layers and data set."""
+    names = [f"{a}, {n} layers, {d}" for d in scale.data for a in ACTIVATIONS for n in scale.layers]
+    return dict.fromkeys(names, scale.seeds)
 
 
 def run(cell: Cell, scale: Scale) -> dict[str, Any]:
@@ -166,11 +150,6 @@ def examples(data: str, scale: Scale, seed: int) -> tuple[Array, Array]:
     chosen = slice(seed * scale.examples, (seed + 1) * scale.examples)
     x = jnp.asarray(np.asarray(part.inputs[chosen], np.float64))
     return x, jax.nn.one_hot(jnp.asarray(part.labels[chosen]), 10, dtype=x.dtype)
-
-
-def _draw(found: list[Group], folder: Path) -> None:
-    draw_smallest(found, folder / "smallest.png")
-    draw_spectra(found, folder / "spectra.png")
 
 
 _OBJECTIVES = (("loss", "loss", "o"), ("energy", "equilibrated energy", "D"))
@@ -277,3 +256,21 @@ def draw_chains(points: int, path: Path) -> Path:
                 axes.set_ylabel("last weight")
     figure.colorbar(filled, ax=list(panels), shrink=0.6, label="value (white: that at the origin)")
     return save(figure, path)
+
+
+EXPERIMENT = Experiment(
+    question=__doc__,
+    scales=SCALES,
+    networks=networks,
+    methods=SADDLES,
+    run=run,
+    outcome=said("loss {loss_verdict}, F* {energy_verdict}"),
+    columns=COLUMNS,
+    figures={
+        "chains.png": lambda found, path: draw_chains(found.scale.points, path),
+        "smallest.png": draw_smallest,
+        "spectra.png": draw_spectra,
+    },
+)
+
+reproduce = EXPERIMENT.reproduce

@@ -22,7 +22,8 @@ from jaxtyping import Array
 
 from fathomx.drawing.gallery import draw_gallery
 from fathomx.drawing.style import COLORS, new_figure, save
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.frame import Experiment, said
+from fathomx.experiments.grid import Cell, Column, Group
 from fathomx.experiments.imaging import pixels
 from fathomx.graph.freezing import freeze
 from fathomx.graph.network import Network
@@ -91,23 +92,9 @@ COLUMNS = (
 )
 
 
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Runs what is missing of the comparison, then writes tables and figures.
-
-    `results.csv`, `results.md`, `tracking.png` and `frames.png`. Raises `ValueError` for an unknown
-    scale, network or method.
-    """
-    size = chosen_scale(scale, SCALES)
-    return Comparison(
-        networks=dict.fromkeys(METHODS, size.seeds),
-        methods=tuple(method for own in METHODS.values() for method in own),
-        configuration=dataclasses.asdict(size),
-        run=lambda cell: (tracked if cell.network == TRACKING else framed)(cell, size),
-        outcome=lambda row: f"error {row['error']:.5f}, relative {row['relative']:.3f}",
-        columns=COLUMNS,
-        draw=_draw,
-        applies=lambda cell: cell.method in METHODS[cell.network],
-    ).reproduce(folder, selection, say)
+def run(cell: Cell, scale: Scale) -> dict[str, Any]:
+    """One sequence followed by one method."""
+    return (tracked if cell.network == TRACKING else framed)(cell, scale)
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -419,23 +406,26 @@ def _recurrent(seed: int, scale: Scale, train: np.ndarray) -> Predicting:
     return lambda frames: np.asarray(run(model, jnp.asarray(frames[:-1]))), weights
 
 
-def _draw(groups: list[Group], folder: Path) -> None:
-    tracking = [g for g in groups if g.network == TRACKING]
+def draw_frames(groups: list[Group], path: Path) -> None:
+    """Frames as they come and as they are predicted."""
     frames = [g for g in groups if g.network == FRAMES and g.method != PREVIOUS]
-    if tracking:
-        _draw_tracking(tracking, folder / "tracking.png")
-    if frames:
-        first = frames[0].rows[0]["shown"]["frames"]
-        shape = (math.isqrt(len(first[0])),) * 2
-        rows = [PictureRow("next frame", from_bytes(first, shape))]
-        rows += [
-            PictureRow(g.method.replace(", ", "\n"), from_bytes(g.rows[0]["shown"]["found"], shape))
-            for g in frames
-        ]
-        draw_gallery(rows, folder / "frames.png")
+    if not frames:
+        return
+    first = frames[0].rows[0]["shown"]["frames"]
+    shape = (math.isqrt(len(first[0])),) * 2
+    rows = [PictureRow("next frame", from_bytes(first, shape))]
+    rows += [
+        PictureRow(g.method.replace(", ", "\n"), from_bytes(g.rows[0]["shown"]["found"], shape))
+        for g in frames
+    ]
+    draw_gallery(rows, path)
 
 
-def _draw_tracking(groups: list[Group], path: Path) -> None:
+def draw_tracking(found: list[Group], path: Path) -> None:
+    """What the filters find, and how far they are from the Kalman filter."""
+    groups = [group for group in found if group.network == TRACKING]
+    if not groups:
+        return
     figure, (above, below) = new_figure(5.6, rows=2, height_ratios=(2, 1.3))
     first = groups[0].rows[0]["shown"]
     moments = np.arange(len(first["clean"]))
@@ -459,3 +449,18 @@ def _draw_tracking(groups: list[Group], path: Path) -> None:
     below.minorticks_off()
     below.set_xlabel("mean squared error, of the Kalman filter's")
     save(figure, path)
+
+
+EXPERIMENT = Experiment(
+    question=__doc__,
+    scales=SCALES,
+    networks=lambda scale: dict.fromkeys(METHODS, scale.seeds),
+    methods=tuple(method for own in METHODS.values() for method in own),
+    applies=lambda cell: cell.method in METHODS[cell.network],
+    run=run,
+    outcome=said("error {error:.5f}, relative {relative:.3f}"),
+    columns=COLUMNS,
+    figures={"tracking.png": draw_tracking, "frames.png": draw_frames},
+)
+
+reproduce = EXPERIMENT.reproduce

@@ -26,7 +26,8 @@ from jaxtyping import Array
 from fathomx.data import Dataset
 from fathomx.drawing.style import legend, legend_key, new_figure, note, save, sequential, set_title
 from fathomx.experiments.examples import vectors
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.frame import Experiment, Found, said
+from fathomx.experiments.grid import Cell, Column, Group
 from fathomx.graph.network import Network
 from fathomx.inference import GaussNewton
 from fathomx.layers.parameterization import MuPC, Parameterization, Standard, scale_learning_rates
@@ -34,7 +35,6 @@ from fathomx.learning import Backprop, Equilibrium, Learner, LearningRule
 from fathomx.models import residual_mlp
 from fathomx.problem.strength import HoldStrength
 from fathomx.records.values import plain
-from fathomx.records.writing import write_text
 
 
 @dataclasses.dataclass(frozen=True)
@@ -142,35 +142,6 @@ COLUMNS = (
 # A prediction of zeros has 0.5, where networks end whose weights have been blown up. A curve that
 # stays within 5% of that has no optimum to speak of.
 LEARNED = 0.475
-
-
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Runs what is missing of the comparison, then writes tables and the figure.
-
-    `results.csv` (a line per run), `results.md` (means and spreads), `drift.md` (largest over
-    smallest optimum of every sweep), `loss.png`. Raises `ValueError` for an unknown scale, network
-    or method.
-    """
-    size = chosen_scale(scale, SCALES)
-    comparison = Comparison(
-        networks=dict.fromkeys(size.networks, size.seeds),
-        methods=tuple(METHODS),
-        configuration={
-            **dataclasses.asdict(size),
-            "methods": {name: repr(method) for name, method in METHODS.items()},
-        },
-        run=lambda cell: run(cell, size),
-        outcome=_outcome,
-        columns=COLUMNS,
-        draw=lambda found, where: _report(found, size, where),
-    )
-    return comparison.reproduce(folder, selection, say)
-
-
-def _outcome(row: dict[str, Any]) -> str:
-    if row["best_rate"] is None:
-        return "no learning rate trains it"
-    return f"best learning rate {row['best_rate']:.3g}, loss {row['best_loss']:.4f}"
 
 
 def batches(data: Dataset, scale: Scale, seed: int) -> tuple[Array, Array]:
@@ -329,11 +300,6 @@ def drifts(found: Sequence[Group], scale: Scale) -> list[dict[str, Any]]:
     return lines
 
 
-def _report(found: list[Group], scale: Scale, folder: Path) -> None:
-    write_text(folder / "drift.md", drift_table(drifts(found, scale)))
-    _draw(found, scale, folder / "loss.png")
-
-
 def drift_table(lines: Sequence[dict[str, Any]]) -> str:
     """A line for every method and sweep."""
     text = "| method | over | best learning rates | largest / smallest | never trains |\n"
@@ -346,8 +312,9 @@ def drift_table(lines: Sequence[dict[str, Any]]) -> str:
     return text
 
 
-def _draw(found: list[Group], scale: Scale, path: Path) -> None:
+def draw(found: Found[Scale], path: Path) -> None:
     """Loss against learning rate, a curve per size, the optima marked; the first seed of each."""
+    scale = found.scale
     methods = [method for method in METHODS if any(g.method == method for g in found)]
     figure, panels = new_figure(
         1.0 + 2.1 * len(methods), rows=len(methods), columns=2, sharex="row"
@@ -394,3 +361,22 @@ def _curve(axes: Any, row: dict[str, Any], color: Any) -> None:
 def _color(order: int, count: int) -> Any:
     """From dark to light with size."""
     return sequential(order + 1, count + 1)
+
+
+EXPERIMENT = Experiment(
+    question=__doc__,
+    scales=SCALES,
+    networks=lambda scale: dict.fromkeys(scale.networks, scale.seeds),
+    methods=METHODS,
+    run=run,
+    outcome=said(
+        "best learning rate {best_rate:.3g}, loss {best_loss:.4f}",
+        best_rate="no learning rate trains it",
+    ),
+    columns=COLUMNS,
+    tables={"drift.md": lambda found: drift_table(drifts(found, found.scale))},
+    figures={"loss.png": draw},
+    besides=lambda scale: {"methods": {name: repr(method) for name, method in METHODS.items()}},
+)
+
+reproduce = EXPERIMENT.reproduce

@@ -26,10 +26,11 @@ import numpy as np
 import optax
 from jaxtyping import Array, Float
 
-from fathomx import data as data_sets
 from fathomx.data import Dataset
 from fathomx.drawing.style import COLORS, FAINT, legend, legend_key, new_figure, save, set_title
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.examples import vectors
+from fathomx.experiments.frame import Experiment, said
+from fathomx.experiments.grid import Cell, Column, Group
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
 from fathomx.inference.relaxation import Relaxation
@@ -132,42 +133,6 @@ COLUMNS = (
     Column("unsettled", "unsettled, largest", ".0e"),
     Column("loss", "loss", ".2f"),
 )
-
-
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Runs what is missing of the comparison, then writes tables and figures.
-
-    `results.csv` (a line per run), `results.md` (means and spreads), `cosines.png`,
-    `displacement.png`. Raises `ValueError` for an unknown scale, network or method.
-    """
-    size = chosen_scale(scale, SCALES)
-    data = data_sets.load("mnist").flat()
-    comparison = Comparison(
-        networks=dict.fromkeys(NETWORKS, size.seeds),
-        methods=tuple(METHODS),
-        configuration=dataclasses.asdict(size),
-        run=lambda cell: run(cell, size, data),
-        outcome=_outcome,
-        columns=COLUMNS,
-        draw=_draw,
-    )
-    return comparison.reproduce(folder, selection, say)
-
-
-def _draw(found: list[Group], folder: Path) -> None:
-    draw_cosines(found, folder / "cosines.png")
-    draw_displacements(found, folder / "displacement.png")
-
-
-def _outcome(row: dict[str, Any]) -> str:
-    said = f"strength {row['strength']:.2g}, cosine to backprop's update "
-    said += f"{row['update_cosine_to_backprop']:.3f}, "
-    if row["difference"] is None:
-        return said + "no model bounded"
-    return (
-        said + f"displacement off by {row['difference']:.2g} where the model is bounded "
-        f"({100 * row['bounded']:.0f}%)"
-    )
 
 
 def run(cell: Cell, scale: Scale, data: Dataset) -> dict[str, Any]:
@@ -371,3 +336,23 @@ def draw_displacements(found: list[Group], path: Path) -> Path:
     handles = [legend_key(name, color=color) for name, color in _COLORS.items()]
     legend(figure, [*handles, legend_key("trained", color=FAINT, linestyle="--")])
     return save(figure, path)
+
+
+_OUTCOME = "strength {strength:.2g}, cosine to backprop's update {update_cosine_to_backprop:.3f}"
+
+EXPERIMENT = Experiment(
+    question=__doc__,
+    scales=SCALES,
+    networks=lambda scale: dict.fromkeys(NETWORKS, scale.seeds),
+    methods=METHODS,
+    run=lambda cell, scale: run(cell, scale, vectors("mnist")),
+    outcome=said(
+        f"{_OUTCOME}, displacement off by {{difference:.2g}} where the model is bounded "
+        "({bounded:.0%})",
+        difference=f"{_OUTCOME}, no model bounded",
+    ),
+    columns=COLUMNS,
+    figures={"cosines.png": draw_cosines, "displacement.png": draw_displacements},
+)
+
+reproduce = EXPERIMENT.reproduce

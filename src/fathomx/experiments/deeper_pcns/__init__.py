@@ -8,4 +8,37 @@ the cured algorithms, by solvers that do not have the disease, and by backprop, 
 budget of epochs; and the networks of their code, with their rates, beside them.
 """
 
-from fathomx.experiments.deeper_pcns.comparison import reproduce as reproduce
+from fathomx.experiments.deeper_pcns.comparison import (
+    COLUMNS,
+    Resumable,
+    applies,
+    draw_courses,
+    draw_energy,
+    draw_test_accuracies,
+    run,
+)
+from fathomx.experiments.deeper_pcns.methods import ALL_METHODS
+from fathomx.experiments.deeper_pcns.networks import NETWORKS
+from fathomx.experiments.deeper_pcns.scales import SCALES
+from fathomx.experiments.frame import said
+
+EXPERIMENT = Resumable(
+    question=__doc__,
+    scales=SCALES,
+    networks=lambda scale: {name: scale.seeds_of(name) for name in NETWORKS},
+    methods=ALL_METHODS,
+    applies=applies,
+    run=run,
+    outcome=said("test accuracy {test_accuracy:.1%}", test_accuracy="diverged"),
+    columns=COLUMNS,
+    figures={
+        "energy.png": draw_energy,
+        "accuracy.png": draw_test_accuracies,
+        "curves.png": draw_courses,
+    },
+    besides=lambda scale: {
+        "rules": {name: repr(method.rule(0)) for name, method in ALL_METHODS.items()}
+    },
+)
+
+reproduce = EXPERIMENT.reproduce

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -15,21 +16,20 @@ from jaxtyping import Array
 from fathomx import data as data_sets
 from fathomx.data import Dataset
 from fathomx.diagnostics.energy_balance import energy_balance
-from fathomx.experiments.deeper_pcns.methods import GENTLE, METHODS, MOMENTUM, PLAIN, RELEASED
-from fathomx.experiments.deeper_pcns.networks import NETWORKS
-from fathomx.experiments.deeper_pcns.scales import SCALES, Scale
-from fathomx.experiments.examples import first
-from fathomx.experiments.figures import draw_accuracies, draw_curves, draw_energies
-from fathomx.experiments.grid import (
-    Cell,
-    Column,
-    Comparison,
-    Group,
-    Say,
-    Selection,
-    chosen_scale,
-    configuration,
+from fathomx.experiments.deeper_pcns.figures import draw_accuracies, draw_curves, draw_energies
+from fathomx.experiments.deeper_pcns.methods import (
+    ALL_METHODS,
+    GENTLE,
+    METHODS,
+    MOMENTUM,
+    PLAIN,
+    RELEASED,
 )
+from fathomx.experiments.deeper_pcns.networks import NETWORKS
+from fathomx.experiments.deeper_pcns.scales import Scale
+from fathomx.experiments.examples import first
+from fathomx.experiments.frame import Experiment, Say
+from fathomx.experiments.grid import Cell, Column, Group, Row
 from fathomx.experiments.unfinished import Unfinished
 from fathomx.inference import infer
 from fathomx.inference.schedule import Decaying, Spiking, Uniform
@@ -58,43 +58,6 @@ COLUMNS = (
 )
 
 
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Runs what is missing of the comparison, then writes tables and figures.
-
-    `results.csv` (a line per run), `results.md` (means and spreads), `accuracy.png`, `energy.png`,
-    and with more than one epoch `curves.png`. A run that is stopped continues from its last epoch
-    or minute. Raises `ValueError` for an unknown scale, network or method.
-    """
-    size = chosen_scale(scale, SCALES)
-    data = data_sets.load("cifar10")
-    methods = {**METHODS, **RELEASED}
-    comparison = Comparison(
-        networks={name: size.seeds_of(name) for name in NETWORKS},
-        methods=tuple(methods),
-        configuration={
-            **configuration(size, "plan"),
-            "rules": {name: repr(method.rule(0)) for name, method in methods.items()},
-        },
-        run=lambda cell: run(cell, size, data, folder / "unfinished" / Path(cell.file).stem),
-        outcome=_outcome,
-        columns=COLUMNS,
-        draw=_draw,
-        applies=applies,
-        plan=size.plan,
-    )
-    comparison.begin(folder, selection)
-    stored = folder / _ENERGIES
-    if not stored.exists():
-        write_json(stored, initial_energies(size, data, say))
-    return comparison.reproduce(folder, selection, say)
-
-
-def _energies(path: Path) -> dict[str, Any]:
-    """What was stored of the energies at initialization."""
-    form = named({"network": text, "labels": listed(text), "runs": named({})})
-    return read_json(path, form, "delete it, and the same command makes it again")
-
-
 def applies(cell: Cell) -> bool:
     """Networks in the form of the released code have its methods and backprop, others all else."""
     if NETWORKS[cell.network].published:
@@ -102,18 +65,23 @@ def applies(cell: Cell) -> bool:
     return cell.method in METHODS
 
 
-def _outcome(row: dict[str, Any]) -> str:
-    if row["test_accuracy"] is None:
-        return "diverged"
-    return f"test accuracy {100 * row['test_accuracy']:.1f}%"
+def draw_energy(found: list[Group], path: Path) -> None:
+    """What was stored of the energies at initialization."""
+    form = named({"network": text, "labels": listed(text), "runs": named({})})
+    stored = path.with_name(_ENERGIES)
+    content = read_json(stored, form, "delete it, and the same command makes it again")
+    draw_energies(content, path)
 
 
-def _draw(found: list[Group], folder: Path) -> None:
-    draw_energies(_energies(folder / _ENERGIES), folder / "energy.png")
-    methods = (*METHODS, *RELEASED)
-    draw_accuracies(found, tuple(NETWORKS), methods, folder / "accuracy.png")
+def draw_test_accuracies(found: list[Group], path: Path) -> None:
+    """Those of every method on every network."""
+    draw_accuracies(found, tuple(NETWORKS), tuple(ALL_METHODS), path)
+
+
+def draw_courses(found: list[Group], path: Path) -> None:
+    """Validation accuracy over epochs, where there is more than one."""
     if any(len(row.get("history") or ()) > 1 for group in found for row in group.rows):
-        draw_curves(found, folder / "curves.png")
+        draw_curves(found, path)
 
 
 def subset(data: Dataset, scale: Scale, network: str) -> Dataset:
@@ -133,7 +101,7 @@ def run(cell: Cell, scale: Scale, data: Dataset, folder: Path) -> dict[str, Any]
     Until it has ended, what there is of it stands in `folder`, from which it continues.
     """
     architecture = NETWORKS[cell.network]
-    method = {**METHODS, **RELEASED}[cell.method]
+    method = ALL_METHODS[cell.method]
     data = subset(data, scale, cell.network)
     updates = architecture.steps if method.incremental else 1
     rate = _RELEASED_RATE if architecture.published else scale.learning_rate
@@ -214,3 +182,19 @@ def initial_energies(scale: Scale, data: Dataset, say: Say) -> dict[str, Any]:
             f"nodes nearer to the output has {float(balance.imbalance):.3g} times that of the other"
         )
     return found
+
+
+class Resumable(Experiment[Scale]):
+    """An experiment whose runs continue from their last epoch or minute.
+
+    What one of VGG-10 looks like at initialization stands in the folder before.
+    """
+
+    def runner(self, scale: Scale, folder: Path, say: Say) -> Callable[[Cell], Row]:
+        """Runs in folders of their own until they have ended."""
+        data = data_sets.load("cifar10")
+        stored = folder / _ENERGIES
+        if not stored.exists():
+            write_json(stored, initial_energies(scale, data, say))
+        unfinished = folder / "unfinished"
+        return lambda cell: self.run(cell, scale, data, unfinished / Path(cell.file).stem)

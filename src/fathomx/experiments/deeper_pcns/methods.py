@@ -117,3 +117,5 @@ RELEASED = {
     "forward update, rate 0.8, momentum 0.1": _scheduled(CONFIGURED, _SPIKING, ForwardUpdate),
     "forward update, rate 0.56, momentum 0.9": _scheduled(DESCRIBED, _SPIKING, ForwardUpdate),
 }
+
+ALL_METHODS = {**METHODS, **RELEASED}

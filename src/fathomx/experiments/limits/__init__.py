@@ -10,4 +10,35 @@ nonlinear families: at an equilibrium with a certificate, and beside it after 10
 descent. All at initialization, with output precision 1.
 """
 
-from fathomx.experiments.limits.comparison import reproduce as reproduce
+from fathomx.experiments.frame import Experiment
+from fathomx.experiments.limits.comparison import (
+    COLUMNS,
+    FIGURES,
+    METHODS,
+    TABLES,
+    applies,
+    networks,
+    outcome,
+    run,
+)
+from fathomx.experiments.limits.relaxation import RATE, TOLERANCE
+from fathomx.experiments.limits.scales import SCALES
+
+EXPERIMENT = Experiment(
+    question=__doc__,
+    scales=SCALES,
+    networks=networks,
+    methods=METHODS,
+    applies=applies,
+    run=run,
+    outcome=outcome,
+    columns=COLUMNS,
+    tables=TABLES,
+    figures=FIGURES,
+    # Which networks have other embeddings changes no row that there is: folders of version 0.1
+    # go on.
+    extent=("embedding_widths", "embeddings"),
+    besides=lambda scale: {"tolerance": TOLERANCE, "rate": RATE},
+)
+
+reproduce = EXPERIMENT.reproduce

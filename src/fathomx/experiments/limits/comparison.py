@@ -5,18 +5,19 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-from fathomx.experiments.grid import Cell, Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.frame import Found
+from fathomx.experiments.grid import Cell, Column, Group, Row
 from fathomx.experiments.limits.closed_form import CLOSED_FORM, closed_form
 from fathomx.experiments.limits.cosine_figure import draw_cosine
 from fathomx.experiments.limits.embedding_figure import draw_embedding
 from fathomx.experiments.limits.energy_figure import draw_energy
-from fathomx.experiments.limits.linear import linear_networks
-from fathomx.experiments.limits.nodes import write_nodes
+from fathomx.experiments.limits.linear import Linear, linear_networks
+from fathomx.experiments.limits.nodes import nodes_csv, nodes_markdown
 from fathomx.experiments.limits.nodes_figure import draw_nodes
 from fathomx.experiments.limits.nonlinear import embedding_networks, nonlinear_networks
-from fathomx.experiments.limits.relaxation import RATE, SETTLED, SOLVERS, TOLERANCE, relax
+from fathomx.experiments.limits.relaxation import SETTLED, SOLVERS, relax
 from fathomx.experiments.limits.rescaling_figure import draw_rescaling
-from fathomx.experiments.limits.scales import SCALES, Scale
+from fathomx.experiments.limits.scales import Scale
 from fathomx.records.values import plain
 
 METHODS = (CLOSED_FORM, *SOLVERS)
@@ -51,30 +52,13 @@ def applies(cell: Cell) -> bool:
     return cell.network.startswith("linear ") == (cell.method == CLOSED_FORM)
 
 
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Runs what is missing of the comparison, then writes tables and figures.
-
-    `results.csv` (a line per run), `results.md` (means and spreads), `nodes.csv` and `nodes.md`
-    (the same node by node), `energy.png` (the heat map of `F* / loss`), `rescaling.png` (`S - I`),
-    `cosine.png`, `nodes.png` (the cosine of every node), `embedding.png` (how the transformer's
-    depends on its embeddings). Raises `ValueError` for an unknown scale, network or method.
-    """
-    size = chosen_scale(scale, SCALES)
-    names = (*linear_networks(size), *nonlinear_networks(size))
-    comparison = Comparison(
-        networks=dict.fromkeys(names, size.seeds),
-        methods=METHODS,
-        configuration={**size.configuration, "tolerance": TOLERANCE, "rate": RATE},
-        run=lambda cell: run(cell, size),
-        outcome=_outcome,
-        columns=COLUMNS,
-        draw=lambda found, into: _report(found, into, size),
-        applies=applies,
-    )
-    return comparison.reproduce(folder, selection, say)
+def networks(scale: Scale) -> dict[str, tuple[int, ...]]:
+    """The linear networks and the others."""
+    return dict.fromkeys((*linear_networks(scale), *nonlinear_networks(scale)), scale.seeds)
 
 
-def _outcome(row: dict[str, Any]) -> str:
+def outcome(row: Row) -> str:
+    """What is said of a row."""
     if row["method"] == CLOSED_FORM:
         return f"F* / loss {row['ratio']:.4g}, S - I {row['mean_eigenvalue']:.2g}"
     if "cosine" not in row:
@@ -98,19 +82,62 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
     return {"method": cell.method, **plain(measured)}
 
 
-def _report(found: list[Group], folder: Path, scale: Scale) -> None:
-    linear = {g.network: g for g in found if g.method == CLOSED_FORM}
-    relaxed = [g for g in found if g.method in SOLVERS]
-    if relaxed:
-        write_nodes(relaxed, folder)
-    known = {name: n for name, n in linear_networks(scale).items() if name in linear}
+def _known(found: Found[Scale]) -> tuple[dict[str, Linear], dict[str, Group]]:
+    """The linear networks that there are, and what was found of them."""
+    linear = {group.network: group for group in found if group.method == CLOSED_FORM}
+    return {name: n for name, n in linear_networks(found.scale).items() if name in linear}, linear
+
+
+def _relaxed(found: Found[Scale]) -> list[Group]:
+    return [group for group in found if group.method in SOLVERS]
+
+
+def _published(found: Found[Scale]) -> list[Group]:
+    """Those whose embeddings are muPC's."""
+    others = embedding_networks(found.scale)
+    return [group for group in _relaxed(found) if group.network not in others]
+
+
+def energy(found: Found[Scale], path: Path) -> None:
+    """The heat map of `F* / loss`."""
+    known, linear = _known(found)
     if known:
-        draw_energy(known, linear, folder / "energy.png")
-        draw_rescaling(known, linear, folder / "rescaling.png")
-    if relaxed:
-        embedding = embedding_networks(scale)
-        published = [g for g in relaxed if g.network not in embedding]
-        if published:
-            draw_cosine(published, folder / "cosine.png", scale)
-            draw_nodes(published, folder / "nodes.png", scale)
-        draw_embedding(relaxed, folder / "embedding.png", scale)
+        draw_energy(known, linear, path)
+
+
+def rescaling(found: Found[Scale], path: Path) -> None:
+    """`S - I` over width and depth."""
+    known, linear = _known(found)
+    if known:
+        draw_rescaling(known, linear, path)
+
+
+def cosine(found: Found[Scale], path: Path) -> None:
+    """The cosine of the gradients over width."""
+    if _published(found):
+        draw_cosine(_published(found), path, found.scale)
+
+
+def nodes(found: Found[Scale], path: Path) -> None:
+    """The cosine of every node."""
+    if _published(found):
+        draw_nodes(_published(found), path, found.scale)
+
+
+def embedding(found: Found[Scale], path: Path) -> None:
+    """How the transformer's cosine depends on its embeddings."""
+    if _relaxed(found):
+        draw_embedding(_relaxed(found), path, found.scale)
+
+
+TABLES = {
+    "nodes.csv": lambda found: nodes_csv(_relaxed(found)),
+    "nodes.md": lambda found: nodes_markdown(_relaxed(found)),
+}
+FIGURES = {
+    "energy.png": energy,
+    "rescaling.png": rescaling,
+    "cosine.png": cosine,
+    "nodes.png": nodes,
+    "embedding.png": embedding,
+}

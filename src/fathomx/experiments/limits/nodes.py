@@ -5,10 +5,8 @@ from __future__ import annotations
 import csv
 import io
 from collections.abc import Sequence
-from pathlib import Path
 
 from fathomx.experiments.grid import Column, Group, markdown
-from fathomx.records.writing import write_text
 
 _KEYS = {"cosine": "cosines", "length": "lengths", "moved": "moved"}
 _COLUMNS = (
@@ -21,11 +19,13 @@ _COLUMNS = (
 )
 
 
-def write_nodes(found: Sequence[Group], folder: Path) -> None:
-    """`nodes.csv`, a line for every node of every run, and `nodes.md`, some nodes over the seeds.
+def nodes_csv(found: Sequence[Group]) -> str:
+    """A line for every node of every run; nothing if there is no run.
 
     `cosine` to backprop's gradient; `length` and `moved` as `measure` says. Nodes count from 1.
     """
+    if not found:
+        return ""
     text = io.StringIO()
     writer = csv.writer(text, lineterminator="\n")
     writer.writerow(["network", "method", "seed", "node", *_KEYS])
@@ -35,8 +35,12 @@ def write_nodes(found: Sequence[Group], folder: Path) -> None:
             for node in range(len(columns["cosine"])):
                 values = [_short(own[node : node + 1]) for own in columns.values()]
                 writer.writerow([group.network, group.method, row["seed"], node + 1, *values])
-    write_text(folder / "nodes.csv", text.getvalue())
-    write_text(folder / "nodes.md", markdown([_chosen(group) for group in found], _COLUMNS))
+    return text.getvalue()
+
+
+def nodes_markdown(found: Sequence[Group]) -> str:
+    """Some nodes over the seeds; nothing if there is no run."""
+    return markdown([_chosen(group) for group in found], _COLUMNS) if found else ""
 
 
 def _short(value: Sequence[float | None]) -> str:

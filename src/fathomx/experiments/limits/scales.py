@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
 
 
 @dataclasses.dataclass(frozen=True)
@@ -39,16 +38,6 @@ class Scale:
     seeds: tuple[int, ...]
     embedding_widths: tuple[int, ...]
     embeddings: tuple[float, ...]
-
-    @property
-    def configuration(self) -> dict[str, Any]:
-        """What rows depend on.
-
-        Which networks have other embeddings is left out: it changes no row that there is, so that
-        folders of version 0.1 go on.
-        """
-        fields = dataclasses.asdict(self).items()
-        return {name: value for name, value in fields if not name.startswith("embedding")}
 
 
 SCALES = {

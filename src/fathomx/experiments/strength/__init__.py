@@ -14,4 +14,36 @@ et al. (2024), arXiv 2408.11979; that relaxed activities help online: Song et al
 neural activity before plasticity".
 """
 
-from fathomx.experiments.strength.comparison import reproduce as reproduce
+from fathomx.experiments.frame import Experiment, said
+from fathomx.experiments.strength.comparison import (
+    COLUMNS,
+    compared,
+    draw_mapped,
+    draw_others,
+    draw_searched,
+    row,
+    seeds_by_network,
+    settings,
+)
+from fathomx.experiments.strength.methods import METHODS
+from fathomx.experiments.strength.scales import SCALES
+
+EXPERIMENT = Experiment(
+    question=__doc__,
+    scales=SCALES,
+    networks=seeds_by_network,
+    methods=METHODS,
+    run=row,
+    outcome=said(
+        "test accuracy {test_accuracy:.1%} at learning rate {rate:g}",
+        test_accuracy="diverged at every learning rate",
+    ),
+    columns=COLUMNS,
+    tables={"differences.md": compared},
+    figures={"map.png": draw_mapped, "other.png": draw_others, "search.png": draw_searched},
+    besides=lambda scale: {
+        "settings": {name: repr(setting) for name, setting in settings(scale).items()}
+    },
+)
+
+reproduce = EXPERIMENT.reproduce

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
-from fathomx.experiments.grid import Column, Comparison, Group, Say, Selection, chosen_scale
+from fathomx.experiments.frame import Found
+from fathomx.experiments.grid import Cell, Column, Row
 from fathomx.experiments.strength.differences import differences_table
 from fathomx.experiments.strength.map_figure import draw_map
 from fathomx.experiments.strength.mapped import map_panels, map_settings, other_panels
-from fathomx.experiments.strength.methods import METHODS
 from fathomx.experiments.strength.run import run
-from fathomx.experiments.strength.scales import SCALES, Scale
+from fathomx.experiments.strength.scales import Scale
 from fathomx.experiments.strength.search_figure import draw_search
 from fathomx.experiments.strength.searched import search_settings
-from fathomx.records.writing import write_text
+from fathomx.experiments.strength.setting import Setting
 
 COLUMNS = (
     Column("test_accuracy", "test accuracy, %", ".1f", 100.0),
@@ -34,47 +33,48 @@ COLUMNS = (
 )
 
 
-def reproduce(scale: str, folder: Path, selection: Selection, say: Say) -> Path:
-    """Runs what is missing of the comparison, then writes tables and figures.
-
-    `results.csv` (a line per run), `results.md` (means and spreads), `differences.md` (predictive
-    coding less backprop, and the substantial strength that validation chose), `map.png`,
-    `other.png`, `search.png`. Raises `ValueError` for an unknown scale, network or method.
-    """
-    size = chosen_scale(scale, SCALES)
-    mapped, searched = map_settings(size), search_settings()
-    settings = {**mapped, **searched}
-    comparison = Comparison(
-        networks={
-            **{name: size.seeds_of(name) for name in mapped},
-            **dict.fromkeys(searched, size.search_seeds),
-        },
-        methods=tuple(METHODS),
-        configuration={
-            **dataclasses.asdict(size),
-            "settings": {name: repr(setting) for name, setting in settings.items()},
-        },
-        run=lambda cell: run(settings[cell.network], cell.method, cell.seed, size),
-        outcome=_outcome,
-        columns=COLUMNS,
-        draw=lambda found, into: _report(found, into, size),
-    )
-    return comparison.reproduce(folder, selection, say)
+def settings(scale: Scale) -> dict[str, Setting]:
+    """Those of the map and of the search."""
+    return {**map_settings(scale), **search_settings()}
 
 
-def _outcome(row: dict[str, Any]) -> str:
-    if row["test_accuracy"] is None:
-        return "diverged at every learning rate"
-    return f"test accuracy {100 * row['test_accuracy']:.1f}% at learning rate {row['rate']:g}"
+def seeds_by_network(scale: Scale) -> dict[str, tuple[int, ...]]:
+    """The networks of both, with their seeds."""
+    return {
+        **{name: scale.seeds_of(name) for name in map_settings(scale)},
+        **dict.fromkeys(search_settings(), scale.search_seeds),
+    }
 
 
-def _report(found: list[Group], folder: Path, scale: Scale) -> None:
+def row(cell: Cell, scale: Scale) -> Row:
+    """One setting learned by one method."""
+    return run(settings(scale)[cell.network], cell.method, cell.seed, scale)
+
+
+def _present(found: Found[Scale], names: Mapping[str, Setting]) -> list[str]:
     present = {group.network for group in found}
-    mapped = [name for name in map_settings(scale) if name in present]
-    searched = [name for name in search_settings() if name in present]
-    write_text(folder / "differences.md", differences_table(found, mapped + searched))
-    if mapped:
-        draw_map(found, map_panels(scale), folder / "map.png")
-        draw_map(found, other_panels(scale), folder / "other.png")
-    if searched:
-        draw_search(found, searched, folder / "search.png")
+    return [name for name in names if name in present]
+
+
+def compared(found: Found[Scale]) -> str:
+    """Predictive coding less backprop, and the substantial strength that validation chose."""
+    return differences_table(found, _present(found, settings(found.scale)))
+
+
+def draw_mapped(found: Found[Scale], path: Path) -> None:
+    """The map of depth by width."""
+    if _present(found, map_settings(found.scale)):
+        draw_map(found, map_panels(found.scale), path)
+
+
+def draw_others(found: Found[Scale], path: Path) -> None:
+    """The map of other outputs and architectures."""
+    if _present(found, map_settings(found.scale)):
+        draw_map(found, other_panels(found.scale), path)
+
+
+def draw_searched(found: Found[Scale], path: Path) -> None:
+    """The settings of the search."""
+    names = _present(found, search_settings())
+    if names:
+        draw_search(found, names, path)

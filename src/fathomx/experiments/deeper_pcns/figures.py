@@ -1,4 +1,4 @@
-"""Figures of the comparisons."""
+"""Figures of the comparison."""
 
 from __future__ import annotations
 
