@@ -164,10 +164,10 @@ def fitting(table: Table, world: World) -> None:
     observers = Kind(
         "observers",
         (
-            *(NOTHING, OBJECT, "5", "'bar'", "[5]", "[None]", "[print]"),
+            *(OBJECT, "5", "'bar'", "[5]", "[None]", "[print]"),
             *("[fathomx.training.Observer]", "fathomx.training.Observer()"),
         ),
-        ("[]", "[fathomx.training.Observer()]"),
+        (NOTHING, "[]", "[fathomx.training.Observer()]"),
     )
     scores = (
         *("lambda: None", "lambda network, batch: None", "lambda network, batch: 3.0"),

@@ -134,6 +134,12 @@ def runs(table: Table, world: World) -> None:
         },
         finish=lambda bar: None,
     )
+    table.call(
+        "fathomx.training.NotebookBar",
+        {"name": "training"},
+        {"name": kinds.word().but("''"), "place": kinds.thing("place", "print").but("None")},
+        finish=lambda bar: None,
+    )
     table.call("fathomx.training.Observer", finish=lambda made: None)
     usual = {"configuration": {"depth": 3}, "artifacts": [str(world.book)]}
     odd = {"configuration": None, "artifacts": None}
@@ -174,6 +180,7 @@ def observers(table: Table, world: World) -> None:
     for watcher in (
         fathomx.training.Observer(),
         fathomx.training.ProgressBar(_console(world)),
+        fathomx.training.NotebookBar(),
         fathomx.training.RunFolder.create(world.place(), {}),
         fathomx.training.TensorBoard(world.place()),
     ):

@@ -9,6 +9,7 @@ from fathomx.training.checkpoints import CheckpointError as CheckpointError
 from fathomx.training.choosing import EarlyStopping as EarlyStopping
 from fathomx.training.fit import FitResult as FitResult
 from fathomx.training.fit import fit as fit
+from fathomx.training.notebook import NotebookBar as NotebookBar
 from fathomx.training.observer import Observer as Observer
 from fathomx.training.observer import Plan as Plan
 from fathomx.training.observer import TrainingState as TrainingState
