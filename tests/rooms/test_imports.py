@@ -22,7 +22,7 @@ LEVELS = (
     ("theory",),
     ("training",),
     ("evaluation", "report"),
-    ("experiments",),
+    ("comparison", "experiments"),
     ("command_line",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}

@@ -229,6 +229,24 @@ def fitting(table: Table, world: World) -> None:
         {"first": numbers, "second": numbers},
         finish=lambda made: made.p,
     )
+    methods = ("{'PC': fx.Backprop}", "{'PC': (fx.Backprop(),)}", "[fx.Backprop()]", "{}")
+    table.call(
+        "fx.compare",
+        {
+            "methods": {"PC": fx.Backprop(), "slow": (fx.Backprop(), 0.1)},
+            "network": world.network,
+            "data": world.data,
+            "seeds": 1,
+            "options": {"epochs": 1, "batch_size": 4},
+        },
+        {
+            "methods": Kind("methods", (NOTHING, OBJECT, "5", "'PC'", *methods)),
+            "network": kinds.network().but("lambda: None").also("latent", "lambda key: 3"),
+            "seeds": Kind("seeds", (NOTHING, OBJECT, "0", "1.5", "'1'", "[]", "[1, 1]"), ("[0]",)),
+            "options": None,
+        },
+        finish=lambda made: made.methods[1].differences["test_loss"].mean,
+    )
     table.inner(fx.evaluate(world.network, world.data), "worst", 2)
     table.inner(fx.evaluate(world.network, world.data), "record")
     table.call(
