@@ -241,7 +241,9 @@ def fitting(table: Table, world: World) -> None:
         },
         {
             "methods": Kind("methods", (NOTHING, OBJECT, "5", "'PC'", *methods)),
-            "network": kinds.network().but("lambda: None").also("latent", "lambda key: 3"),
+            "network": kinds.network()
+            .but("lambda: None", "eqx.nn.Linear(4, 5, key=key)")
+            .also("latent", "lambda key: 3"),
             "seeds": Kind("seeds", (NOTHING, OBJECT, "0", "1.5", "'1'", "[]", "[1, 1]"), ("[0]",)),
             "options": None,
         },

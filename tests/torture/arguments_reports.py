@@ -235,6 +235,9 @@ def results(table: Table, world: World) -> None:
         "fx.TargetAlignment": fx.target_alignment(
             problem, world.rule.gradient(problem, world.key)[0]
         ),
+        "fx.Comparison": fx.compare(
+            {"PC": fx.Backprop()}, network, world.data, seeds=1, epochs=1, batch_size=4
+        ),
         "fx.Evaluation": fx.evaluate(network, world.data),
         "fx.Paired": fx.paired([0.9, 0.8], [0.7, 0.9]),
         "fx.FitResult": fx.fit(network, world.data, fx.Backprop(), epochs=1, batch_size=4),
