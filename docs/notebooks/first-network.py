@@ -103,7 +103,8 @@ print(fx.infer(problem, fx.Newton(tolerance=1e-3)).describe())
 # A *rule* turns what was inferred into a change of weights. `fx.Equilibrium` is predictive coding
 # as everybody means it: relax, then let each weight reduce its own error. It uses one iteration
 # of Gauss-Newton, which is nearly at the bottom, and costs about two to three times what backprop
-# does. `ProgressBar` shows what happens, here and in a terminal.
+# does. In a notebook `fx.fit` shows a live bar; `ProgressBar` prints a line for every epoch, here
+# and in a terminal.
 
 # %%
 import optax

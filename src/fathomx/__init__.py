@@ -11,6 +11,8 @@ from fathomx import former as _former
 from fathomx import metrics as metrics
 from fathomx import models as models
 from fathomx import theory as theory
+from fathomx.comparison import Comparison as Comparison
+from fathomx.comparison import compare as compare
 from fathomx.diagnostics.alignment import Alignment as Alignment
 from fathomx.diagnostics.alignment import alignment as alignment
 from fathomx.diagnostics.alignment import weight_change as weight_change

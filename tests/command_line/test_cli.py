@@ -210,6 +210,9 @@ def test_a_transformer_of_subwords(run, tmp_path):
     (tmp_path / "novel.txt").write_text("The sun set. The moon rose. " * 120)
     message = refused(run, tmp_path, "train", "--resume", "out")
     assert "novel.txt is not the text any more that the run in out was trained on" in message
+    (tmp_path / "novel.txt").unlink()
+    message = refused(run, tmp_path, "train", "--resume", "out")
+    assert "novel.txt, which the run in out was trained on, is not there any more" in message
 
 
 def test_a_folder_of_images_is_trained_on_and_known_again(run, tmp_path):
@@ -334,16 +337,16 @@ def test_help_tells_every_option_and_default(run):
         (["--data", "diabetes", "--metrics", "rmse,accuracy"], ["'accuracy'", "mse, rmse, mae"]),
         (["--model", "decoder", "--metrics", "rmse"], ["'decoder'", "metrics"]),
         (["--target", "price"], ["target", "'digits'", ".csv"]),
-        (["--data", "digits", "--image-size", "8"], ["image_size", "'digits'", "folder"]),
-        (["--image-size", "8"], ["image_size", "folder"]),
-        (["--data", ".", "--image-size", "0"], ["image_size", "at least 1"]),
+        (["--data", "digits", "--image-size", "8"], ["--image-size", "'digits'", "folder"]),
+        (["--image-size", "8"], ["--image-size", "folder"]),
+        (["--data", ".", "--image-size", "0"], ["--image-size", "at least 1"]),
         (["--data", "."], ["holds no folder of images", "cat/1.png"]),
         (["--model", "transformer", "--context", "0"], ["context", "at least 1"]),
         (["--schedule", "spiking"], ["gauss-newton", "schedule", "'state-descent'"]),
         (["--inference", "newton", "--steps", "3"], ["newton", "steps", "'state-descent'"]),
-        (["--activity-rate", "0.1"], ["gauss-newton", "activity_rate"]),
+        (["--activity-rate", "0.1"], ["gauss-newton", "--activity-rate"]),
         (["--inference", "state-descent", "--steps", "0"], ["steps", "at least 1"]),
-        (["--inference", "state-descent", "--activity-rate", "-1"], ["activity_rate", "-1"]),
+        (["--inference", "state-descent", "--activity-rate", "-1"], ["--activity-rate", "-1"]),
         (
             ["--inference", "state-descent", "--schedule", "spiking", "--steps", "63"],
             ["64 inference steps", "63"],
@@ -356,13 +359,13 @@ def test_help_tells_every_option_and_default(run):
         (["--take", "0"], ["take", "at least 1"]),
         (["--take", "5000"], ["5000", "1257"]),
         (["--epochs", "0"], ["epochs", "at least 1"]),
-        (["--batch-size", "0"], ["batch_size", "at least 1"]),
-        (["--learning-rate", "nan"], ["learning_rate", "nan"]),
-        (["--learning-rate", "-1"], ["learning_rate", "-1"]),
-        (["--output-precision", "inf"], ["output_precision", "inf"]),
+        (["--batch-size", "0"], ["--batch-size", "at least 1"]),
+        (["--learning-rate", "nan"], ["--learning-rate", "nan"]),
+        (["--learning-rate", "-1"], ["--learning-rate", "-1"]),
+        (["--output-precision", "inf"], ["--output-precision", "inf"]),
         (["--strength", "0"], ["strength", "0"]),
         (["--seed", "-1"], ["seed", "-1"]),
-        (["--strength", "0.1", "--output-precision", "1"], ["strength", "output_precision"]),
+        (["--strength", "0.1", "--output-precision", "1"], ["strength", "--output-precision"]),
         (["--inference", "exact"], ["exact", "linear"]),
         (["--batch-size", "2000"], ["2000", "1257", "--batch-size"]),
         (["surprise"], ["surprise"]),

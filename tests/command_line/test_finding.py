@@ -12,6 +12,7 @@ import fathomx_command
 from fathomx.command_line import doctor as doctor_module
 from fathomx.command_line import listing
 from fathomx.command_line.choices import RULES, SOLVERS
+from fathomx.command_line.messages import as_options
 from fathomx.command_line.models import MODELS
 from fathomx.experiments import EXPERIMENTS
 
@@ -100,3 +101,9 @@ def test_the_doctor(run, monkeypatch):
     monkeypatch.setattr(doctor_module, "_SETTLED", 1e-9)
     code, out, err = run("doctor")
     assert code == 1 and "NOT as it must be" in out
+
+
+def test_sentences_name_options_as_the_command_line_does():
+    said = as_options("batch_size is 5 of 'batch_size' in runs/batch_size.csv; give batch_size=4.")
+    assert said == ("--batch-size is 5 of 'batch_size' in runs/batch_size.csv; give batch_size=4.")
+    assert as_options("leave out image_size.") == "leave out --image-size."

@@ -12,6 +12,7 @@ import optuna
 import pytest
 import scipy.stats
 
+from fathomx.command_line.search import Search
 from fathomx.command_line.varied import Range, Values, varied
 
 SMALL = ("--width", "4", "--take", "60", "--batch-size", "20", "--epochs", "1")
@@ -231,3 +232,12 @@ def test_twelve_trials_by_two_workers_of_which_one_is_killed(tmp_path):
         assert [r["epoch"] for r in records if r["kind"] == "epoch"] == [1, 2, 3]
         steps = [(r["epoch"], r["step"]) for r in records if r["kind"] == "steps"]
         assert len(steps) == len(set(steps))
+
+
+def test_a_storage_without_its_driver_names_it(monkeypatch):
+    def missing(storage):
+        raise ImportError("Failed to import DB access module.")
+
+    monkeypatch.setattr(optuna.storages, "get_storage", missing)
+    with pytest.raises(ValueError, match="pip install psycopg2-binary"):
+        Search.check_storage("postgresql+psycopg2://here/sweeps")

@@ -88,6 +88,17 @@ def test_another_part_and_another_data_set(runs, here, tmp_path):
     # The same images under another name, of which the run has seen a part.
     found = here("evaluate", "digits", "--data", "digits", "--out", tmp_path / "two")
     assert found.returncode == 0 and "360 examples" in found.stdout
+    found = here("evaluate", "digits", "--data", "digits", "--part", "all", "--out", tmp_path / "3")
+    assert found.returncode == 0 and "1,797 examples of all parts of" in found.stdout
+    whole = json.loads((tmp_path / "3" / "evaluation.json").read_text())
+    parts = fx.load(runs / "digits")
+    scored = [
+        fx.evaluate(parts.network, parts.data, part) for part in ("train", "validation", "test")
+    ]
+    hits = sum(each.size * each.metrics["accuracy"].value for each in scored)
+    assert whole["part"] == "all" and round(hits) == round(
+        whole["size"] * whole["metrics"]["accuracy"]["value"]
+    )
 
 
 @pytest.mark.parametrize(

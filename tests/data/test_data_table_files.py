@@ -92,6 +92,8 @@ def test_a_task_can_be_chosen_and_seeds_divide_unlike():
     assert not (one.train.inputs == other.train.inputs).all()
 
 
+SPOILED = FRAME[[*COLUMNS, "price"]].astype({"price": str})
+SPOILED = SPOILED.assign(price=SPOILED.price.where(SPOILED.index != 3, "n/a"))
 HOLES = FRAME[[*COLUMNS, "price"]].astype({"area": float})
 HOLES = HOLES.assign(area=HOLES.area.where(HOLES.index != 3))
 
@@ -102,6 +104,7 @@ HOLES = HOLES.assign(area=HOLES.area.where(HOLES.index != 3))
         (HOLES, "price", None, "column 'area' has 1 missing values in 50 rows"),
         (HOLES, "area", None, "column 'area' has 1 missing values in 50 rows"),
         (FRAME[["area", "town", "price"]], "price", None, "column 'town' holds .*, not numbers"),
+        (SPOILED, "price", None, "numbers and texts, such as 'n/a' in row 4; correct these"),
         (FRAME, "prize", None, "no column 'prize' to be the target. Did you mean 'price'"),
         (FRAME[["price"]], "price", None, "no columns beside its targets"),
         (FRAME, [], None, "at least one target, of area, floor"),
@@ -141,3 +144,21 @@ def test_an_infinite_value_is_told_with_its_column_and_row(column):
     frame.loc[6, column] = np.inf
     with pytest.raises(ValueError, match=rf"column '{column}' holds 1 infinite value, .* row 7;"):
         fx.data.table(frame, ["c"])
+
+
+def test_many_texts_are_classes_only_with_a_warning():
+    named = FRAME[COLUMNS].assign(town=[f"town {number}" for number in range(len(FRAME))])
+    with pytest.warns(UserWarning, match="50 different texts, each of which is taken for a class"):
+        assert fx.data.table(named, "town").classes == 50
+    assert fx.data.table(named, "town", "classification").classes == 50
+
+
+@pytest.mark.parametrize(("sign", "called"), [(";", "semicolons"), ("\t", "tabs")])
+def test_other_separators_are_told(tmp_path, sign, called):
+    path = tmp_path / "own.csv"
+    FRAME[[*COLUMNS, "price"]].to_csv(path, index=False, sep=sign)
+    with pytest.raises(fx.data.DataError, match=f"are parted by {called}"):
+        fx.data.table(path, "price")
+    data = fx.data.table(FRAME[[*COLUMNS, "price"]], "price")
+    with pytest.raises(fx.data.DataError, match=f"are parted by {called}"):
+        fx.data.read_inputs([str(path)], data)

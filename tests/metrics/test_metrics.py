@@ -297,6 +297,10 @@ def test_metrics_that_cannot_be_used_are_said_before_training(metrics, error, me
 def test_what_has_no_prediction_to_judge_is_said():
     with pytest.raises(ValueError, match="top5' is always 1 for 3 classes"):
         fitted(KINDS, fx.Categorical(), size=3, metrics=["top5"])
+    with pytest.raises(
+        ValueError, match=r"fx.Gaussian\(\) with labels of classes, are not; choose"
+    ):
+        fitted(KINDS, fx.Gaussian(), size=3, metrics=["rmse"])
     with pytest.raises(ValueError, match="scores and metrics are given"):
         fitted(X[:, :2], metrics=["rmse"], scores=lambda network, batch: {})
     decoder = fx.models.decoder(2, 5, width=6, depth=2, key=jax.random.key(0))

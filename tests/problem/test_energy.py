@@ -268,3 +268,18 @@ def test_at_equilibrium_it_is_the_gradient_of_the_equilibrated_energy(output):
     # At the feedforward state it is another gradient: the test can tell.
     before = fx.weight_gradient(p, p.explain(p.zeros())[1])
     assert np.abs(flattened(before) - expected).max() > 1e-2
+
+
+class OfEveryUnit(fx.Energy):
+    """Forgets the sum."""
+
+    def unit(self, target, prediction):
+        return jnp.abs(target - prediction)
+
+
+@pytest.mark.parametrize("rule", [fx.Equilibrium(), fx.Backprop()], ids=["equilibrium", "backprop"])
+def test_an_energy_that_is_no_number_is_told(rule):
+    network = fx.models.mlp(3, 2, width=4, depth=2, output=OfEveryUnit(), key=jax.random.key(0))
+    x, y = np.ones((20, 3), np.float32), np.ones((20, 2), np.float32)
+    with pytest.raises(TypeError, match=r"unit of OfEveryUnit returns an array of shape \(2,\)"):
+        fx.fit(network, (x, y), rule, batch_size=4, epochs=1)

@@ -140,7 +140,7 @@ def test_quarters_and_targets_are_said_where_they_were_recorded():
         "target_alignment_of_backprop": 0.125,
     }
     text = said(summary=new)
-    assert "by quarter of the depth, from the input up: 0, unknown, 0.5, 0.988." in text
+    assert "by quarter of the depth, from the input up: 0, none learns, 0.5, 0.988." in text
     assert "errors: 0.25, that of backprop's update 0.125 (1 is straight to the targets)." in text
     assert "quarter" not in said(summary={"cosine_to_backprop_per_quarter": [None] * 4})
     assert "errors: 0.25 (1 is" in said(summary={"target_alignment": 0.25})

@@ -1,6 +1,8 @@
 """What imports what: rooms stand in an order, and the top level holds nothing else."""
 
 import ast
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -20,7 +22,7 @@ LEVELS = (
     ("theory",),
     ("training",),
     ("evaluation", "report"),
-    ("experiments",),
+    ("comparison", "experiments"),
     ("command_line",),
 )
 LEVEL = {name: level for level, names in enumerate(LEVELS) for name in names}
@@ -80,3 +82,10 @@ def test_the_top_level_holds_rooms_only():
     rooms = {path.name for path in PACKAGE.iterdir() if path.is_dir()} - {"__pycache__"}
     rooms = {room for room in rooms if not room.startswith(".")}
     assert all((PACKAGE / room / "__init__.py").is_file() for room in rooms)
+
+
+def test_importing_the_package_imports_nothing_that_only_some_need():
+    heavy = ("diffrax", "scipy", "rich", "matplotlib", "sklearn", "orbax", "pooch", "pandas")
+    code = f"import sys, fathomx; print(*sorted(set({heavy}) & set(sys.modules)))"
+    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert found.stdout.split() == []

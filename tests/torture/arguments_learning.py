@@ -164,10 +164,10 @@ def fitting(table: Table, world: World) -> None:
     observers = Kind(
         "observers",
         (
-            *(NOTHING, OBJECT, "5", "'bar'", "[5]", "[None]", "[print]"),
+            *(OBJECT, "5", "'bar'", "[5]", "[None]", "[print]"),
             *("[fathomx.training.Observer]", "fathomx.training.Observer()"),
         ),
-        ("[]", "[fathomx.training.Observer()]"),
+        (NOTHING, "[]", "[fathomx.training.Observer()]"),
     )
     scores = (
         *("lambda: None", "lambda network, batch: None", "lambda network, batch: 3.0"),
@@ -228,6 +228,26 @@ def fitting(table: Table, world: World) -> None:
         {"first": [0.9, 0.8], "second": [0.7, 0.9]},
         {"first": numbers, "second": numbers},
         finish=lambda made: made.p,
+    )
+    methods = ("{'PC': fx.Backprop}", "{'PC': (fx.Backprop(),)}", "[fx.Backprop()]", "{}")
+    table.call(
+        "fx.compare",
+        {
+            "methods": {"PC": fx.Backprop(), "slow": (fx.Backprop(), 0.1)},
+            "network": world.network,
+            "data": world.data,
+            "seeds": 1,
+            "options": {"epochs": 1, "batch_size": 4},
+        },
+        {
+            "methods": Kind("methods", (NOTHING, OBJECT, "5", "'PC'", *methods)),
+            "network": kinds.network()
+            .but("lambda: None", "eqx.nn.Linear(4, 5, key=key)")
+            .also("latent", "lambda key: 3"),
+            "seeds": Kind("seeds", (NOTHING, OBJECT, "0", "1.5", "'1'", "[]", "[1, 1]"), ("[0]",)),
+            "options": None,
+        },
+        finish=lambda made: made.methods[1].differences["test_loss"].mean,
     )
     table.inner(fx.evaluate(world.network, world.data), "worst", 2)
     table.inner(fx.evaluate(world.network, world.data), "record")

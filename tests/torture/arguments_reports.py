@@ -134,6 +134,12 @@ def runs(table: Table, world: World) -> None:
         },
         finish=lambda bar: None,
     )
+    table.call(
+        "fathomx.training.NotebookBar",
+        {"name": "training"},
+        {"name": kinds.word().but("''"), "place": kinds.thing("place", "print").but("None")},
+        finish=lambda bar: None,
+    )
     table.call("fathomx.training.Observer", finish=lambda made: None)
     usual = {"configuration": {"depth": 3}, "artifacts": [str(world.book)]}
     odd = {"configuration": None, "artifacts": None}
@@ -177,6 +183,7 @@ def observers(table: Table, world: World) -> None:
     for watcher in (
         fathomx.training.Observer(),
         fathomx.training.ProgressBar(_console(world)),
+        fathomx.training.NotebookBar(),
         fathomx.training.RunFolder.create(world.place(), {}),
         fathomx.training.TensorBoard(world.place()),
     ):
@@ -230,6 +237,9 @@ def results(table: Table, world: World) -> None:
         "fx.EnergyBalance": diagnosis.balance,
         "fx.TargetAlignment": fx.target_alignment(
             problem, world.rule.gradient(problem, world.key)[0]
+        ),
+        "fx.Comparison": fx.compare(
+            {"PC": fx.Backprop()}, network, world.data, seeds=1, epochs=1, batch_size=4
         ),
         "fx.Evaluation": fx.evaluate(network, world.data),
         "fx.Paired": fx.paired([0.9, 0.8], [0.7, 0.9]),

@@ -384,3 +384,27 @@ def test_early_stopping_that_cannot_be(arguments, words):
 def test_early_stopping_without_scores_of_validation():
     with pytest.raises(ValueError, match="there are none; give the data set such a part"):
         fx.EarlyStopping(2).check({"loss": None, "accuracy": None})
+
+
+class Always(Observer):
+    """Would end training after every epoch."""
+
+    def stop(self, history):
+        return "enough"
+
+
+def test_who_did_all_epochs_was_not_ended(blobs, network):
+    for epochs, ended in ((1, None), (2, "enough")):
+        result = fx.fit(network, blobs, fx.Backprop(), epochs=epochs, observers=[Always()])
+        assert result.summary["epochs"] == 1 and result.summary.get("ended") == ended
+
+
+def test_numbers_that_are_not_recorded_are_told(blobs, network, tmp_path):
+    run = RunFolder.create(tmp_path / "run", {})
+    fx.fit(network, blobs, fx.Backprop(), epochs=1, observers=[run])
+    files = RunFiles(tmp_path / "run")
+    assert len(files.per_step("loss")[0]) == 1 and len(files.per_epoch("validation_loss")) == 1
+    with pytest.raises(ValueError, match=r"'los'\. Did you mean 'loss'"):
+        files.per_step("los")
+    with pytest.raises(ValueError, match=r"'train_los'\. Did you mean 'train_loss'"):
+        files.per_epoch("train_los")

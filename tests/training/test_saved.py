@@ -120,3 +120,19 @@ def test_a_file_is_replaced_whole_or_not_at_all(tmp_path, monkeypatch):
         with pytest.raises(RunFolderError, match="No space left"):
             fx.save(NETWORKS["mlp"](jax.random.key(1)), path)
     assert path.read_bytes() == before and len(list(tmp_path.iterdir())) == 1
+
+
+def test_a_flipped_bit_is_told_and_files_without_a_digest_are_read(tmp_path):
+    from safetensors.numpy import load, save
+
+    network = fx.models.mlp(4, 2, width=3, depth=2, key=jax.random.key(0))
+    path = fx.save(network, tmp_path / "own.safetensors")
+    whole = path.read_bytes()
+    for place in (-1, -7):
+        damaged = bytearray(whole)
+        damaged[place] ^= 1
+        path.write_bytes(damaged)
+        with pytest.raises(ValueError, match=r"own\.safetensors is damaged: its arrays are not"):
+            fx.load(path, network)
+    path.write_bytes(save(load(whole), {"format": "fathomx network 1"}))
+    assert eqx.tree_equal(fx.load(path, network), network)

@@ -7,7 +7,7 @@ import sys
 import click
 import jax
 
-from fathomx.command_line.messages import say_mistake
+from fathomx.command_line.messages import as_options, say_mistake
 from fathomx.command_line.runtime import prepare
 from fathomx.command_line.stopping import Stopped, never_ended_by_printing, stopped_by_signals
 from fathomx.data import DataError
@@ -52,7 +52,7 @@ def _run() -> int:
     except click.Abort as error:
         raise error.__context__ or KeyboardInterrupt from None
     except _EXPECTED as error:
-        return _fail(str(error))
+        return _fail(as_options(str(error)))
     except jax.errors.JaxRuntimeError as error:
         reason = str(error).strip().splitlines()[0][:_LARGEST_MESSAGE]
         return _fail(f"{reason} - if memory ran out, use a smaller width, depth or batch size.")

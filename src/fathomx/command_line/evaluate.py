@@ -24,7 +24,7 @@ from fathomx.command_line.loaded import Run, ended
 from fathomx.command_line.messages import say
 from fathomx.command_line.options import check_new, new_folder, out_option
 from fathomx.command_line.outcome import target_names
-from fathomx.data import Dataset, Text
+from fathomx.data import Dataset, Part, Text
 from fathomx.evaluation import Evaluation
 from fathomx.evaluation.answers import probabilities
 from fathomx.evaluation.evaluate import PARTS
@@ -37,6 +37,7 @@ from fathomx.report import read_evaluation, write_evaluation
 from fathomx.report.evaluation import FILE, METRIC_COLUMNS, judgement, metric_rows
 
 _WORST, _IN_A_ROW = 20, 10
+_ALL = "all"
 _ROWS = 10
 # More make a scatter plot no clearer.
 _POINTS = 2000
@@ -52,7 +53,11 @@ _LONGEST = 300
     "inputs are standardized as those were that the run was trained on. [default: the run's]",
 )
 @click.option(
-    "--part", type=click.Choice(PARTS), default="test", show_default=True, help="Which part of it."
+    "--part",
+    type=click.Choice([*PARTS, _ALL]),
+    default="test",
+    show_default=True,
+    help="Which part of it; of a table or a folder that is not divided, test is a fifth.",
 )
 @out_option("evaluation")
 def evaluate(run: Path, data: str | None, part: str, out: Path | None) -> None:
@@ -65,8 +70,15 @@ def evaluate(run: Path, data: str | None, part: str, out: Path | None) -> None:
     trained = ended(run)
     job = trained.job
     examples = trained.data if data is None else _other(trained, data)
+    if part == _ALL:
+        examples = _whole(examples)
     found = evaluation.evaluate(
-        trained.network, examples, part, pose=job.pose, scores=job.scores, metrics=job.judged_by
+        trained.network,
+        examples,
+        PARTS[0] if part == _ALL else part,
+        pose=job.pose,
+        scores=job.scores,
+        metrics=job.judged_by,
     )
     content = {
         "fathomx": fathomx.__version__,
@@ -74,8 +86,9 @@ def evaluate(run: Path, data: str | None, part: str, out: Path | None) -> None:
         "model": job.model,
         "command": _command(run, data, part),
         **found.record(),
+        "part": part,
         **_worst_rows(found, examples),
-        "notes": _notes(trained.network, found),
+        "notes": [*_notes(trained.network, found), *_note_on_part(examples, data, part)],
     }
     folder = new_folder(out, "evaluate")
     with appearing(folder) as unfinished:
@@ -96,6 +109,27 @@ def _other(trained: Run, data: str) -> Dataset:
         found = data_sets.images(data, trained.data.image_shape[:2])
         return data_sets.adapted(job.view(found), trained.data)
     return data_sets.adapted(job.load(), trained.data)
+
+
+def _whole(data: Dataset) -> Dataset:
+    """All parts of a data set as its test part."""
+    arrays = [data.arrays(title) for title in data.titles]
+    joined = {name: np.concatenate([each[name] for each in arrays]) for name in arrays[0]}
+    if data.named:
+        return data.with_parts(data.name, {"test": joined})
+    weights = {t: joined["weights"] for t in ("test",) if "weights" in joined}
+    test = Part(joined["input"], joined["target"])
+    return data.with_parts(data.name, {"test": test, "weights": {**data.weights, **weights}})
+
+
+def _note_on_part(examples: Dataset, data: str | None, part: str) -> list[str]:
+    """What to know of the part that was chosen."""
+    if part == _ALL and data is None:
+        return ["Most of these examples are those that the network was trained on."]
+    sizes = {title: len(next(iter(examples.arrays(title).values()))) for title in examples.titles}
+    if part == _ALL or data is None or not sources.is_table(data):
+        return []
+    return [f"{sizes[part]} of the {sum(sizes.values())} rows of {data}; --part all takes all."]
 
 
 def _shows_images(data: Dataset) -> bool:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 
 from rich.console import Console
 from rich.text import Text
 
+from fathomx.command_line.settings import option_fields, option_name
 from fathomx.records.run_files import RunFiles
 from fathomx.report.verdict import verdict
 
@@ -16,6 +18,15 @@ _LONGEST_WORD = 200
 def say(console: Console, text: str) -> None:
     """Prints a text as it is: nothing in it is markup, no number is colored, no line is broken."""
     console.print(text, highlight=False, markup=False, soft_wrap=True)
+
+
+def as_options(message: str) -> str:
+    """A sentence about settings in which they are called as the options of the command line are."""
+    called = {f.name: option_name(f) for f in option_fields(training=True) if "_" in f.name}
+    names = "|".join(sorted(called, key=len, reverse=True))
+    # What is quoted, part of a path or of code is not the name of a setting.
+    pattern = rf"(?<![\w./'\"-])({names})(?![\w/'\"(=-]|\.\w)"
+    return re.sub(pattern, lambda match: f"--{called[match[1]]}", message)
 
 
 def say_mistake(message: str) -> None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from fathomx.checks.names import unknown
 from fathomx.command_line.job import Job
 from fathomx.command_line.messages import say
+from fathomx.command_line.optimization import check_direction
 from fathomx.command_line.session import Session, run_config
 from fathomx.command_line.varied import job_with, varied
 from fathomx.data import Dataset
@@ -47,7 +48,7 @@ def judged(job: Job, data: Dataset, metric: str | None) -> str:
     metric = metric.replace("-", "_")
     if metric not in known:
         raise ValueError(unknown("metric", metric, known))
-    EarlyStopping(1, metric)  # Raises where the better direction is unknown.
+    check_direction("metric", metric)
     return metric
 
 
@@ -236,12 +237,22 @@ def _folder_name(number: int) -> str:
     return f"trial-{number:04d}"
 
 
+_DRIVERS = {"postgresql": "psycopg2-binary", "mysql": "mysqlclient"}
+
+
 def _reached(storage: str) -> Any:
     """Optuna's storage of an address."""
     import optuna
 
     try:
         return optuna.storages.get_storage(storage)
+    except ImportError:
+        name = storage.partition(":")[0]
+        driver = _DRIVERS.get(name.partition("+")[0], f"the driver of {name}")
+        raise ValueError(
+            f"the storage {storage!r} needs a driver that is not installed: pip install {driver}; "
+            "or leave it out, for a file in the folder."
+        ) from None
     # Every database has errors of its own.
     except Exception as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]

@@ -28,7 +28,13 @@ from fathomx.records.lock import FolderLock
 from fathomx.records.run_files import RunFiles
 from fathomx.records.writing import appearing, write_json
 from fathomx.report import write_overview
-from fathomx.report.seeds import Method, difference_rows, methods_of, summed_up, write_seeds
+from fathomx.report.seeds import (
+    Method,
+    difference_sentences,
+    methods_of,
+    score_rows,
+    write_seeds,
+)
 from fathomx.training import RunFolder
 
 _FILE = "seeds.json"
@@ -142,21 +148,15 @@ def _told(console: Console, folder: Path, places: list[Path]) -> None:
     write_json(folder / _FILE, {method.name: _record(method) for method in methods})
     write_overview(folder)
     page = write_seeds(folder, methods)
-    scores = list(dict.fromkeys(score for method in methods for score in method.scores))
+    head, *rows = score_rows(methods)
     shown = Table(title="mean ± standard deviation over the seeds")
-    shown.add_column("")
-    for score in scores:
-        shown.add_column(score.replace("_", " "), justify="right")
-    for method in methods:
-        cells = (summed_up(score, list(method.scores.get(score, {}).values())) for score in scores)
-        shown.add_row(method.name, *cells)
+    for at, cell in enumerate(head):
+        shown.add_column(cell, justify="right" if at else "left")
+    for row in rows:
+        shown.add_row(*row)
     console.print(shown)
-    for name, score, mean, interval, p in difference_rows(methods, scores):
-        say(
-            console,
-            f"{name} less {methods[0].name}, {score}: {mean} (95% interval {interval}, sign-flip "
-            f"test p = {p})",
-        )
+    for sentence in difference_sentences(methods):
+        say(console, sentence)
     say(console, f"page: {page}")
 
 

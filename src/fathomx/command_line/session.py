@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import dataclasses
 import hashlib
+import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from fathomx.command_line.job import Job
 from fathomx.command_line.messages import say
 from fathomx.command_line.options import written_options
 from fathomx.command_line.outcome import Outcome
-from fathomx.command_line.sources import is_table, is_text, task_of
+from fathomx.command_line.sources import is_table, is_text, is_there, task_of
 from fathomx.command_line.trained import trained_network
 from fathomx.data import TASKS, Dataset, Text
 from fathomx.graph.network import Network
@@ -53,8 +54,17 @@ def run_config(job: Job, data: Dataset, usual: dict[str, Any] | None = None) -> 
 
 
 def stored_job(folder: Path) -> Job:
-    """The job of a run folder; `RunFolderError` if its configuration is missing or damaged."""
+    """The job of a run folder.
+
+    `RunFolderError` if its configuration is missing or damaged, or its data is gone.
+    """
     config = read_config(folder)
+    data = config.get("data")
+    if isinstance(data, str) and os.path.splitext(data)[1] and not is_there(data):
+        raise RunFolderError(
+            f"{data}, which the run in {folder} was trained on, is not there any more; put it "
+            "back, or go on in the folder that the run was begun in."
+        )
     try:
         return Job.from_config(config)
     except ValueError as error:

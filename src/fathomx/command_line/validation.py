@@ -86,13 +86,13 @@ def _check_targets(settings: Settings, data: str) -> None:
     given = settings.target is not None and target_columns(settings.target)
     if sources.is_table(data) and not given:
         raise ValueError(
-            f"data {data!r} is a table, of which target says what is predicted; give a column, or "
-            "several with commas between."
+            f"data {data!r} is a table, of which --target says what is predicted; give --target "
+            "and a column, or several with commas between."
         )
     if settings.target is not None and not sources.is_table(data):
         raise ValueError(
-            f"target is for tables, which data {data!r} is not; leave it out, or give a file that "
-            f"ends in {' or '.join(ENDINGS)}."
+            f"--target is for tables, which data {data!r} is not; leave it out, or give a file "
+            f"that ends in {' or '.join(ENDINGS)}."
         )
     if settings.metrics is not None:
         if MODELS[settings.model].generative:

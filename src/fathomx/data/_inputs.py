@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 
 from fathomx import checks
 from fathomx.checks import gate, open_gate
+from fathomx.checks.names import listed
 from fathomx.data._dataset import Dataset
 from fathomx.data._encoding import decoded
 from fathomx.data._files import DataError, read_bytes
 from fathomx.data._folder import IMAGE_SUFFIXES, read_image
+from fathomx.data._table_files import SEPARATORS
 
 
 @open_gate
@@ -127,6 +129,12 @@ def _table(path: str, data: Dataset) -> NDArray[Any]:
     if not head:
         raise DataError(f"the file {path} is empty: give a table with a row for each input.")
     head = [name.strip() for name in head]
+    for sign, called in SEPARATORS.items():
+        if len(head) == 1 and sign in head[0]:
+            raise DataError(
+                f"the columns of the file {path} are parted by {called}: write it with commas "
+                "between them, and points in its numbers."
+            )
     if all(_number(cell) is not None for cell in head):
         return _cells(path, [head, *body], range(len(head)), 1)
     known = () if data.preparation is None else data.preparation.columns
@@ -135,8 +143,8 @@ def _table(path: str, data: Dataset) -> NDArray[Any]:
     missing = [name for name in known if name not in head]
     if missing:
         raise DataError(
-            f"the file {path} has no column {missing[0]!r}, but others such as {head[0]!r}: give "
-            f"the columns that the network was trained on, {', '.join(known)}."
+            f"the file {path} has no column {missing[0]!r}.{checks.near(missing[0], head)} It has "
+            f"{listed(head)}: give the columns that the network was trained on, {listed(known)}."
         )
     return _cells(path, body, [head.index(name) for name in known] or range(len(head)), 2)
 

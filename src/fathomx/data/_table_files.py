@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from fathomx import checks
 from fathomx.checks import Seed, gate
 from fathomx.checks.names import listed
+from fathomx.checks.warn import warn
 from fathomx.data._dataset import Dataset
 from fathomx.data._files import DataError
 from fathomx.data._forms import columns, is_table
@@ -22,6 +23,8 @@ from fathomx.data._scale import ColumnScale
 from fathomx.data._tables import divided
 
 TASKS = ("classification", "regression", "multi-label")
+# What parts columns in tables of other programs, and what it is called.
+SEPARATORS = {";": "semicolons", "\t": "tabs"}
 ENDINGS = (".csv", ".parquet", ".pq")
 # Whole numbers with more different values than this are taken for amounts, not for classes.
 _MOST_CLASSES = 20
@@ -127,10 +130,26 @@ def _of_file(path: str) -> Any:
     if not os.path.isfile(path):
         raise DataError(f"there is no file {path}; give the path of a table.")
     try:
-        return csv.read_csv(path) if path.lower().endswith(".csv") else parquet.read_table(path)
+        return (
+            _checked_csv(path, csv.read_csv(path))
+            if path.lower().endswith(".csv")
+            else parquet.read_table(path)
+        )
     except (pyarrow.ArrowInvalid, pyarrow.ArrowTypeError, OSError) as error:
         reason = str(error).splitlines()[0].rstrip(".")
         raise DataError(f"the table {path} cannot be read ({reason}); repair the file.") from None
+
+
+def _checked_csv(path: str, read: Any) -> Any:
+    """The table; `DataError` where its columns are parted by something else than commas."""
+    head = str(read.column_names[0])
+    for sign, called in SEPARATORS.items():
+        if len(read.column_names) == 1 and sign in head:
+            raise DataError(
+                f"the columns of {path} are parted by {called}, as in {head[:40]!r}; write it with "
+                "commas between them, and points in its numbers."
+            )
+    return read
 
 
 def _targets(target: str | Sequence[str], known: list[str]) -> list[str]:
@@ -166,6 +185,12 @@ def _column(read: Any, name: str) -> NDArray[Any]:
 
 def _numbers(read: Any, name: str) -> NDArray[Any]:
     """A column of numbers; what is in a file is a value, whatever kind it is of."""
+    missing = read[name].null_count
+    if missing:
+        raise ValueError(
+            f"column {name!r} has {missing} missing values in {len(read)} rows; "
+            "fill them, leave out these rows, or leave out the column."
+        )
     try:
         found = columns(read.select([name]))[name]
     except TypeError as error:
@@ -186,10 +211,39 @@ def _usual(targets: dict[str, NDArray[Any]]) -> str:
     if len(targets) == 1:
         (values,) = targets.values()
         kind = values.dtype.kind
+        if kind == "U":
+            _check_classes(next(iter(targets)), values)
         few = kind in "iu" and len(np.unique(values)) <= _MOST_CLASSES
         return "classification" if kind in "Ub" or few else "regression"
     zeros_and_ones = (v.dtype.kind in "iufb" and np.isin(v, (0, 1)).all() for v in targets.values())
     return "multi-label" if all(zeros_and_ones) else "regression"
+
+
+def _check_classes(name: str, values: NDArray[Any]) -> None:
+    """Tells of texts that are hardly the names of classes, where nothing says that they are."""
+    different = len(np.unique(values))
+    if different <= _MOST_CLASSES:
+        return
+    known = np.array([_is_number(value) for value in values])
+    if known.any():
+        first = int(np.flatnonzero(~known)[0])
+        raise ValueError(
+            f"column {name!r} holds numbers and texts, such as {str(values[first])!r} in row "
+            f"{first + 1}; correct these, or use the task 'classification', if each of its "
+            f"{different} values is a class."
+        )
+    warn(
+        f"column {name!r} holds {different} different texts, each of which is taken for a class; "
+        "the task 'classification' says that this is meant."
+    )
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
 
 
 def _labels(targets: dict[str, NDArray[Any]]) -> tuple[NDArray[Any], tuple[str, ...]]:

@@ -68,6 +68,16 @@ class Energy(eqx.Module):
     def unit(self, target: Float[Array, "..."], prediction: Float[Array, "..."]) -> Array:
         """The energy of one example at precision 1: a scalar."""
 
+    def number(self, target: Array, prediction: Array) -> Array:
+        """What `unit` returns; raises `TypeError` if that is not one number."""
+        found = self.unit(target, prediction)
+        if jnp.shape(found):
+            raise TypeError(
+                f"unit of {type(self).__name__} returns an array of shape {jnp.shape(found)}, "
+                "where the energy of an example is one number; return the sum, jnp.sum(...)."
+            )
+        return found
+
     def terms(self, target: Array, prediction: Array) -> Array | None:
         """What `unit` is the sum of, one term per unit or per position; `None` if undivided."""
         return None
@@ -82,7 +92,7 @@ class Energy(eqx.Module):
         For `Gaussian` this is `target - prediction`, for `Categorical`
         `target - softmax(prediction)`.
         """
-        gradient: Array = jax.grad(self.unit, argnums=1)(target, prediction)
+        gradient: Array = jax.grad(self.number, argnums=1)(target, prediction)
         return -gradient
 
     def curvature(

@@ -2,21 +2,42 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import TYPE_CHECKING, Annotated, Any
 
-import diffrax
 import equinox as eqx
 import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float
 
 from fathomx.checks import Count, Positive, gate
+from fathomx.checks.kinds import instance
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.vector_space import Entries
 from fathomx.inference.base import Solver, SolverState, beginning
 from fathomx.problem.energies import node_energies
 from fathomx.problem.evaluation import Evaluation, Linearization, evaluate
 from fathomx.problem.problem import Problem
+
+# diffrax takes a sixth of the time that the package takes to be imported: only who makes a
+# `GradientFlow` imports it.
+if TYPE_CHECKING:
+    from diffrax import AbstractSolver, AbstractStepSizeController
+else:
+
+    def _of_diffrax(kind: str, example: str) -> Any:
+        """What the gate asks of an object of diffrax's."""
+
+        def check(name: str, value: Any) -> Any:
+            import diffrax
+
+            return instance(name, value, getattr(diffrax, kind), example)
+
+        return Annotated[Any, check]
+
+    AbstractSolver = _of_diffrax("AbstractSolver", "diffrax.Tsit5()")
+    AbstractStepSizeController = _of_diffrax(
+        "AbstractStepSizeController", "diffrax.PIDController(rtol=1e-5, atol=1e-8)"
+    )
 
 _FIRST_SEGMENT = 1.0
 _MOST_ODE_STEPS = 10_000
@@ -57,18 +78,20 @@ class GradientFlow(Solver[GradientFlowState]):
     equation.
     """
 
-    solver: diffrax.AbstractSolver
+    solver: AbstractSolver
     tolerance: float = eqx.field(static=True)
     segments: int = eqx.field(static=True)
-    controller: diffrax.AbstractStepSizeController
+    controller: AbstractStepSizeController
 
     def __init__(
         self,
-        solver: diffrax.AbstractSolver | None = None,
+        solver: AbstractSolver | None = None,
         tolerance: Positive = 1e-3,
         segments: Count = 16,
-        controller: diffrax.AbstractStepSizeController | None = None,
+        controller: AbstractStepSizeController | None = None,
     ) -> None:
+        import diffrax
+
         self.solver = diffrax.Tsit5() if solver is None else solver
         self.tolerance = tolerance
         self.segments = segments
@@ -102,6 +125,8 @@ class GradientFlow(Solver[GradientFlowState]):
         return slow | ~jnp.isfinite(state.norm)
 
     def step(self, problem: Problem, state: GradientFlowState) -> GradientFlowState:
+        import diffrax
+
         space = problem.network.space
         idle = self.finished(problem, state)
         length = _FIRST_SEGMENT + state.time
@@ -161,7 +186,7 @@ def _flow(problem: Problem, activities: Entries) -> Entries:
     return jax.tree.map(jnp.negative, gradient)
 
 
-def _stages(solver: diffrax.AbstractSolver) -> int:
+def _stages(solver: AbstractSolver) -> int:
     """Evaluations of the flow in a step of an explicit solver; 1 where it cannot be told."""
     tableau = getattr(solver, "tableau", None)
     return int(getattr(tableau, "num_stages", 1))

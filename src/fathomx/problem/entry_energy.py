@@ -43,7 +43,7 @@ class EntryEnergy(eqx.Module):
         if not self.stacked:
             target, prediction = target[None], prediction[None]
         if self.uniform and self.logarithm is None:
-            units: Array = jax.vmap(jax.vmap(self.energy.unit))(target, prediction)
+            units: Array = jax.vmap(jax.vmap(self.energy.number))(target, prediction)
             return self._times(units)
         terms = self.energy.terms(target, prediction)
         assert terms is not None

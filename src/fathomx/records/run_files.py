@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from fathomx.checks import gate
+from fathomx.checks.names import unknown
 from fathomx.records.errors import DamagedFileError, RunFolderError
 from fathomx.records.forms import (
     Misfit,
@@ -93,22 +94,20 @@ _SUMMARY = named(
         "ended": optional(text),
     },
 )
+_BY_STEP = (
+    "loss",
+    "accuracy",
+    "unsettled_median",
+    "unsettled_max",
+    "strength",
+    "output_precision",
+)
 _STEPS = named(
     {"epoch": position, "step": position},
     {
         "seconds": number,
         "energy_per_node": _NUMBERS,
-        **dict.fromkeys(
-            (
-                "loss",
-                "accuracy",
-                "unsettled_median",
-                "unsettled_max",
-                "strength",
-                "output_precision",
-            ),
-            optional(listed(number)),
-        ),
+        **dict.fromkeys(_BY_STEP, optional(listed(number))),
     },
 )
 _RECORDS = {
@@ -272,8 +271,19 @@ class RunFiles:
         found = {r["text"]: r for r in reversed(self.records) if r["kind"] == "note"}
         return list(reversed(found.values()))
 
+    def _check_known(self, kinds: tuple[str, ...], name: str, known: tuple[str, ...]) -> None:
+        """Raises `ValueError` for a name that no record of these kinds has, nor could have."""
+        held = {key for each in self.records if each["kind"] in kinds for key in each}
+        names = sorted({*known, *held} - {"kind", "epoch", "step", "steps", "seconds"})
+        if name not in names and not name.startswith("validation_"):
+            raise ValueError(unknown("number of the records", name, names))
+
     def per_step(self, name: str) -> tuple[np.ndarray, np.ndarray]:
-        """Training steps, counted from 1 over the whole run, and a metric at each; NaN if null."""
+        """Training steps, counted from 1 over the whole run, and a metric at each; NaN if null.
+
+        Raises `ValueError` for a name that is never recorded of steps.
+        """
+        self._check_known(("steps",), name, _BY_STEP)
         values: dict[tuple[int, int], float] = {}
         longest = 0
         for entry in self.records:
@@ -304,5 +314,9 @@ class RunFiles:
         return np.array(steps, float), numbers([points[step] for step in steps])
 
     def per_epoch(self, name: str) -> np.ndarray:
-        """A metric after each epoch; NaN where it is null."""
+        """A metric after each epoch; NaN where it is null.
+
+        Raises `ValueError` for a name that is never recorded of epochs.
+        """
+        self._check_known(("epoch",), name, tuple(_OF_EPOCH))
         return numbers([entry.get(name) for entry in self.epochs])

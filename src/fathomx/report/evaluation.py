@@ -119,7 +119,7 @@ def write_evaluation(folder: PathLike) -> Path:
     """
     folder = Path(folder)
     content = read_evaluation(folder)
-    title = f"{content.get('model', 'Network')} on the {content['part']} part of {content['data']}"
+    title = f"{content.get('model', 'Network')} on {_part(content)}"
     body = [
         f"<h1>{escaped(title)}</h1>",
         '<section class="verdict">',
@@ -151,6 +151,12 @@ def metric_rows(content: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return rows
 
 
+def _part(content: Mapping[str, Any]) -> str:
+    """What was scored: a part of a data set, or all of it."""
+    part = content["part"]
+    return f"{'all parts' if part == 'all' else f'the {part} part'} of {content['data']}"
+
+
 def judgement(content: Mapping[str, Any]) -> list[str]:
     """What an evaluation shows, in plain sentences."""
     return [
@@ -172,8 +178,8 @@ def _accuracy_sentences(content: Mapping[str, Any]) -> list[str]:
         within = f" (95%: {shown(name, each['low'])} to {shown(name, each['high'])})"
     titled = label(name)
     sentence = (
-        f"{titled[:1].upper()}{titled[1:]} on the {content['size']:,} examples of the "
-        f"{content['part']} part of {content['data']}: {shown(name, each['value'])}{within}."
+        f"{titled[:1].upper()}{titled[1:]} on the {content['size']:,} examples of "
+        f"{_part(content)}: {shown(name, each['value'])}{within}."
     )
     classes = content.get("classes") or []
     total = sum(each["examples"] for each in classes)

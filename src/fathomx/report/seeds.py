@@ -26,11 +26,15 @@ _NOTE = (
 
 
 class Method(NamedTuple):
-    """A method's scores over seeds, and how they differ from those of the first method."""
+    """A method's scores over seeds, and how they differ from those of the first method.
+
+    `seconds` are those of training, by seed.
+    """
 
     name: str
     scores: dict[str, dict[int, float]]
     differences: dict[str, Paired]
+    seconds: dict[int, float]
 
 
 @gate
@@ -42,12 +46,12 @@ def methods_of(summaries: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list
     """
     found: list[Method] = []
     for name, by_seed in summaries.items():
+        seconds = _known(by_seed, "train_seconds")
         keys = dict.fromkeys(key for summary in by_seed.values() for key in metrics_of(summary))
         names = [*(f"test_{key}" for key in keys), "test_loss", "validation_loss"]
         scores: dict[str, dict[int, float]] = {}
         for score in names:
-            values = {seed: finite(summary.get(score)) for seed, summary in by_seed.items()}
-            known = {seed: value for seed, value in values.items() if value is not None}
+            known = _known(by_seed, score)
             if known:
                 scores[score] = known
         differences = {}
@@ -57,8 +61,14 @@ def methods_of(summaries: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list
             if both:
                 pairs = ([each[seed] for seed in both] for each in (own, first))
                 differences[score] = paired(*pairs)
-        found.append(Method(name, scores, differences))
+        found.append(Method(name, scores, differences, seconds))
     return found
+
+
+def _known(by_seed: Mapping[int, Mapping[str, Any]], name: str) -> dict[int, float]:
+    """What is finite of a number, by seed."""
+    values = {seed: finite(summary.get(name)) for seed, summary in by_seed.items()}
+    return {seed: value for seed, value in values.items() if value is not None}
 
 
 @gate
@@ -68,7 +78,7 @@ def write_seeds(folder: PathLike, methods: Sequence[Method]) -> Path:
     Returns the path of the page.
     """
     folder = Path(folder)
-    scores = list(dict.fromkeys(score for method in methods for score in method.scores))
+    scores = scores_of(methods)
     seeds = max(len(values) for method in methods for values in method.scores.values())
     title = f"{len(methods)} method{'s' if len(methods) > 1 else ''}, {seeds} seeds"
     figures = [
@@ -81,14 +91,65 @@ def write_seeds(folder: PathLike, methods: Sequence[Method]) -> Path:
     ]
     body = [
         f"<h1>{escaped(title)}</h1>",
-        "<h2>Scores</h2>",
-        table(("", *map(_title, scores)), [(m.name, *_cells(m, scores)) for m in methods]),
-        *_differences(methods, scores),
+        *tables_of_seeds(methods),
         "<h2>Seeds</h2>",
         *illustrated(folder, figures),
         '<p><a href="runs.html">All runs, with their curves</a></p>',
     ]
     return write_document(folder / "index.html", title, body)
+
+
+def scores_of(methods: Sequence[Method]) -> list[str]:
+    """The names of all scores."""
+    return list(dict.fromkeys(score for method in methods for score in method.scores))
+
+
+def score_rows(methods: Sequence[Method]) -> list[tuple[str, ...]]:
+    """The table of the methods, its head first: means, deviations and seconds."""
+    scores = scores_of(methods)
+    rows = [
+        (
+            method.name,
+            *(summed_up(score, list(method.scores.get(score, {}).values())) for score in scores),
+            f"{statistics.median(method.seconds.values()):.3g}" if method.seconds else "-",
+        )
+        for method in methods
+    ]
+    return [("", *map(_title, scores), "seconds, median"), *rows]
+
+
+def difference_sentences(methods: Sequence[Method]) -> list[str]:
+    """How the other methods differ from the first, a line for every score."""
+    return [
+        f"{name} less {methods[0].name}, {score}: {mean} (95% interval {interval}, sign-flip test "
+        f"p = {p})"
+        for name, score, mean, interval, p in difference_rows(methods, scores_of(methods))
+    ]
+
+
+def text_of_seeds(methods: Sequence[Method]) -> str:
+    """The methods and their differences as lines of text."""
+    rows = score_rows(methods)
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    lines = [
+        "  ".join(
+            cell.rjust(width) if at else cell.ljust(width)
+            for at, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        for row in rows
+    ]
+    differences = difference_sentences(methods)
+    return "\n".join([*lines, *differences, *([_note(methods)] if differences else [])])
+
+
+def tables_of_seeds(methods: Sequence[Method]) -> list[str]:
+    """The methods and their differences as elements of HTML."""
+    head, *rows = score_rows(methods)
+    return [
+        "<h2>Scores</h2>",
+        table(head, rows),
+        *_differences(methods, scores_of(methods)),
+    ]
 
 
 def difference_rows(methods: Sequence[Method], scores: Sequence[str]) -> list[tuple[str, ...]]:
@@ -120,13 +181,12 @@ def _differences(methods: Sequence[Method], scores: Sequence[str]) -> list[str]:
     if not rows:
         return []
     head = (f"less {methods[0].name}", "score", "mean ± deviation", "95% interval", "p")
+    return ["<h2>Differences</h2>", table(head, rows), f"<p>{escaped(_note(methods))}</p>"]
+
+
+def _note(methods: Sequence[Method]) -> str:
     least = min(len(each.differences) for m in methods for each in m.differences.values())
-    note = _NOTE.format(least=least, smallest=f"{min(1.0, 2 / 2**least):.2g}")
-    return ["<h2>Differences</h2>", table(head, rows), f"<p>{escaped(note)}</p>"]
-
-
-def _cells(method: Method, scores: Sequence[str]) -> list[str]:
-    return [summed_up(score, list(method.scores.get(score, {}).values())) for score in scores]
+    return _NOTE.format(least=least, smallest=f"{min(1.0, 2 / 2**least):.2g}")
 
 
 def summed_up(score: str, values: Sequence[float]) -> str:

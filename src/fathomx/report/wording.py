@@ -45,9 +45,10 @@ def quarter_sentences(numbers: Mapping[str, Any]) -> list[str]:
     quarters = numbers.get("cosine_to_backprop_per_quarter") or []
     if not any(finite(value) is not None for value in quarters):
         return []
-    return [
-        f"Mean cosine of the nodes by quarter of the depth, from the input up: {series(quarters)}."
-    ]
+    shown = ", ".join(
+        "none learns" if finite(value) is None else series([value]) for value in quarters
+    )
+    return [f"Mean cosine of the nodes by quarter of the depth, from the input up: {shown}."]
 
 
 def target_sentences(numbers: Mapping[str, Any]) -> list[str]:

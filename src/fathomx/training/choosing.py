@@ -60,7 +60,7 @@ class EarlyStopping:
     def __post_init__(self) -> None:
         if self.better is not None:
             choice("better", self.better, ("higher", "lower"))
-        elif _usually_better(self.metric) is None:
+        elif better_of(self.metric) is None:
             raise ValueError(
                 f"whether a higher or a lower {self.metric!r} is better is not known; say so: "
                 f"fx.EarlyStopping({self.patience}, {self.metric!r}, better='higher')."
@@ -86,7 +86,7 @@ class EarlyStopping:
             return False
         if not math.isfinite(best):
             return True
-        higher = (self.better or _usually_better(self.metric)) == "higher"
+        higher = (self.better or better_of(self.metric)) == "higher"
         return (score - best if higher else best - score) > self.least
 
     def ending(self, epoch: int, best_epoch: int) -> str | None:
@@ -97,7 +97,7 @@ class EarlyStopping:
         return f"the validation {self.metric.replace('_', ' ')} had not become better for {epochs}"
 
 
-def _usually_better(metric: str) -> str | None:
+def better_of(metric: str) -> str | None:
     """Whether the higher or the lower score is better; `None` where the name does not say so."""
     known = metric.replace("_", "-")
     if known in names():

@@ -15,6 +15,7 @@ from fathomx.graph.statistics import holds_statistics, parameter_count
 from fathomx.learning import Equilibrium, Learner, LearningRule, Pose
 from fathomx.metrics import chosen
 from fathomx.training.choosing import Choices, Decay, EarlyStopping
+from fathomx.training.notebook import NotebookBar, in_notebook
 from fathomx.training.observer import Observer, Plan
 from fathomx.training.run import Run
 from fathomx.training.scores import Scores
@@ -24,7 +25,7 @@ _BATCH_SIZE = 64
 
 
 @gate
-@dataclasses.dataclass(frozen=True)
+@dataclasses.dataclass(frozen=True, repr=False)
 class FitResult:
     """What `fit` returns.
 
@@ -40,6 +41,13 @@ class FitResult:
     history: list[dict[str, Any]]
     summary: dict[str, Any]
 
+    def __repr__(self) -> str:
+        kinds = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss")
+        found = [(kind, self.summary.get(kind)) for kind in kinds]
+        scores = [f"{kind.replace('_', ' ')} {value:.4g}" for kind, value in found if value]
+        epochs = self.summary.get("epochs")
+        return f"FitResult({', '.join([f'{epochs} epochs', *scores])})"
+
 
 @gate
 def fit(
@@ -51,7 +59,7 @@ def fit(
     epochs: Count = 10,
     batch_size: Count | None = None,
     seed: Seed = 0,
-    observers: Sequence[Observer] = (),
+    observers: Sequence[Observer] | None = None,
     pose: Pose | None = None,
     scores: Scores | None = None,
     metrics: Sequence[Any] | None = None,
@@ -77,6 +85,7 @@ def fit(
     * `data.augmentation`, if there is one, is applied to every training batch, on the device.
     * `seed`: the same seed gives the same run, bit for bit, on the same machine.
     * `observers`: who is told about the run (`fathomx.training.Observer`): run folders, progress.
+      Unless given, a live bar in a notebook and nobody elsewhere; `()` is nobody.
     * `pose`: `pose(network, batch) -> fx.Problem`, how a batch becomes a problem; `batch` holds
       arrays by name, `input` and `target` of a data set of pairs. Unless given, input and target,
       or of named arrays the entries of these names, are clamped.
@@ -131,6 +140,8 @@ def fit(
     """
     rule = Equilibrium() if rule is None else rule
     optimizer = 1e-2 if optimizer is None else optimizer
+    if observers is None:
+        observers = (NotebookBar(),) if in_notebook() else ()
     if not isinstance(data, Dataset | Stream):
         data = _divided(network, *data)
     task = Task(data, pose, scores, None if metrics is None else chosen(metrics))

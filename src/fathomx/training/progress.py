@@ -17,6 +17,7 @@ from rich.progress import (
 
 from fathomx.checks import gate
 from fathomx.training.observer import Observer, Plan, TrainingState
+from fathomx.training.wording import step_scores, text_of, validation
 
 
 @gate
@@ -24,7 +25,7 @@ class ProgressBar(Observer):
     """Loss, accuracy of classes, settledness and the remaining time, and one line per epoch.
 
     `name` stands before the bar. Where the console is no terminal, only the lines per epoch are
-    printed.
+    printed; in notebooks `NotebookBar` is live.
     """
 
     def __init__(self, console: Console, name: str = "training") -> None:
@@ -55,29 +56,23 @@ class ProgressBar(Observer):
         self._advance(state, None)
 
     def stepped(self, record: dict[str, Any], state: TrainingState) -> None:
-        scores = f"loss {_mean(record['loss']):.4f}"
-        if any(value is not None for value in record.get("accuracy", ())):
-            scores += f"  accuracy {_mean(record['accuracy']):.3f}"
-        settled = [value for value in record["unsettled_median"] if value is not None]
-        if settled:
-            scores += f"  unsettled {_mean(settled):.2g}"
-        self._advance(state, scores)
+        self._advance(state, step_scores(record))
 
     def epoch_ended(self, record: dict[str, Any], state: TrainingState) -> None:
         assert self._plan is not None
         text = (
             f"{self._name}  epoch {record['epoch']}/{self._plan.epochs}"
-            f"  loss {_shown(record['train_loss'], '.4f')}"
+            f"  loss {text_of(record['train_loss'], '.4f')}"
         )
-        validation = _validation(record)
-        if validation:
-            text += f"  {validation}"
+        scores = validation(record)
+        if scores:
+            text += f"  {scores}"
         if record["unsettled"]["median"] is not None:
             text += (
                 f"  unsettled {record['unsettled']['median']:.2g}"
-                f" (max {_shown(record['unsettled']['max'], '.2g')})"
-                f"  strength {_shown(record['pc_strength'], '.2g')}"
-                f"  cosine to backprop {_shown(record['cosine_to_backprop'], '.3f')}"
+                f" (max {text_of(record['unsettled']['max'], '.2g')})"
+                f"  strength {text_of(record['pc_strength'], '.2g')}"
+                f"  cosine to backprop {text_of(record['cosine_to_backprop'], '.3f')}"
             )
         self._console.print(text, highlight=False, soft_wrap=True)
 
@@ -85,7 +80,7 @@ class ProgressBar(Observer):
         assert self._plan is not None
         self._console.print(
             f"{self._name}  epoch {record['epoch']}/{self._plan.epochs}"
-            f"  step {record['step']}/{self._plan.steps_per_epoch}  {_validation(record)}",
+            f"  step {record['step']}/{self._plan.steps_per_epoch}  {validation(record)}",
             highlight=False,
             soft_wrap=True,
         )
@@ -125,20 +120,3 @@ class ProgressBar(Observer):
             self._bar.update(self._task, completed=done)
         else:
             self._bar.update(self._task, completed=done, scores=scores)
-
-
-def _validation(record: dict[str, Any]) -> str:
-    """What validation said: the metrics, and the loss where there is no accuracy."""
-    scores = {k: v for k, v in record.items() if k.startswith("validation_") and v is not None}
-    if "validation_accuracy" in scores:
-        scores.pop("validation_loss", None)
-    return "  ".join(f"{k.replace('_', ' ')} {_shown(v, '.4f')}" for k, v in scores.items())
-
-
-def _mean(values: list[float | None]) -> float:
-    numbers = [value for value in values if value is not None]
-    return sum(numbers) / len(numbers) if numbers else float("nan")
-
-
-def _shown(value: float | None, form: str) -> str:
-    return "-" if value is None else format(value, form)

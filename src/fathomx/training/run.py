@@ -168,7 +168,9 @@ class Run:
 
     def _choice_of_result(self) -> dict[str, Any]:
         """Which weights are returned, where they are not simply the last, and why it ended."""
-        choices, best, why = self.plan.choices, self.state.best, self._ending()
+        choices, best = self.plan.choices, self.state.best
+        # Who did all epochs was not ended, whatever is said after the last one.
+        why = self._ending() if int(self.state.epoch) < self.plan.epochs else None
         found: dict[str, Any] = {}
         if best is not None and choices.early_stopping is not None:
             found |= {"best_epoch": int(best.epoch), "best_by": choices.early_stopping.metric}

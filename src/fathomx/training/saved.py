@@ -21,6 +21,8 @@ from fathomx.records.values import PathLike
 from fathomx.records.writing import atomic
 
 _FORMAT = "fathomx network 1"
+# Files of earlier versions have none.
+_DIGEST = "sha256"
 
 
 @gate
@@ -29,7 +31,8 @@ def save(network: Network, path: PathLike) -> Path:
 
     The file is in the format of safetensors, by convention `NAME.safetensors`: arrays by name
     (`hidden.block.weight`: the entry, then the place in it), and beside them what
-    each entry is, as JSON. It holds no code; it does not say how to build the network. Other
+    each entry is, as JSON, and the SHA-256 of the arrays, by which `fx.load` knows a damaged file.
+    It holds no code; it does not say how to build the network. Other
     programs open it by `safetensors.numpy.load_file(path)`. A file that is there is replaced, whole
     or not at all.
 
@@ -50,6 +53,7 @@ def save(network: Network, path: PathLike) -> Path:
         "format": _FORMAT,
         "fathomx": version("fathomx"),
         "network": json.dumps(_kinds(network)),
+        _DIGEST: _sha256(arrays),
     }
     path = Path(path)
     with atomic(path) as temporary:
@@ -64,8 +68,9 @@ def restored(path: PathLike, network: Network) -> Network:
     **Arguments**: `path`, the file; `network`, one that is built as the one that was saved, of
     which the arrays are replaced.
 
-    Raises `DamagedFileError` for a file that is not in this format, and `ValueError` for the arrays
-    of another network, naming the first that is missing, more, or of another shape or type.
+    Raises `DamagedFileError` for a file that is not in this format or is damaged, and `ValueError`
+    for the arrays of another network, naming the first that is missing, more, or of another shape
+    or type.
     """
     found, own = read_arrays(Path(path)), _arrays(network)
     for name in [*own, *found]:
@@ -105,8 +110,12 @@ def transferred(
 
 def weights_sha256(path: PathLike) -> str:
     """The SHA-256 of the arrays in a file of `save`: of their names, types, shapes and bytes."""
+    return _sha256(read_arrays(Path(path)))
+
+
+def _sha256(arrays: Mapping[str, np.ndarray]) -> str:
     digest = hashlib.sha256()
-    for name, array in sorted(read_arrays(Path(path)).items()):
+    for name, array in sorted(arrays.items()):
         digest.update(f"{name} {array.dtype} {array.shape} ".encode())
         digest.update(np.ascontiguousarray(array).tobytes())
     return digest.hexdigest()
@@ -161,6 +170,11 @@ def read_arrays(path: Path) -> Mapping[str, np.ndarray]:
         raise DamagedFileError(
             f"{path} holds arrays, but not those of a network that fx.save has written: its format "
             f"is {about.get('format')!r}, not {_FORMAT!r}."
+        )
+    if about.get(_DIGEST, found := _sha256(arrays)) != found:
+        raise DamagedFileError(
+            f"{path} is damaged: its arrays are not those that were saved (their SHA-256 differs); "
+            "put a copy back, or save the network again."
         )
     return arrays
 

@@ -107,7 +107,7 @@ def _terms(metric: Metric, prediction: Array, target: Array) -> dict[str, Array]
 def target_kinds(problem: Problem, batch: Any) -> tuple[str, ...]:
     """What the targets of the output are, as metrics have it; nothing if it is not clamped whole.
 
-    What its energy says, and `classes` where the batch holds integer labels.
+    What its energy says, and `classes` instead of numbers where the batch holds integer labels.
     """
     output = problem.network.output
     if output.name not in problem.observed or not problem.clamps[output.name].whole:
@@ -119,7 +119,9 @@ def target_kinds(problem: Problem, batch: Any) -> tuple[str, ...]:
         and jnp.issubdtype(given.dtype, jnp.integer)
         and given.shape == problem.target.shape[:-1]
     )
-    return tuple(dict.fromkeys([*output.energy.targets, *["classes"] * labels]))
+    # Numbers are what a one-hot vector is made of, but no number is what was asked.
+    kinds = output.energy.targets
+    return ("classes", *(kind for kind in kinds if kind == "distributions")) if labels else kinds
 
 
 def metrics_in_force(
@@ -142,7 +144,8 @@ def metrics_in_force(
             f"{'it is inferred' if kinds else 'no whole target is clamped'}; leave them out, or "
             "give scores."
         )
-    check_suited(given, kinds, f"fx.{type(energy).__name__}()")
+    labels = " with labels of classes" if "classes" in kinds else ""
+    check_suited(given, kinds, f"fx.{type(energy).__name__}(){labels}")
     return tuple(given)
 
 
