@@ -22,6 +22,7 @@ from fathomx.command_line.outcome import Outcome
 from fathomx.command_line.sources import is_table, is_text, is_there, task_of
 from fathomx.command_line.trained import trained_network
 from fathomx.data import TASKS, Dataset, Text
+from fathomx.graph.mesh import Mesh
 from fathomx.graph.network import Network
 from fathomx.learning import PredictiveCoding
 from fathomx.records.errors import DamagedFileError, RunFolderError
@@ -115,12 +116,14 @@ def _digest(data: Dataset) -> str:
 
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """Where a run prints, under which name, the command that continues it, and who else hears."""
+    """Where a run prints, under which name, the command that continues it, who else hears, and on
+    which devices it computes."""
 
     console: Console
     name: str
     command: str
     observers: tuple[Observer, ...] = ()
+    mesh: Mesh | None = None
 
     def go_on(self, job: Job, data: Dataset, network: Network, folder: Path) -> bool:
         """Trains on from where the run in a folder is, or makes what it lacks at its end.
@@ -179,6 +182,7 @@ class Session:
                     average=job.average,
                     validate_every=job.validate_every,
                     early_stopping=job.stopping,
+                    mesh=self.mesh,
                 )
                 outcome.complete(network, result.network)
             finally:

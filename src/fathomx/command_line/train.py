@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tempfile
 from pathlib import Path
@@ -19,6 +20,7 @@ from fathomx.command_line.beginning import (
     usual_settings,
 )
 from fathomx.command_line.job import Job
+from fathomx.command_line.meshes import MeshChoice, mesh_options
 from fathomx.command_line.messages import say, say_verdict
 from fathomx.command_line.options import (
     check_new,
@@ -32,6 +34,7 @@ from fathomx.command_line.options import (
 from fathomx.command_line.outcome import Outcome
 from fathomx.command_line.session import Session, run_config, stored_data, stored_job
 from fathomx.command_line.tracking import track_option, tracked
+from fathomx.graph.network import Network
 from fathomx.records.errors import RunFolderError
 from fathomx.records.writing import appearing
 from fathomx.training import RunFolder
@@ -41,28 +44,54 @@ from fathomx.training import RunFolder
 @job_options(training=True)
 @out_option("run")
 @resume_option()
+@mesh_options
 @track_option
-def train(out: Path | None, resume: Path | None, trackers: tuple[str, ...], **options: Any) -> None:
+def train(
+    out: Path | None,
+    resume: Path | None,
+    data_parallel: int | None,
+    depth_parallel: int | None,
+    trackers: tuple[str, ...],
+    **options: Any,
+) -> None:
     """Trains a network and leaves a run folder with numbers, figures and a page."""
     given = only_given(options)
     console = Console()
+    beside = Beside(trackers, MeshChoice(data_parallel, depth_parallel))
     if resume is None:
-        folder = _begin(console, job_of(given), out, trackers)
+        folder = _begin(console, job_of(given), out, beside)
     else:
         refuse_out(out)
-        folder = _go_on(console, given, resume, trackers)
+        folder = _go_on(console, given, resume, beside)
     say_verdict(console, folder)
 
 
-def _begin(console: Console, job: Job, out: Path | None, trackers: tuple[str, ...]) -> Path:
+@dataclasses.dataclass(frozen=True)
+class Beside:
+    """What is chosen for a run without being part of it: who hears of it, and on which devices."""
+
+    trackers: tuple[str, ...]
+    mesh: MeshChoice
+
+    def session(self, console: Console, folder: Path, job: Job, network: Network) -> Session:
+        """The session of the run in a folder."""
+        watching = tracked(self.trackers, folder, job.config())
+        command = f"train --resume {folder}{self.mesh.written}"
+        mesh = self.mesh.mesh(network, job.batch_size)
+        return Session(console, "training", command, watching, mesh)
+
+
+def _begin(console: Console, job: Job, out: Path | None, beside: Beside) -> Path:
     check_new(out, "train")
     data = job.load()
-    job.check(data, job.network(data))
+    network = job.network(data)
+    job.check(data, network)
+    beside.mesh.mesh(network, job.batch_size)
     with tempfile.TemporaryDirectory() as place:
         kept = {} if job.source is None else keep(job.source, Path(place))
         network, anew = filled(job, data, Path(place))
         folder = new_folder(out, "train")
-        session = _session(console, folder, job, trackers)
+        session = beside.session(console, folder, job, network)
         with appearing(folder) as unfinished:
             shutil.copytree(place, unfinished, dirs_exist_ok=True)
             config = run_config(job, data, usual_settings(job.source))
@@ -74,9 +103,7 @@ def _begin(console: Console, job: Job, out: Path | None, trackers: tuple[str, ..
     return folder
 
 
-def _go_on(
-    console: Console, given: dict[str, Any], folder: Path, trackers: tuple[str, ...]
-) -> Path:
+def _go_on(console: Console, given: dict[str, Any], folder: Path, beside: Beside) -> Path:
     job = stored_job(folder)
     stored = job.config()
     changed = {name: value for name, value in given.items() if value != stored[name]}
@@ -91,11 +118,6 @@ def _go_on(
             f"training: {job.source} holds other weights than those that this run began with; it "
             "goes on from its own copy of these.",
         )
-    if not _session(console, folder, job, trackers).go_on(job, data, network, folder):
+    if not beside.session(console, folder, job, network).go_on(job, data, network, folder):
         raise RunFolderError(f"the run in {folder} has ended already; there is nothing to do.")
     return folder
-
-
-def _session(console: Console, folder: Path, job: Job, trackers: tuple[str, ...]) -> Session:
-    watching = tracked(trackers, folder, job.config())
-    return Session(console, "training", f"train --resume {folder}", watching)

@@ -78,8 +78,8 @@ class Mesh:
         if count > len(known) or (devices is not None and count != len(known)):
             raise ValueError(
                 f"a mesh of data={data} and depth={depth} needs {count} devices, not "
-                f"{len(known)}; choose other numbers, or, on a processor, say "
-                f'jax.config.update("jax_num_cpu_devices", {count}) before anything is computed.'
+                f"{len(known)}; choose other numbers, or, on a processor, set "
+                f"JAX_NUM_CPU_DEVICES={count} in the environment."
             )
         self.data, self.depth = data, depth
         self.devices = known[:count]
