@@ -131,3 +131,39 @@ def test_what_a_mesh_does_not_divide_is_refused():
     with pytest.raises(ValueError, match=r"needs 2 devices, not 1"):
         fx.Mesh(data=2, devices=jax.devices()[:1])
     assert repr(mesh) == "Mesh(data=1, depth=2)"
+
+
+class Stops(fx.training.Observer):
+    """Ends a run after its first epoch, as Ctrl-C does."""
+
+    def epoch_ended(self, record, state):
+        raise KeyboardInterrupt
+
+
+def test_a_run_goes_on_with_another_number_of_devices(blobs, tmp_path):
+    """On the same mesh bit for bit; on another up to rounding."""
+    with jax.enable_x64(True):
+        network = fx.models.residual_mlp(
+            6, 4, width=8, depth=6, parameterization=fx.MuPC(), key=jax.random.key(3)
+        )
+
+        def train(depth, *observers):
+            return fx.fit(
+                network,
+                blobs,
+                optimizer=optax.sgd(0.1),
+                epochs=2,
+                batch_size=32,
+                mesh=fx.Mesh(depth=depth, devices=jax.devices()[:depth]),
+                observers=observers,
+            )
+
+        whole = jax.tree.leaves(fx.weights(train(2).network))
+        for depth, equal in ((2, np.testing.assert_array_equal), (1, np.testing.assert_allclose)):
+            folder = tmp_path / str(depth)
+            run = fx.training.RunFolder.create(folder, {})
+            with pytest.raises(KeyboardInterrupt):
+                train(2, run, Stops())
+            gone_on = train(depth, fx.training.RunFolder.resume(folder, {}))
+            for a, b in zip(jax.tree.leaves(fx.weights(gone_on.network)), whole, strict=True):
+                equal(a, b)
