@@ -1,5 +1,6 @@
 """For all tests: shapes and types of the package are checked at run time; float64 on request."""
 
+import gc
 import os
 from pathlib import Path
 
@@ -44,11 +45,19 @@ def pytest_configure(config):
         os.environ[name.upper()] = str(value)
 
 
+def pytest_collection_finish():
+    """Modules and tests stay to the end: Python need not look through them for garbage again."""
+    gc.collect()
+    gc.freeze()
+    gc.set_threshold(100_000, 20, 20)
+
+
 @pytest.fixture(autouse=True, scope="module")
 def compiled_programs():
     """Frees what a file of tests compiled; a process cannot hold the programs of them all."""
     yield
     jax.clear_caches()
+    gc.collect()
 
 
 @pytest.fixture

@@ -2,10 +2,13 @@
 
 import contextlib
 import io
+import os
+import shutil
 import sys
 import types
 
 import pytest
+from filelock import FileLock
 
 from fathomx.command_line import commands as cli
 
@@ -23,6 +26,39 @@ def run(monkeypatch, capsys, tmp_path):
         return caught.value.code or 0, printed.out, printed.err
 
     return command
+
+
+TAKE = ["--take", "64", "--epochs", "1", "--batch-size", "8"]
+# Runs that tests of several files look at.
+TRAINED = {
+    "digits": ["--model", "mlp", "--depth", "3", "--width", "8", "--epochs", "1", "--batch-size",
+               "8", "--learning", "backprop", "--take", "160"],
+    "decoder": ["--model", "decoder", "--width", "8", *TAKE],
+    "bidirectional": ["--model", "bidirectional", "--width", "8", *TAKE],
+}  # fmt: skip
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory, run_fathomx):
+    """Copies a run of `TRAINED` into a folder, under its name.
+
+    Each is trained once, by the process of tests that asks first.
+    """
+    kept = tmp_path_factory.getbasetemp()
+    if "PYTEST_XDIST_WORKER" in os.environ:
+        kept = kept.parent
+
+    def copy(name, folder):
+        with FileLock(kept / f"{name}.lock"):
+            if not (kept / "trained" / name).exists():
+                (kept / "anew").mkdir(exist_ok=True)
+                found = run_fathomx("train", *TRAINED[name], "--out", name, folder=kept / "anew")
+                assert found.returncode == 0, found.stderr
+                (kept / "trained").mkdir(exist_ok=True)
+                (kept / "anew" / name).rename(kept / "trained" / name)
+        shutil.copytree(kept / "trained" / name, folder / name)
+
+    return copy
 
 
 @pytest.fixture(scope="session")

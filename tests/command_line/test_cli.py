@@ -1,6 +1,7 @@
 """The command line: what it leaves behind, and one line for every mistake."""
 
 import dataclasses
+import gc
 import gzip
 import json
 import shutil
@@ -194,7 +195,7 @@ def test_a_transformer_of_subwords(run, tmp_path):
     """Learned from the training part, told from others at a resume; other tokens are one line."""
     (tmp_path / "novel.txt").write_text("The sun rose. The moon set. " * 120)
     model = ["--model", "transformer", "--data", "novel.txt", "--width", "8", "--depth", "1"]
-    small = [*model, "--context", "4", "--heads", "2", "--steps", "1", "--epochs", "1"]
+    small = [*model, "--context", "4", "--heads", "2", "--learning", "backprop", "--epochs", "1"]
     code, out, err = run("train", *small, "--tokens", "264", "--batch-size", 4, "--out", "out")
     assert (code, err) == (0, "")
     assert "begun by 4 tokens of the validation text" in out
@@ -520,6 +521,8 @@ def test_resume_with_a_damaged_checkpoint(run, stopped, caplog, which):
         assert f"the checkpoint at step {newest.name} in" in line
         assert "the run goes on from step" in line
     assert (stopped / "summary.json").exists()
+    # What Orbax leaves open when it fails is not ours to close, nor other tests' to be warned of.
+    gc.collect()
 
 
 def test_resume_goes_to_the_same_end_and_no_further(run, stopped, tmp_path):
@@ -548,7 +551,7 @@ def test_resume_goes_to_the_same_end_and_no_further(run, stopped, tmp_path):
 
 def test_sigint_in_a_real_process(run, tmp_path):
     """Ctrl-C: exit code 130, how to continue, and the same weights after continuing."""
-    options = [*BACKPROP, "--epochs", "150", "--out"]
+    options = [*BACKPROP, "--epochs", "40", "--out"]
     # A process that was started in the background may have been told to ignore Ctrl-C.
     heed = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler); "
     python, flag, program = PROGRAM
@@ -573,14 +576,14 @@ def test_sigint_in_a_real_process(run, tmp_path):
     assert not (tmp_path / "stopped" / "summary.json").exists()
     assert run("train", "--resume", "stopped")[0] == 0
 
-    job = Job(depth=4, width=8, batch_size=32, learning="backprop", epochs=150)
+    job = Job(depth=4, width=8, batch_size=32, learning="backprop", epochs=40)
     data = job.load()
     whole = fit(
         job.network(data),
         data,
         job.rule(),
         optimizer=job.optimizer_for(data),
-        epochs=150,
+        epochs=40,
         batch_size=32,
         seed=0,
     )

@@ -18,13 +18,13 @@ SMALL = ["--data", "digits", "--take", "64", "--epochs", "1", "--batch-size", "3
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, run_fathomx):
+def runs(tmp_path_factory, run_fathomx, trained):
     folder = tmp_path_factory.mktemp("generative")
-    for model, width in (("decoder", "8"), ("bidirectional", "8"), ("decoder-cnn", "2")):
-        found = run_fathomx(
-            "train", "--model", model, "--width", width, *SMALL, "--out", model, folder=folder
-        )
-        assert found.returncode == 0, found.stderr
+    for name in ("decoder", "bidirectional", "digits"):
+        trained(name, folder)
+    model = ["--model", "decoder-cnn", "--width", "2"]
+    found = run_fathomx("train", *model, *SMALL, "--out", "decoder-cnn", folder=folder)
+    assert found.returncode == 0, found.stderr
     return folder
 
 
@@ -55,13 +55,11 @@ def test_generate_and_complete(runs, run_fathomx, model):
 
 
 def test_what_cannot_generate_says_so(runs, run_fathomx):
-    run_fathomx("train", "--model", "mlp", "--depth", "2", "--width", "4", *SMALL, "--out", "mlp",
-                folder=runs)  # fmt: skip
     for command in ("generate", "complete"):
-        found = run_fathomx(command, "mlp", folder=runs)
+        found = run_fathomx(command, "digits", folder=runs)
         assert found.returncode == 1 and "which generates nothing" in found.stderr
         assert len(found.stderr.strip().splitlines()) == 1
-        assert not list((runs / "mlp").glob("*.png"))
+        assert not list((runs / "digits").glob("*.png"))
 
 
 @pytest.mark.parametrize(
@@ -126,20 +124,13 @@ def test_pictures_are_stored_in_bytes_and_checked(tmp_path):
         read_pictures(path, "delete it")
 
 
-def test_langevin_is_an_inference_of_the_command_line(runs, run_fathomx):
+def test_langevin_and_number_formats_reach_the_encoder(tmp_path, run_fathomx):
+    """An inference of the command line like others, in half precision and computed again."""
     found = run_fathomx(
         "train", "--model", "decoder", "--width", "8", "--inference", "langevin", "--steps", "4",
-        *SMALL, "--out", "sampled", folder=runs,
+        "--precision", "bfloat16", "--rematerialize", *SMALL, "--out", "sampled", folder=tmp_path,
     )  # fmt: skip
     assert found.returncode == 0, found.stderr
     assert "samples of the activities" in found.stdout
-    diagnosed = run_fathomx("diagnose", "--run", "sampled", "--out", "diagnosed", folder=runs)
+    diagnosed = run_fathomx("diagnose", "--run", "sampled", "--out", "diagnosed", folder=tmp_path)
     assert diagnosed.returncode == 0, diagnosed.stderr
-
-
-def test_number_formats_reach_the_encoder(runs, run_fathomx):
-    found = run_fathomx(
-        "train", "--model", "decoder", "--width", "8", "--precision", "bfloat16",
-        "--rematerialize", *SMALL, "--out", "half", folder=runs,
-    )  # fmt: skip
-    assert found.returncode == 0, found.stderr

@@ -20,7 +20,7 @@ MLP = ["--model", "mlp", "--depth", "3", "--width", "8", *SMALL]
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory, run_fathomx):
+def runs(tmp_path_factory, run_fathomx, trained):
     """Runs of several kinds of networks, and the images that one of them was trained on."""
     folder = tmp_path_factory.mktemp("runs")
     rng = np.random.default_rng(0)
@@ -31,17 +31,16 @@ def runs(tmp_path_factory, run_fathomx):
             Image.fromarray(pixels).save(folder / "animals" / kind / f"{number}.png")
     (folder / "book.txt").write_text("to be, or not to be; " * 60)
     for name, options in {
-        "digits": [*MLP, "--take", "160"],
         "wine": [*MLP, "--data", "wine"],
         "vgg": ["--model", "vgg", "--depth", "5", "--width", "0.05", "--data", "animals",
                 "--image-size", "16", *SMALL],
         "text": ["--model", "transformer", "--data", "book.txt", "--context", "8", "--depth", "1",
                  "--width", "8", "--heads", "2", *SMALL],
-        "decoder": ["--model", "decoder", "--width", "8", "--take", "64", *SMALL[:4]],
-        "bidirectional": ["--model", "bidirectional", "--width", "8", "--take", "64", *SMALL[:4]],
     }.items():  # fmt: skip
         found = run_fathomx("train", *options, "--out", name, folder=folder)
         assert found.returncode == 0, found.stderr
+    for name in ("digits", "decoder", "bidirectional"):
+        trained(name, folder)
     return folder
 
 

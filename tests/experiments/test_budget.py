@@ -78,7 +78,7 @@ def test_the_interval_of_an_exponent():
     assert interval(x, np.full(3, 4.0)) == pytest.approx((0, 0), abs=1e-12)
 
 
-TINY = Scale("tiny", "digits", (4, 8), (0,), ((4, 4), (8, 2)), examples=640, rate=1e-2)
+TINY = Scale("tiny", "digits", (4, 8), (0,), ((4, 2), (8, 1)), examples=640, rate=1e-2)
 
 
 def test_a_small_run(tmp_path, monkeypatch):

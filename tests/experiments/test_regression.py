@@ -12,7 +12,7 @@ from fathomx.experiments import regression
 from fathomx.experiments.grid import Cell, Selection
 from fathomx.experiments.regression import RULES, SCALES, Division, Scale
 
-TINY = Scale("tiny", width=4, depth=2, rates=(1e-2, 1e-9), epochs=2, folds=3, seeds=(0, 1))
+TINY = Scale("tiny", width=4, depth=2, rates=(1e-2, 1e-9), epochs=2, folds=2, seeds=(0, 1))
 
 
 def test_test_examples_take_no_part_in_the_choice():
@@ -59,7 +59,7 @@ def test_a_small_run(tmp_path, monkeypatch):
             # At the other rate nothing is learned.
             assert float(row["rate"]) == 1e-2
     chosen = next(r for r in rows if r["method"] == "backprop" and r["seed"] == "1")
-    data = Division.of(1, 3).outer()
+    data = Division.of(1, 2).outer()
     result = fx.fit(
         regression.network(1, TINY),
         data,
