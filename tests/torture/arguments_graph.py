@@ -14,6 +14,7 @@ from arguments_table import Table
 from arguments_world import CONTEXT, VOCABULARY, World
 
 import fathomx as fx
+from fathomx.graph.chain import Chain
 
 
 def entries(table: Table, world: World) -> None:
@@ -179,6 +180,12 @@ def inner_entries(table: Table, world: World) -> None:
             "shown": ({entry.name: activity},),
             "read_clamp": (fx.Clamp(activity),),
             "add_to_end": (activity, entry.end(activity)),
+            "with_child": (
+                lambda end, more: (end + more, end.sum(axis=1)),
+                1.0,
+                activity,
+                activity,
+            ),
             "rows": (activity,),
             "spread": (jnp.ones(entry.depth), activity.ndim),
             "over_nodes": (jnp.tanh,),
@@ -196,6 +203,8 @@ def inner_entries(table: Table, world: World) -> None:
     table.inner(node, "with_function", eqx.nn.Linear(3, 5, key=world.key))
     table.inner(stack, "with_function", stack.learned_function())
     table.inner(stack, "read", three, jnp.ones((2, 2, 3)))
+    table.inner(stack, "computed", Chain())
+    table.inner(stack, "per_node", stack)
     table.refusing(root, "with_function", jnp.tanh)
     noise = world.noisy.entry("noise")
     table.inner(noise, "drawn", world.key, 2)
@@ -211,7 +220,7 @@ def inner_entries(table: Table, world: World) -> None:
     table.inner(feedback, "with_function", eqx.nn.Linear(5, 3, key=world.key))
     others = (fx.Categorical(), fx.Bernoulli(), fx.Poisson(), fx.Laplace(), _Own())
     for energy in (fx.Gaussian(), *others):
-        for name in ("unit", "terms", "error"):
+        for name in ("unit", "terms", "error", "number"):
             table.inner(energy, name, jnp.ones(5), jnp.ones(5))
         table.inner(energy, "curvature", jnp.ones(5), jnp.ones(5), jnp.ones(5))
         table.inner(energy, "smoothed", jnp.ones(()))

@@ -187,9 +187,11 @@ def fitting(table: Table, world: World) -> None:
             "average": 0.9,
             "validate_every": 1,
             "early_stopping": fx.EarlyStopping(1),
+            "mesh": fx.Mesh(devices=jax.devices()[:1]),
         },
         {
             "early_stopping": kinds.thing("early stopping", "fx.EarlyStopping", "True"),
+            "mesh": kinds.thing("mesh", "fx.Mesh", "2"),
             "network": kinds.network().also("latent", "transformer"),
             "optimizer": kinds.optimizer_or_rate(),
             "batch_size": kinds.count(most=8),
