@@ -10,6 +10,8 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
+# The demonstration needs a small part of that, and takes all of it where it is there.
+DEMO := $(if $(wildcard $(INSTALLED)),$(INSTALLED),$(VENV)/.demo)
 # What uv is asked for: a version, which it finds or downloads, or a path; pyenv's is found too.
 python = $(or $(shell pyenv prefix $(1) 2>/dev/null),$(1))
 OLDEST_PYTHON ?= $(call python,3.11)
@@ -20,7 +22,7 @@ FAST_TESTS = -m pytest -n 2 --dist loadfile -m "not slow" $(TESTS)
 
 .PHONY: docs notebooks demo test test-slow test-oldest test-newest test-wheel torture bench bench-peers lint clean
 
-demo: $(INSTALLED)
+demo: $(DEMO)
 	$(BIN)/fathomx compare
 
 test: $(INSTALLED) lint
@@ -72,9 +74,11 @@ bench: $(INSTALLED)
 bench-peers: $(INSTALLED)
 	$(BIN)/python benchmarks/peers
 
-$(INSTALLED): pyproject.toml constraints.txt
+$(INSTALLED): EXTRA = dev
+$(VENV)/.demo: EXTRA = figures
+$(INSTALLED) $(VENV)/.demo: pyproject.toml constraints.txt
 	$(PYTHON) -m venv $(VENV)
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[$(EXTRA)]"
 	touch $@
 
 $(BIN)/uv: | $(INSTALLED)

@@ -90,10 +90,8 @@ def test_another_part_and_another_data_set(runs, here, tmp_path):
     found = here("evaluate", "digits", "--data", "digits", "--part", "all", "--out", tmp_path / "3")
     assert found.returncode == 0 and "1,797 examples of all parts of" in found.stdout
     whole = json.loads((tmp_path / "3" / "evaluation.json").read_text())
-    parts = fx.load(runs / "digits")
-    scored = [
-        fx.evaluate(parts.network, parts.data, part) for part in ("train", "validation", "test")
-    ]
+    network, data = fx.load(runs / "digits").network, fx.data.load("digits")
+    scored = [fx.evaluate(network, data, part) for part in ("train", "validation", "test")]
     hits = sum(each.size * each.metrics["accuracy"].value for each in scored)
     assert whole["part"] == "all" and round(hits) == round(
         whole["size"] * whole["metrics"]["accuracy"]["value"]

@@ -1,5 +1,7 @@
 """`fx.compare`: what is trained, told (against SciPy on the same numbers) and refused."""
 
+import importlib
+
 import jax
 import numpy as np
 import optax
@@ -66,6 +68,19 @@ def test_it_prints_as_a_line_a_table_and_a_page(found):
     )
     page = found._repr_html_()
     assert "<table" in page and "&lt;b&gt;" in page and "<b>" not in page
+
+
+def test_outside_of_notebooks_nobody_watches_so_that_fit_warns(monkeypatch):
+    module = importlib.import_module("fathomx.comparison.compare")
+    watched, fit = [], module.fit
+
+    def noting(*arguments, observers, **options):
+        watched.append(list(observers))
+        return fit(*arguments, observers=observers, **options)
+
+    monkeypatch.setattr(module, "fit", noting)
+    fx.compare({"PC": fx.Backprop()}, build, DATA, seeds=1, **OPTIONS)
+    assert watched == [[]]
 
 
 def test_one_network_keeps_its_weights_and_one_method_has_no_differences():

@@ -15,7 +15,7 @@ from fathomx.graph.network import Network
 from fathomx.learning import LearningRule
 from fathomx.report.seeds import Method, methods_of, tables_of_seeds, text_of_seeds
 from fathomx.training.fit import FitResult, fit
-from fathomx.training.notebook import NotebookBar, Place
+from fathomx.training.notebook import NotebookBar, Place, in_notebook
 from fathomx.training.run import DivergenceError
 
 _OWN = {
@@ -109,10 +109,11 @@ def compare(
         built = _built(network, seed)
         for name, method in methods.items():
             rule, own = (method, {}) if isinstance(method, LearningRule) else _parts(method)
-            bar = NotebookBar(f"{name}, seed {seed}", place)
+            # Nobody else watches, so that what is noted is warned of.
+            bars = [NotebookBar(f"{name}, seed {seed}", place)] if in_notebook() else []
             try:
                 results[name][seed] = fit(
-                    built, data, rule, seed=seed, observers=[bar], **{**options, **own}
+                    built, data, rule, seed=seed, observers=bars, **{**options, **own}
                 )
             except DivergenceError as error:
                 raise DivergenceError(f"{name}, seed {seed}: {error}") from None
