@@ -336,6 +336,9 @@ def test_an_option_of_a_model_is_declared_in_one_place(monkeypatch):
     with pytest.raises(ValueError, match="damaged: rank is 'two', not int"):
         More.from_config({**OLD, "rank": "two"})
 
+    each = option(None, "Rank.", models={"mlp": 3, "vgg": 5, "resnet": 5})
+    assert each.metadata["help"] == "Rank. [default: 3 for mlp, 5 for vgg and resnet]"
+
 
 def test_options_are_of_models_that_there_are():
     for field in dataclasses.fields(Settings):

@@ -70,12 +70,12 @@ class Option:
 def option(default: Any, help: str, choices: Any = None, **known: Any) -> Any:
     """A field that is an option, of which `known` is the rest of `Option`.
 
-    A default that its models share ends the help; what only some models have is of the network.
+    The defaults of its models end the help; what only some models have is of the network.
     """
     models = known.get("models") or {}
-    shared = set(models.values()) - {None}
-    if "[default" not in help and len(shared) == 1:
-        help += f" [default: {shared.pop()}]"
+    if models and "[default" not in help:
+        shared = set(models.values())
+        help += f" [default: {shared.pop()}]" if len(shared) == 1 else f" {_by_name(models)}"
     of_network = known.pop("network", False) or bool(models)
     chosen = tuple(choices) if choices else None
     metadata = vars(Option(help, chosen, network=of_network, **known))
