@@ -24,7 +24,7 @@ from fathomx.command_line.loaded import Run, ended
 from fathomx.command_line.messages import say
 from fathomx.command_line.options import check_new, new_folder, out_option
 from fathomx.command_line.outcome import target_names
-from fathomx.data import Dataset, Text
+from fathomx.data import Dataset, Examples, ImageStream, Text
 from fathomx.evaluation import Evaluation
 from fathomx.evaluation.answers import probabilities
 from fathomx.evaluation.evaluate import PARTS
@@ -89,20 +89,42 @@ def evaluate(run: Path, data: str | None, part: str, out: Path | None) -> None:
     _print(Console(), folder)
 
 
-def _other(trained: Run, data: str) -> Dataset:
+def _other(trained: Run, data: str) -> Examples:
     """Another data set, in the form that the network of a run reads."""
+    if sources.is_streamed(data) or isinstance(trained.data, ImageStream):
+        return _other_stream(trained, data)
     job = dataclasses.replace(trained.job, data=data, image_size=None, take=None)
     if sources.is_images(data) and _shows_images(trained.data):
-        found = data_sets.images(data, trained.data.image_shape[:2])
-        return data_sets.adapted(job.view(found), trained.data)
-    return data_sets.adapted(job.load(), trained.data)
+        seen = job.view(data_sets.images(data, trained.data.image_shape[:2]))
+        assert isinstance(seen, Dataset)
+        return data_sets.adapted(seen, trained.data)
+    found = job.load()
+    assert isinstance(found, Dataset)
+    return data_sets.adapted(found, trained.data)
 
 
-def _shows_images(data: Dataset) -> bool:
+def _other_stream(trained: Run, data: str) -> ImageStream:
+    """Other images that are read from disk, of the classes of those that a run was trained on."""
+    own = trained.data
+    if not (sources.is_streamed(data) and isinstance(own, ImageStream)):
+        raise ValueError(
+            f"the run was trained on {trained.job.data!r}, and data is {data!r}, of which one is "
+            "standardized by its training part and the other is not; give data of the same kind."
+        )
+    found = sources.read_stream(data, own.image_shape[0], trained.job.workers)
+    if found.class_names != own.class_names:
+        raise ValueError(
+            f"{data!r} has other classes than {trained.job.data!r}, which the run was trained on; "
+            "give images of the same classes."
+        )
+    return found
+
+
+def _shows_images(data: Examples) -> bool:
     return not data.named and len(data.image_shape) in (2, 3)
 
 
-def _worst_rows(found: Evaluation, data: Dataset) -> dict[str, Any]:
+def _worst_rows(found: Evaluation, data: Examples) -> dict[str, Any]:
     """What to tell of the worst examples, with their inputs where these can be read."""
     images = _shows_images(data)
     places = found.worst(_WORST if images else _ROWS)
@@ -141,7 +163,7 @@ def _numbered(rows: Sequence[dict[str, Any]]) -> list[str]:
     return [f"value {place}" for place in range(len(rows[0].get("row", [])))] if rows else []
 
 
-def raw_values(data: Dataset, arrays: dict[str, Any], place: int) -> list[float]:
+def raw_values(data: Examples, arrays: dict[str, Any], place: int) -> list[float]:
     """The inputs of an example in the units that they had before they were standardized."""
     values = arrays["input"][place : place + 1]
     known = data.preparation
@@ -150,7 +172,7 @@ def raw_values(data: Dataset, arrays: dict[str, Any], place: int) -> list[float]
     return [float(value) for value in np.ravel(values)]
 
 
-def _worst_pictures(found: Evaluation, data: Dataset) -> Panel:
+def _worst_pictures(found: Evaluation, data: Examples) -> Panel:
     """The worst examples as images, with what they are and what they were taken for."""
     canvas = canvas_of(data)
     places = found.worst(_WORST)

@@ -15,6 +15,9 @@ _ADDED = (
     "metrics",
     "take",
     "image_size",
+    "workers",
+    "stem",
+    "head",
     "normalization",
     "auxiliary",
     "heads",
@@ -42,6 +45,9 @@ _ADDED = (
     "early_stopping_metric",
 )
 
+# What large images had before there was a choice, by model.
+_FORMER = {"resnet": ("stem", "small"), "vgg": ("head", "flat")}
+
 
 def stored_settings(config: dict[str, Any]) -> dict[str, Any]:
     """The fields of `Settings` in a configuration; keys that are not fields are left out.
@@ -53,6 +59,9 @@ def stored_settings(config: dict[str, Any]) -> dict[str, Any]:
         # Before numbers had a choice, this was the schedule's name. (Looked up in a list, since
         # what is damaged need not be hashable.)
         config = {**config, "schedule": config["precision"], "precision": "float32"}
+    for model, (name, former) in _FORMER.items():
+        if config.get("model") == model and name not in config:
+            config = {**config, name: former}
     known = {field.name: str(field.type) for field in dataclasses.fields(Settings)}
     given = {name: value for name, value in config.items() if name in known}
     for name, value in given.items():

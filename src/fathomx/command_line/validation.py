@@ -26,6 +26,7 @@ _LEAST = {
     "take": 1,
     "context": 1,
     "image_size": 1,
+    "workers": 0,
     "accumulate": 1,
     "validate_every": 1,
     "early_stopping": 1,
@@ -90,6 +91,15 @@ def _check_model(settings: Settings) -> None:
         raise ValueError(
             f"image_size is for a folder of images, which data {data!r} is not; leave it "
             "out, or give the folder as data."
+        )
+    if settings.workers is not None and not sources.is_streamed(data):
+        raise ValueError(
+            f"workers is for imagenet: and a folder, which data {data!r} is not; leave it out."
+        )
+    if sources.is_streamed(data) and chosen.generative is not None:
+        raise ValueError(
+            f"model {settings.model!r} needs its images in memory, and those of data {data!r} are "
+            "read while they are trained on; use model 'resnet', 'vgg' or 'residual-cnn'."
         )
     _check_targets(settings, data)
     if settings.width is not None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from importlib.util import find_spec
 from typing import Any, NamedTuple
@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from fathomx import checks
 from fathomx.checks import CountOrZero, PartOfOne, Seed, example, open_gate
+from fathomx.data._dataset import Dataset
 from fathomx.data._files import DataError
 from fathomx.data._folder import ANNOTATIONS, Files, annotated, labeled_by, of_classes, opened
 from fathomx.data._parquet import require_decoders
@@ -118,6 +119,11 @@ class ImageStream(Stream):
         sizes = {"train": count, "validation": max(1, count // 4), "test": max(1, count // 4)}
         parts: dict[str, Any] = {t: self._pictures(t).taken(sizes[t]) for t in self.titles}
         return replace(self, **parts)
+
+    def with_parts(self, name: str, parts: Mapping[str, Any]) -> ImageStream:
+        """This stream under another name, with other parts, of which some may be `None`."""
+        changes: dict[str, Any] = {"name": name, **parts}
+        return replace(self, **changes)
 
     def for_process(self, process_index: int, process_count: int) -> ImageStream:
         """The same stream for one of several processes, each of which trains on its own part.
@@ -252,6 +258,10 @@ def imagenet(
         name=name,
         class_names=found.class_names,
     )
+
+
+# What a run of the command line may train on.
+Examples = Dataset | ImageStream
 
 
 class _Found(NamedTuple):
