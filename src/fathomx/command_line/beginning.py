@@ -12,7 +12,8 @@ from fathomx.command_line.job import Job
 from fathomx.command_line.loaded import ended
 from fathomx.command_line.session import stored_job
 from fathomx.command_line.settings import option_fields, option_name
-from fathomx.data import DataError, Examples
+from fathomx.data import DataError
+from fathomx.data._imagenet import Examples
 from fathomx.graph.network import Network
 from fathomx.records.errors import DamagedFileError, RunFolderError
 from fathomx.records.run_files import read_config

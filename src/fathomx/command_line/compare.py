@@ -23,7 +23,7 @@ from fathomx.command_line.options import (
     resume_option,
 )
 from fathomx.command_line.session import Session, run_config, stored_data, stored_job
-from fathomx.data import Examples
+from fathomx.data._imagenet import Examples
 from fathomx.graph.network import Network
 from fathomx.records.lock import FolderLock
 from fathomx.records.run_files import RunFiles

@@ -28,7 +28,7 @@ from fathomx.command_line.options import (
 from fathomx.command_line.session import stored_data, stored_job
 from fathomx.command_line.settings import option_fields
 from fathomx.command_line.trained import trained_network
-from fathomx.data import Examples
+from fathomx.data._imagenet import Examples
 from fathomx.diagnostics.energy_balance import EnergyBalance
 from fathomx.graph.arrival import arrivals
 from fathomx.graph.network import Network

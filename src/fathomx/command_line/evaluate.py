@@ -24,7 +24,8 @@ from fathomx.command_line.loaded import Run, ended
 from fathomx.command_line.messages import say
 from fathomx.command_line.options import check_new, new_folder, out_option
 from fathomx.command_line.outcome import target_names
-from fathomx.data import Dataset, Examples, ImageStream, Text
+from fathomx.data import Dataset, ImageStream, Text
+from fathomx.data._imagenet import Examples
 from fathomx.evaluation import Evaluation
 from fathomx.evaluation.answers import probabilities
 from fathomx.evaluation.evaluate import PARTS

@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.data import Dataset, Examples, ImageStream
+from fathomx.data import Dataset, ImageStream
+from fathomx.data._imagenet import Examples
 from fathomx.drawing.canvas import Canvas, seen_part
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.network import INPUT, Network

@@ -23,7 +23,7 @@ from fathomx.command_line.optimization import early_stopping, optimizer_choice
 from fathomx.command_line.settings import Settings
 from fathomx.command_line.stored import stored_settings
 from fathomx.command_line.validation import validate
-from fathomx.data import Examples
+from fathomx.data._imagenet import Examples
 from fathomx.data._table_files import target_columns
 from fathomx.graph.freezing import freeze
 from fathomx.graph.network import Network

@@ -13,7 +13,8 @@ from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.command_line.job import Job
 from fathomx.command_line.sources import task_of
-from fathomx.data import Dataset, Examples, Text
+from fathomx.data import Dataset, Text
+from fathomx.data._imagenet import Examples
 from fathomx.data._table_files import target_columns
 from fathomx.graph.network import Network
 from fathomx.inference import trace

@@ -16,7 +16,7 @@ from fathomx.command_line.job import Job
 from fathomx.command_line.messages import say
 from fathomx.command_line.session import Session, run_config
 from fathomx.command_line.varied import job_with, varied
-from fathomx.data import Examples
+from fathomx.data._imagenet import Examples
 from fathomx.records.errors import DamagedFileError, RunFolderError
 from fathomx.records.reading import read_json
 from fathomx.records.run_files import RunFiles

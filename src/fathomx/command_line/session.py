@@ -20,7 +20,8 @@ from fathomx.command_line.options import written_options
 from fathomx.command_line.outcome import Outcome
 from fathomx.command_line.sources import is_table, is_text, task_of
 from fathomx.command_line.trained import trained_network
-from fathomx.data import TASKS, Examples, ImageStream, Text
+from fathomx.data import TASKS, ImageStream, Text
+from fathomx.data._imagenet import Examples
 from fathomx.graph.network import Network
 from fathomx.learning import PredictiveCoding
 from fathomx.records.errors import DamagedFileError, RunFolderError

@@ -6,7 +6,8 @@ import os
 
 from fathomx import data as data_sets
 from fathomx.command_line.settings import Settings
-from fathomx.data import Examples, ImageStream
+from fathomx.data import ImageStream
+from fathomx.data._imagenet import Examples
 from fathomx.data._table_files import ENDINGS, target_columns
 
 # Before the folder of images that are read while they are trained on.

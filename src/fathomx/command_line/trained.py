@@ -7,7 +7,7 @@ from pathlib import Path
 import jax
 
 from fathomx.command_line.job import Job
-from fathomx.data import Examples
+from fathomx.data._imagenet import Examples
 from fathomx.graph.network import Network
 from fathomx.records.run_files import RunFiles
 from fathomx.training import CheckpointError, TrainingState

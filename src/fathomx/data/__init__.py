@@ -27,7 +27,6 @@ from fathomx.data._dataset import Dataset
 from fathomx.data._files import DataError
 from fathomx.data._folder import images
 from fathomx.data._idx import read_idx
-from fathomx.data._imagenet import Examples as Examples
 from fathomx.data._imagenet import ImageStream, imagenet
 from fathomx.data._inputs import Inputs, read_inputs
 from fathomx.data._named import descriptions, load, names, texts, whereabouts
