@@ -29,10 +29,9 @@ from fathomx.training import Observer, feed
 
 SIZE, BATCH, QUALITY = 64, 64, 90
 WORKERS = (0, 1, 2)
-REPEATS = 3
 
 
-def write(folder: Path) -> None:
+def write(folder: Path, repeats: int = 1) -> None:
     """50,000 images in train, 10,000 in val, in a folder for each class."""
     from PIL import Image
 
@@ -83,16 +82,17 @@ def medians(found: dict[Any, list[dict[str, float]]]) -> list[dict[str, Any]]:
 
 
 def interleaved(
-    run: Callable[[Any], dict[str, float]], kinds: tuple[Any, ...]
+    run: Callable[[Any], dict[str, float]], kinds: tuple[Any, ...], repeats: int
 ) -> dict[Any, list[dict[str, float]]]:
     found: dict[Any, list[dict[str, float]]] = {kind: [] for kind in kinds}
-    for _ in range(REPEATS):
+    for _ in range(repeats):
         for kind in kinds:
             found[kind].append(run(kind))
+            print(kind, found[kind][-1], flush=True)
     return found
 
 
-def decode(folder: Path) -> None:
+def decode(folder: Path, repeats: int) -> None:
     """Nothing but decoding, of random parts as for training."""
     load = _load()
 
@@ -114,8 +114,8 @@ def decode(folder: Path) -> None:
         chunks.close()
         return {"images/s": count / seconds, "busy": busy.part(), "first chunk, s": first}
 
-    title = f"Decoding JPEG files of {SIZE} x {SIZE} pixels, {REPEATS} times; load {load}"
-    publish("decoding", title, medians(interleaved(run, WORKERS)))
+    title = f"Decoding JPEG files of {SIZE} x {SIZE} pixels, {repeats} times; load {load}"
+    publish("decoding", title, medians(interleaved(run, WORKERS, repeats)))
 
 
 class Steps(Observer):
@@ -151,9 +151,9 @@ class Waiting:
         feed._Streamed.load = self._own
 
 
-def train(folder: Path) -> None:
+def train(folder: Path, repeats: int) -> None:
     """ResNet-10 of an eighth of the width, by `Equilibrium`, on a stream and on data in memory."""
-    load, few = _load(), 16 * BATCH
+    load, few = _load(), 10 * BATCH
     whole = fx.data.imagenet(folder, SIZE, workers=0)
     shape = whole.input_shape
     arrays = whole.take(few).arrays("train")
@@ -185,8 +185,8 @@ def train(folder: Path) -> None:
         }
 
     run("in memory")  # Compiles.
-    title = f"Training from JPEG files of {SIZE} x {SIZE} pixels, {REPEATS} times; load {load}"
-    publish("decoding_training", title, medians(interleaved(run, ("in memory", *WORKERS))))
+    title = f"Training from JPEG files of {SIZE} x {SIZE} pixels, {repeats} times; load {load}"
+    publish("decoding_training", title, medians(interleaved(run, ("in memory", *WORKERS), repeats)))
 
 
 def _load() -> str:
@@ -198,5 +198,6 @@ if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
     parser.add_argument("what", choices=("write", "decode", "train"))
     parser.add_argument("folder", type=Path)
+    parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
-    {"write": write, "decode": decode, "train": train}[given.what](given.folder)
+    {"write": write, "decode": decode, "train": train}[given.what](given.folder, given.repeats)

@@ -36,8 +36,19 @@ def job(folder, **options):
 
 def test_a_run_from_its_beginning_to_its_predictions(folder, tmp_path, run_fathomx):
     options = [
-        *("--data", f"imagenet:{folder}", "--model", "resnet", "--width", "0.02"),
-        *("--image-size", "8", "--workers", "0", "--batch-size", "8", "--epochs", "1"),
+        *("--data", f"imagenet:{folder}", "--model", "vgg", "--depth", "5"),
+        *(
+            "--width",
+            "0.02",
+            "--image-size",
+            "16",
+            "--workers",
+            "0",
+            "--batch-size",
+            "8",
+            "--epochs",
+            "1",
+        ),
         *("--learning", "backprop"),
     ]
     found = run_fathomx("train", *options, "--out", "run", folder=tmp_path)
@@ -109,15 +120,18 @@ def test_stems_and_heads_are_built(folder):
         ({"model": "decoder-cnn", "width": 8}, "needs its images in memory"),
         ({"model": "transformer", "width": 8}, "reads text"),
         ({"head": "flat"}, "model 'resnet' has no head"),
-        ({"batch_size": 99}, "batch_size is 99, but .* has 35 training examples"),
+        ({"batch_size": 99}, "batch_size is 99, but .* has 36 training examples"),
         ({"target": "price"}, "target is for tables"),
     ],
 )
 def test_what_is_wrong(folder, options, message):
-    with pytest.raises(ValueError, match=message):
+    def begun():
         made = job(folder, **options)
         data = made.load()
         made.check(data, made.network(data))
+
+    with pytest.raises(ValueError, match=message):
+        begun()
 
 
 def test_workers_are_for_images_that_are_read_later():
