@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import shutil
 import tempfile
 from pathlib import Path
@@ -78,6 +79,9 @@ def _go_on(
     console: Console, given: dict[str, Any], folder: Path, trackers: tuple[str, ...]
 ) -> Path:
     job = stored_job(folder)
+    if "workers" in given:
+        # The one option that another machine may want otherwise, for it changes no number.
+        job = dataclasses.replace(job, workers=given["workers"])
     stored = job.config()
     changed = {name: value for name, value in given.items() if value != stored[name]}
     if changed:
