@@ -42,7 +42,11 @@ def models(table: Table, world: World) -> None:
     }
     small = {"image_shape": (8, 8, 1), **images}
     table.call("fx.models.residual_cnn", {"blocks": 1, "width": 2, **small}, of_images)
-    table.call("fx.models.resnet", {"depth": 10, "width": 0.03125, **small}, of_channels)
+    table.call(
+        "fx.models.resnet",
+        {"depth": 10, "width": 0.03125, **small},
+        {**of_channels, "stem": kinds.choice(None, "small")},
+    )
     table.call(
         "fx.models.vgg",
         {
@@ -52,7 +56,11 @@ def models(table: Table, world: World) -> None:
             "normalization": "group",
             **images,
         },
-        {**of_channels, "pool": kinds.choice("max", "average")},
+        {
+            **of_channels,
+            "pool": kinds.choice("max", "average"),
+            "head": kinds.choice(None, "flat", "average"),
+        },
     )
     table.call(
         "fx.models.transformer",
@@ -281,6 +289,24 @@ def data(table: Table, world: World) -> None:
             "size": kinds.count(most=65535).but(NOTHING).also("(2,)", "(2, 0)", "(2, 3, 4)"),
         },
     )
+    table.call(
+        "fx.data.imagenet",
+        {"path": world.photographs_in_parts, "size": 2, "workers": 0, "smallest": 0.5, "seed": 1},
+        {"path": kinds.existing_folder(), "size": kinds.count(most=4096)},
+    )
+    read_later = fx.data.imagenet(world.photographs_in_parts, 2, workers=0)
+    own = {"train": read_later.train, "class_names": ("dark", "light")}
+    table.call("fx.data.ImageStream", own, {"train": None, "class_names": None})
+    table.method(read_later, "arrays", {"title": "train"}, {"title": kinds.choice(*titles)})
+    table.method(read_later, "take", {"n": 1}, {"n": kinds.count(most=read_later.size)})
+    shares = {"process_index": 0, "process_count": 1}
+    table.method(read_later, "for_process", shares, dict.fromkeys(shares))
+    table.method(read_later, "images")
+    table.refusing(read_later, "flat")
+    table.method(read_later, "sha256")
+    table.inner(read_later, "with_parts", "other", {"test": None})
+    table.inner(read_later, "standardized", {"input": np.zeros((1, 2, 2, 3))})
+    table.inner(some, "standardized", {})
     table.call(
         "fx.data.adapted",
         {"data": world.data, "reference": world.data},

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import functools
 import io
+import shutil
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -263,6 +264,14 @@ class World:
             for number in range(2):
                 rows = np.full((2, 2), shade + number, np.uint8)
                 Image.fromarray(rows).save(folder / kind / f"{number}.png")
+        return folder
+
+    @functools.cached_property
+    def photographs_in_parts(self) -> Path:
+        """Those photographs as ImageNet has them, the same to train on and to test."""
+        folder = self.folder / "photographs in parts"
+        for part in ("train", "val"):
+            shutil.copytree(self.photographs, folder / part)
         return folder
 
     @functools.cached_property

@@ -12,7 +12,8 @@ from fathomx.command_line.job import Job
 from fathomx.command_line.loaded import ended
 from fathomx.command_line.session import stored_job
 from fathomx.command_line.settings import option_fields, option_name
-from fathomx.data import DataError, Dataset
+from fathomx.data import DataError
+from fathomx.data._imagenet import Examples
 from fathomx.graph.network import Network
 from fathomx.records.errors import DamagedFileError, RunFolderError
 from fathomx.records.run_files import read_config
@@ -66,7 +67,7 @@ def keep(source: str, folder: Path) -> dict[str, str]:
     return {_SHA256: weights_sha256(folder / FILE)}
 
 
-def begun(job: Job, data: Dataset, folder: Path) -> tuple[Network, tuple[str, ...]]:
+def begun(job: Job, data: Examples, folder: Path) -> tuple[Network, tuple[str, ...]]:
     """The network that the run in a folder begins with, and the entries whose weights are new.
 
     Raises `DamagedFileError` for a copy that is not what the run began with, and `ValueError` for
@@ -81,7 +82,7 @@ def begun(job: Job, data: Dataset, folder: Path) -> tuple[Network, tuple[str, ..
     return filled(job, data, folder)
 
 
-def filled(job: Job, data: Dataset, folder: Path) -> tuple[Network, tuple[str, ...]]:
+def filled(job: Job, data: Examples, folder: Path) -> tuple[Network, tuple[str, ...]]:
     """The network of a job with what it begins with, where a folder holds that; what is new."""
     network = job.network(data)
     if job.source is None:

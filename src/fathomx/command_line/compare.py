@@ -23,7 +23,7 @@ from fathomx.command_line.options import (
     resume_option,
 )
 from fathomx.command_line.session import Session, run_config, stored_data, stored_job
-from fathomx.data import Dataset
+from fathomx.data._imagenet import Examples
 from fathomx.graph.network import Network
 from fathomx.records.lock import FolderLock
 from fathomx.records.run_files import RunFiles
@@ -77,7 +77,7 @@ def compare(out: Path | None, resume: Path | None, **options: Any) -> None:
 
 
 def _compare(
-    console: Console, folder: Path, jobs: dict[str, Job], data: Dataset, network: Network
+    console: Console, folder: Path, jobs: dict[str, Job], data: Examples, network: Network
 ) -> None:
     """Continues both runs and puts what came out side by side."""
     runs = {name: folder / name for name in jobs}

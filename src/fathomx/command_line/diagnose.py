@@ -28,7 +28,7 @@ from fathomx.command_line.options import (
 from fathomx.command_line.session import stored_data, stored_job
 from fathomx.command_line.settings import option_fields
 from fathomx.command_line.trained import trained_network
-from fathomx.data import Dataset
+from fathomx.data._imagenet import Examples
 from fathomx.diagnostics.energy_balance import EnergyBalance
 from fathomx.graph.arrival import arrivals
 from fathomx.graph.network import Network
@@ -95,7 +95,7 @@ def diagnose(run: Path | None, out: Path | None, **options: Any) -> None:
         say(console, text)
 
 
-def _diagnosis(job: Job, data: Dataset, network: Network) -> dict[str, Any]:
+def _diagnosis(job: Job, data: Examples, network: Network) -> dict[str, Any]:
     """The numbers of a diagnosis on the first batch of the training data."""
     rule = job.rule()
     assert isinstance(rule, PredictiveCoding)

@@ -24,7 +24,8 @@ from fathomx.command_line.loaded import Run, ended
 from fathomx.command_line.messages import say
 from fathomx.command_line.options import check_new, new_folder, out_option
 from fathomx.command_line.outcome import target_names
-from fathomx.data import Dataset, Part, Text
+from fathomx.data import Dataset, ImageStream, Part, Text
+from fathomx.data._imagenet import Examples
 from fathomx.evaluation import Evaluation
 from fathomx.evaluation.answers import probabilities
 from fathomx.evaluation.evaluate import PARTS
@@ -102,17 +103,27 @@ def evaluate(run: Path, data: str | None, part: str, out: Path | None) -> None:
     _print(Console(), folder)
 
 
-def _other(trained: Run, data: str) -> Dataset:
+def _other(trained: Run, data: str) -> Examples:
     """Another data set, in the form that the network of a run reads."""
+    if sources.is_streamed(data) or isinstance(trained.data, ImageStream):
+        return _other_stream(trained, data)
     job = dataclasses.replace(trained.job, data=data, image_size=None, take=None)
     if sources.is_images(data) and _shows_images(trained.data):
-        found = data_sets.images(data, trained.data.image_shape[:2])
-        return data_sets.adapted(job.view(found), trained.data)
-    return data_sets.adapted(job.load(), trained.data)
+        seen = job.view(data_sets.images(data, trained.data.image_shape[:2]))
+        assert isinstance(seen, Dataset)
+        return data_sets.adapted(seen, trained.data)
+    found = job.load()
+    assert isinstance(found, Dataset)
+    return data_sets.adapted(found, trained.data)
 
 
-def _whole(data: Dataset) -> Dataset:
-    """All parts of a data set as its test part."""
+def _whole(data: Examples) -> Dataset:
+    """All parts of a data set as its test part; `ValueError` for images that stay on disk."""
+    if isinstance(data, ImageStream):
+        raise ValueError(
+            f"--part all puts all parts together in memory, and {data.name!r} is read from disk; "
+            f"choose one of {', '.join(PARTS)}."
+        )
     arrays = [data.arrays(title) for title in data.titles]
     joined = {name: np.concatenate([each[name] for each in arrays]) for name in arrays[0]}
     if data.named:
@@ -122,21 +133,39 @@ def _whole(data: Dataset) -> Dataset:
     return data.with_parts(data.name, {"test": test, "weights": {**data.weights, **weights}})
 
 
-def _note_on_part(examples: Dataset, data: str | None, part: str) -> list[str]:
+def _note_on_part(examples: Examples, data: str | None, part: str) -> list[str]:
     """What to know of the part that was chosen."""
     if part == _ALL and data is None:
         return ["Most of these examples are those that the network was trained on."]
-    sizes = {title: len(next(iter(examples.arrays(title).values()))) for title in examples.titles}
     if part == _ALL or data is None or not sources.is_table(data):
         return []
+    assert isinstance(examples, Dataset)
+    sizes = {title: len(next(iter(examples.arrays(title).values()))) for title in examples.titles}
     return [f"{sizes[part]} of the {sum(sizes.values())} rows of {data}; --part all takes all."]
 
 
-def _shows_images(data: Dataset) -> bool:
+def _other_stream(trained: Run, data: str) -> ImageStream:
+    """Other images that are read from disk, of the classes of those that a run was trained on."""
+    own = trained.data
+    if not (sources.is_streamed(data) and isinstance(own, ImageStream)):
+        raise ValueError(
+            f"the run was trained on {trained.job.data!r}, and data is {data!r}, of which one is "
+            "standardized by its training part and the other is not; give data of the same kind."
+        )
+    found = sources.read_stream(data, own.image_shape[0], trained.job.workers)
+    if found.class_names != own.class_names:
+        raise ValueError(
+            f"{data!r} has other classes than {trained.job.data!r}, which the run was trained on; "
+            "give images of the same classes."
+        )
+    return found
+
+
+def _shows_images(data: Examples) -> bool:
     return not data.named and len(data.image_shape) in (2, 3)
 
 
-def _worst_rows(found: Evaluation, data: Dataset) -> dict[str, Any]:
+def _worst_rows(found: Evaluation, data: Examples) -> dict[str, Any]:
     """What to tell of the worst examples, with their inputs where these can be read."""
     images = _shows_images(data)
     places = found.worst(_WORST if images else _ROWS)
@@ -175,7 +204,7 @@ def _numbered(rows: Sequence[dict[str, Any]]) -> list[str]:
     return [f"value {place}" for place in range(len(rows[0].get("row", [])))] if rows else []
 
 
-def raw_values(data: Dataset, arrays: dict[str, Any], place: int) -> list[float]:
+def raw_values(data: Examples, arrays: dict[str, Any], place: int) -> list[float]:
     """The inputs of an example in the units that they had before they were standardized."""
     values = arrays["input"][place : place + 1]
     known = data.preparation
@@ -184,7 +213,7 @@ def raw_values(data: Dataset, arrays: dict[str, Any], place: int) -> list[float]
     return [float(value) for value in np.ravel(values)]
 
 
-def _worst_pictures(found: Evaluation, data: Dataset) -> Panel:
+def _worst_pictures(found: Evaluation, data: Examples) -> Panel:
     """The worst examples as images, with what they are and what they were taken for."""
     canvas = canvas_of(data)
     places = found.worst(_WORST)

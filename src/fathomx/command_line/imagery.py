@@ -11,7 +11,8 @@ import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.data import Dataset
+from fathomx.data import Dataset, ImageStream
+from fathomx.data._imagenet import Examples
 from fathomx.drawing.canvas import Canvas, seen_part
 from fathomx.graph.clamp import Clamp
 from fathomx.graph.network import INPUT, Network
@@ -158,8 +159,11 @@ class OfLabels(Imagery):
         return [*samples, completion._replace(caption=caption)]
 
 
-def canvas_of(data: Dataset) -> Canvas:
+def canvas_of(data: Examples) -> Canvas:
     """That of a data set; what is no image is shown as one row."""
+    if isinstance(data, ImageStream):
+        ends = np.array([0, 255])[:, None] * np.ones(data.image_shape[-1])
+        return Canvas(data.image_shape, *data.preparation.scales["input"](ends))
     return Canvas.of(data.train.inputs, data.image_shape or (1, *data.input_shape))
 
 

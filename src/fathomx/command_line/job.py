@@ -23,7 +23,7 @@ from fathomx.command_line.optimization import early_stopping, optimizer_choice
 from fathomx.command_line.settings import Settings, own_values
 from fathomx.command_line.stored import stored_settings
 from fathomx.command_line.validation import validate
-from fathomx.data import Dataset
+from fathomx.data._imagenet import Examples
 from fathomx.data._table_files import target_columns
 from fathomx.graph.freezing import freeze
 from fathomx.graph.network import Network
@@ -67,7 +67,7 @@ class Job(Settings):
             # Frozen fields are set this way; what is stored should say what was run.
             object.__setattr__(self, name, value)
 
-    def load(self) -> Dataset:
+    def load(self) -> Examples:
         """The data set, in the form that the model takes."""
         found, reading = sources.load(self), MODELS[self.model].reading
         task = sources.task_of(found)
@@ -80,11 +80,11 @@ class Job(Settings):
         data = self.view(found)
         return data if self.take is None else data.take(self.take)
 
-    def view(self, data: Dataset) -> Dataset:
+    def view(self, data: Examples) -> Examples:
         """A data set as the model reads it."""
         return MODELS[self.model].reading.view(data)
 
-    def network(self, data: Dataset) -> Network:
+    def network(self, data: Examples) -> Network:
         """The network at initialization, built for this data set."""
         chosen = MODELS[self.model]
         options = own_values(self)
@@ -148,7 +148,7 @@ class Job(Settings):
         """The metrics that are asked for."""
         return None if self.metrics is None else chosen(target_columns(self.metrics))
 
-    def problem(self, network: Network, data: Dataset) -> Problem:
+    def problem(self, network: Network, data: Examples) -> Problem:
         """The problem of the first batch of the training data."""
         batch = {name: each[: self.batch_size] for name, each in data.arrays("train").items()}
         problem: Problem = Task(data, self.pose).pose(network, batch)
@@ -171,7 +171,7 @@ class Job(Settings):
             given["steps"] = self.steps
         return DESCENTS[self.inference](**given)
 
-    def optimizer_for(self, data: Dataset) -> optax.GradientTransformation:
+    def optimizer_for(self, data: Examples) -> optax.GradientTransformation:
         """That of the settings over all updates of the run: Adam by a cosine unless given.
 
         At the learning-rate scales of the parameterization (`fx.scale_learning_rates`).
@@ -197,7 +197,7 @@ class Job(Settings):
         """When training ends early, if it may."""
         return early_stopping(self)
 
-    def check(self, data: Dataset, network: Network) -> None:
+    def check(self, data: Examples, network: Network) -> None:
         """Raises `ValueError` for what only the data and the network show to be impossible."""
         if self.batch_size > data.size:
             raise ValueError(

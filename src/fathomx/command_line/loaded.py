@@ -10,7 +10,7 @@ from fathomx.checks import gate, warn
 from fathomx.command_line.job import Job
 from fathomx.command_line.session import stored_data, stored_job
 from fathomx.command_line.trained import trained_network
-from fathomx.data import Dataset
+from fathomx.data._imagenet import Examples
 from fathomx.graph.network import Network
 from fathomx.records.errors import RunFolderError
 from fathomx.records.run_files import RunFiles, read_config
@@ -29,7 +29,7 @@ class Run:
     """
 
     network: Network
-    data: Dataset
+    data: Examples
     job: Job
     summary: dict[str, Any]
 

@@ -45,8 +45,8 @@ class Reading:
     `tasks`: those of the data that it reads.
     """
 
-    view: Callable[[Dataset], Dataset]
-    sizes: Callable[[Dataset], dict[str, Any]]
+    view: Callable[[Any], Any]
+    sizes: Callable[[Any], dict[str, Any]]
     data: str = "digits"
     tasks: tuple[str, ...] = TASKS[:1]
 
@@ -63,7 +63,8 @@ def _vector_sizes(data: Dataset) -> dict[str, Any]:
 
 VECTORS = Reading(lambda data: data if data.named else data.flat(), _vector_sizes, tasks=TASKS)
 IMAGES = Reading(
-    Dataset.images, lambda data: {"classes": data.classes, "image_shape": data.input_shape}
+    lambda data: data.images(),
+    lambda data: {"classes": data.classes, "image_shape": data.input_shape},
 )
 VECTORS_ALONE = Reading(Dataset.flat, lambda data: {"shape": data.input_shape[0]})
 IMAGES_ALONE = Reading(Dataset.images, lambda data: {"shape": data.input_shape})

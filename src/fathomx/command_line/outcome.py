@@ -14,6 +14,7 @@ from jaxtyping import Array, PRNGKeyArray
 from fathomx.command_line.job import Job
 from fathomx.command_line.sources import task_of
 from fathomx.data import Dataset, Text
+from fathomx.data._imagenet import Examples
 from fathomx.data._table_files import target_columns
 from fathomx.graph.network import Network
 from fathomx.inference import trace
@@ -47,7 +48,7 @@ class Outcome:
 
     folder: Path
     job: Job
-    data: Dataset
+    data: Examples
 
     def lacking(self) -> list[str]:
         """The files that a finished run has and this one has not, or not whole."""
@@ -76,6 +77,7 @@ class Outcome:
             self._record_sample(self.data, after)
         if PICTURES in lacking and self.job.generative is not None:
             imagery, key = self.job.generative.imagery, jax.random.key(self.job.seed)
+            assert isinstance(self.data, Dataset)
             write_pictures(self.folder, imagery.panels(after, self.data, key))
         if PREDICTIONS in lacking:
             self._record_predictions(after)

@@ -103,6 +103,7 @@ def _trained(run: Path) -> tuple[Network, Job, Dataset, Imagery]:
             "with `fathomx train --model`."
         )
     data = stored_data(job, run)
+    assert isinstance(data, Dataset)
     return trained_network(job, data, run), job, data, job.generative.imagery
 
 

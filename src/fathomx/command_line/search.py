@@ -17,7 +17,7 @@ from fathomx.command_line.messages import say
 from fathomx.command_line.optimization import check_direction
 from fathomx.command_line.session import Session, run_config
 from fathomx.command_line.varied import job_with, varied
-from fathomx.data import Dataset
+from fathomx.data._imagenet import Examples
 from fathomx.records.errors import DamagedFileError, RunFolderError
 from fathomx.records.reading import read_json
 from fathomx.records.run_files import RunFiles
@@ -33,7 +33,7 @@ _FILE, _NAME = "sweep.json", "fathomx"
 _AT_RANDOM, _BEFORE_PRUNING = 6, 4
 
 
-def judged(job: Job, data: Dataset, metric: str | None) -> str:
+def judged(job: Job, data: Examples, metric: str | None) -> str:
     """The validation score that trials are judged by.
 
     Raises `ValueError` if there is none of this name, or none that says which direction is better.

@@ -21,7 +21,8 @@ from fathomx.command_line.options import written_options
 from fathomx.command_line.outcome import Outcome
 from fathomx.command_line.sources import is_table, is_text, is_there, task_of
 from fathomx.command_line.trained import trained_network
-from fathomx.data import TASKS, Dataset, Text
+from fathomx.data import TASKS, ImageStream, Text
+from fathomx.data._imagenet import Examples
 from fathomx.graph.mesh import Mesh
 from fathomx.graph.network import Network
 from fathomx.learning import PredictiveCoding
@@ -39,7 +40,7 @@ _KINDS = {
 _VERIFIED = set(data_sets.names()) - {"tiny-imagenet"}
 
 
-def run_config(job: Job, data: Dataset, usual: dict[str, Any] | None = None) -> dict[str, Any]:
+def run_config(job: Job, data: Examples, usual: dict[str, Any] | None = None) -> dict[str, Any]:
     """What a run folder says of its job: the settings, the version, the command to repeat it.
 
     And of data of one's own what tells it from others: named data sets are verified anyway.
@@ -75,7 +76,7 @@ def stored_job(folder: Path) -> Job:
         ) from None
 
 
-def stored_data(job: Job, folder: Path) -> Dataset:
+def stored_data(job: Job, folder: Path) -> Examples:
     """The data of the job of a run; `RunFolderError` if it is other data by now."""
     data = job.load()
     begun_with = read_config(folder).get(_field(job))
@@ -88,7 +89,7 @@ def stored_data(job: Job, folder: Path) -> Dataset:
     return data
 
 
-def _by_classes(data: Dataset) -> bool:
+def _by_classes(data: Examples) -> bool:
     """Whether targets are classes, which goes without saying."""
     return task_of(data) == TASKS[0]
 
@@ -106,7 +107,9 @@ def _field(job: Job) -> str:
     return "text_sha256" if is_text(job.data) else "images_sha256"
 
 
-def _digest(data: Dataset) -> str:
+def _digest(data: Examples) -> str:
+    if isinstance(data, ImageStream):
+        return data.sha256()
     found = hashlib.sha256(data.vocabulary_text.encode() if isinstance(data, Text) else b"")
     for title in data.titles:
         for array in data.arrays(title).values():
@@ -125,7 +128,7 @@ class Session:
     observers: tuple[Observer, ...] = ()
     mesh: Mesh | None = None
 
-    def go_on(self, job: Job, data: Dataset, network: Network, folder: Path) -> bool:
+    def go_on(self, job: Job, data: Examples, network: Network, folder: Path) -> bool:
         """Trains on from where the run in a folder is, or makes what it lacks at its end.
 
         Returns false if it has ended and lacks nothing.

@@ -94,15 +94,23 @@ class Settings:
         None,
         f"Data set, one of {', '.join(data_sets.names())}, or the path of a text file, of a table "
         "(.csv or .parquet, with --target) or of a folder (or zip file) of images, one folder per "
-        "class. " + _per_model(lambda model: model.reading.data),
+        "class; or imagenet: and a folder that holds train and val, or parquet shards, whose "
+        "images are read while they are trained on. "
+        + _per_model(lambda model: model.reading.data),
         network=True,
     )
     image_size: int | None = option(
         None,
         "Height and width to which the images of a folder are scaled and cut. [default: those of "
-        "the first]",
+        "the first, of imagenet: 224]",
         network=True,
         least=1,
+    )
+    workers: int | None = option(
+        None,
+        "Processes that decode the images of imagenet:, which does not change the result; 0 to "
+        "decode in this one. [default: one for each core, at most 8]",
+        least=0,
     )
     target: str | None = option(
         None, "Columns of a table that are predicted, with commas between.", network=True
@@ -165,6 +173,20 @@ class Settings:
         "Auxiliary nodes on the skips, for equal arrival along all paths, or skips as edges; "
         "resnet only. [default: auxiliary]",
         models={"resnet": True},
+    )
+    stem: str | None = option(
+        None,
+        "First convolution: 3x3 at every pixel, or 7x7 with stride 2 and pooling; resnet only. "
+        "[default: small up to 64 pixels, large above]",
+        ("small", "large"),
+        models={"resnet": None},
+    )
+    head: str | None = option(
+        None,
+        "What is read out of the last image: all of it, or the mean of every channel; vgg only. "
+        "[default: flat up to 64 pixels, average above]",
+        ("flat", "average"),
+        models={"vgg": None},
     )
     heads: int | None = option(
         None,

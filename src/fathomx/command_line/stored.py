@@ -26,6 +26,9 @@ _ALWAYS = (
     "seed",
 )
 
+# What large images had before there was a choice, by model.
+_FORMER = {"resnet": ("stem", "small"), "vgg": ("head", "flat")}
+
 
 def stored_settings(config: dict[str, Any], of: type[Settings] = Settings) -> dict[str, Any]:
     """The fields of settings in a configuration; keys that are not fields are left out.
@@ -37,6 +40,9 @@ def stored_settings(config: dict[str, Any], of: type[Settings] = Settings) -> di
         # Before numbers had a choice, this was the schedule's name. (Looked up in a list, since
         # what is damaged need not be hashable.)
         config = {**config, "schedule": config["precision"], "precision": "float32"}
+    for model, (name, former) in _FORMER.items():
+        if config.get("model") == model and name not in config:
+            config = {**config, name: former}
     known = {field.name: str(field.type) for field in dataclasses.fields(of)}
     given = {name: value for name, value in config.items() if name in known}
     for name, value in given.items():

@@ -7,14 +7,14 @@ from pathlib import Path
 import jax
 
 from fathomx.command_line.job import Job
-from fathomx.data import Dataset
+from fathomx.data._imagenet import Examples
 from fathomx.graph.network import Network
 from fathomx.records.run_files import RunFiles
 from fathomx.training import CheckpointError, TrainingState
 from fathomx.training.checkpoints import Checkpoints
 
 
-def trained_network(job: Job, data: Dataset, folder: Path) -> Network:
+def trained_network(job: Job, data: Examples, folder: Path) -> Network:
     """The network of the job that a run folder holds.
 
     Raises `CheckpointError` without weights, and where the newest are damaged or gone: older ones

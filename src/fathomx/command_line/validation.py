@@ -77,6 +77,15 @@ def _check_model(settings: Settings) -> None:
             f"image_size is for a folder of images, which data {data!r} is not; leave it "
             "out, or give the folder as data."
         )
+    if settings.workers is not None and not sources.is_streamed(data):
+        raise ValueError(
+            f"workers is for imagenet: and a folder, which data {data!r} is not; leave it out."
+        )
+    if sources.is_streamed(data) and chosen.generative is not None:
+        raise ValueError(
+            f"model {settings.model!r} needs its images in memory, and those of data {data!r} are "
+            "read while they are trained on; use model 'resnet', 'vgg' or 'residual-cnn'."
+        )
     _check_targets(settings, data)
     if settings.width is not None:
         _check_width(settings.width, settings.model)

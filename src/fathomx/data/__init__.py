@@ -10,8 +10,8 @@ named sets (`names` lists them); `Dataset(...)` makes one from your own arrays. 
 
 `split` divides arrays of your own; a `Stream` is read while it is trained on, such as from a
 memory map larger than memory or by Grain (`Rows` says how rows are read); `images` reads a folder
-of images, one folder per class, `table` a CSV or parquet file, `text` any text file as a `Text`,
-`read_idx` any file of the format of MNIST as an array.
+of images, one folder per class, `imagenet` one that is larger than memory, `table` a CSV or parquet
+file, `text` any text file as a `Text`, `read_idx` any file of the format of MNIST as an array.
 
 ```python
 digits = fx.data.load("digits")
@@ -27,6 +27,7 @@ from fathomx.data._dataset import Dataset
 from fathomx.data._files import DataError
 from fathomx.data._folder import images
 from fathomx.data._idx import read_idx
+from fathomx.data._imagenet import ImageStream, imagenet
 from fathomx.data._inputs import Inputs, read_inputs
 from fathomx.data._named import descriptions, load, names, texts, whereabouts
 from fathomx.data._parts import Part
@@ -44,6 +45,7 @@ __all__ = [
     "CropAndFlip",
     "DataError",
     "Dataset",
+    "ImageStream",
     "Inputs",
     "Part",
     "Preparation",
@@ -55,6 +57,7 @@ __all__ = [
     "adapted",
     "class_weights",
     "descriptions",
+    "imagenet",
     "images",
     "load",
     "names",

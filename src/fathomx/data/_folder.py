@@ -18,18 +18,17 @@ from fathomx import checks
 from fathomx.checks import Seed, open_gate
 from fathomx.data._augmentation import CropAndFlip
 from fathomx.data._dataset import Dataset
+from fathomx.data._decoding import COLOR, FORMATS, GRAY
 from fathomx.data._files import DataError, read_bytes
 from fathomx.data._parts import Part
 from fathomx.data._preparation import Preparation
 from fathomx.data._scale import PixelScale
 
-_FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 IMAGE_SUFFIXES = (
     *(".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"),
 )
 # What packing leaves behind beside the files that were packed.
 _LEFT = "__MACOSX"
-_GRAY, _COLOR = ("1", "L", "LA"), ("P", "RGB", "RGBA", "CMYK", "YCbCr")
 # The folders that parts may have, if there is one of the first name.
 _PARTS = {
     "train": ("train",),
@@ -37,6 +36,8 @@ _PARTS = {
     "test": ("test",),
 }
 _TENTH = 10
+# Where Tiny ImageNet says which class the images of its validation part are of.
+ANNOTATIONS = "val/val_annotations.txt"
 # Pixels of a side, of a JPEG file.
 _LARGEST = 65535
 
@@ -104,9 +105,9 @@ def load_tiny_imagenet(name: str, path: str, validation: int, seed: int) -> Data
     """
     require_pillow()
     with opened(path) as files:
-        train = _of_classes(files, "train")
+        train = of_classes(files, "train")
         classes = _classes(files, train)
-        labeled = _labeled(train, classes)
+        labeled = labeled_by(train, classes)
         if len(labeled) <= validation:
             raise DataError(
                 f"{path} holds {len(labeled)} training images of data set {name!r}, of which "
@@ -117,7 +118,7 @@ def load_tiny_imagenet(name: str, path: str, validation: int, seed: int) -> Data
         drawn = {
             "train": [labeled[place] for place in order[:cut]],
             "validation": [labeled[place] for place in order[cut:]],
-            "test": _annotated(files, classes),
+            "test": annotated(files, classes),
         }
         return _assembled(name, files, drawn, classes, None, CropAndFlip(8))
 
@@ -198,12 +199,12 @@ def _hidden(name: str) -> bool:
 
 
 # The names of images by the class that they are of.
-_Images = dict[str, list[str]]
+Images = dict[str, list[str]]
 
 
-def _of_classes(files: Files, *within: str) -> _Images:
+def of_classes(files: Files, *within: str) -> Images:
     """The images of the folders of a folder, by the names of these folders."""
-    found: _Images = {}
+    found: Images = {}
     for name in files.names:
         folders = name.split("/")[:-1]
         if not name.lower().endswith(IMAGE_SUFFIXES) or tuple(folders[: len(within)]) != within:
@@ -213,16 +214,16 @@ def _of_classes(files: Files, *within: str) -> _Images:
     return dict(sorted(found.items()))
 
 
-def _parts(files: Files) -> dict[str, _Images]:
+def _parts(files: Files) -> dict[str, Images]:
     """The images of the training part, and of those that have a folder of their own."""
-    whole = _of_classes(files)
+    whole = of_classes(files)
     named = {name: title for title, names in _PARTS.items() for name in names}
     if "train" not in whole or not set(whole) <= set(named):
         return {"train": whole}
-    return {named[folder]: _of_classes(files, folder) for folder in whole}
+    return {named[folder]: of_classes(files, folder) for folder in whole}
 
 
-def _classes(files: Files, train: _Images) -> list[str]:
+def _classes(files: Files, train: Images) -> list[str]:
     if len(train) < 2:
         loose = sum(name.lower().endswith(IMAGE_SUFFIXES) for name in files.names)
         holds = f"one class alone, {next(iter(train))!r}" if train else "no folder of images"
@@ -235,21 +236,21 @@ def _classes(files: Files, train: _Images) -> list[str]:
     return list(train)
 
 
-_Labeled = list[tuple[str, int]]
+Labeled = list[tuple[str, int]]
 
 
-def _labeled(found: _Images, classes: list[str]) -> _Labeled:
+def labeled_by(found: Images, classes: list[str]) -> Labeled:
     """Every image with the number of its class."""
     numbers = {kind: number for number, kind in enumerate(classes)}
     return [(name, numbers[kind]) for kind, names in found.items() for name in names]
 
 
 def _divided(
-    files: Files, parts: dict[str, _Images], classes: list[str], seed: int
-) -> dict[str, _Labeled]:
+    files: Files, parts: dict[str, Images], classes: list[str], seed: int
+) -> dict[str, Labeled]:
     """Images and their classes, part by part, in random order."""
     rng = np.random.default_rng(seed)
-    drawn: dict[str, _Labeled] = {}
+    drawn: dict[str, Labeled] = {}
     for title, found in parts.items():
         strange = sorted(set(found) - set(classes))
         if strange:
@@ -257,7 +258,7 @@ def _divided(
                 f"the {title} part of {files.place} has the class {strange[0]!r}, which its train "
                 "part has not: give both the same folders."
             )
-        labeled = _labeled(found, classes)
+        labeled = labeled_by(found, classes)
         drawn[title] = [labeled[place] for place in rng.permutation(len(labeled))]
     missing = [title for title in _PARTS if not drawn.get(title)]
     rest = drawn["train"]
@@ -272,8 +273,8 @@ def _divided(
     return {**drawn, "train": rest}
 
 
-def _annotated(files: Files, classes: list[str]) -> _Labeled:
-    listed = "val/val_annotations.txt"
+def annotated(files: Files, classes: list[str]) -> Labeled:
+    listed = ANNOTATIONS
     if listed not in files.names:
         raise DataError(f"{files.place} lacks {listed}: put a whole copy in its place.")
     labeled = []
@@ -292,7 +293,7 @@ def _annotated(files: Files, classes: list[str]) -> _Labeled:
 def _assembled(
     name: str,
     files: Files,
-    drawn: dict[str, _Labeled],
+    drawn: dict[str, Labeled],
     classes: list[str],
     size: tuple[int, int] | None,
     augmentation: CropAndFlip | None = None,
@@ -322,7 +323,7 @@ def _assembled(
 
 
 def _decoded(
-    files: Files, labeled: _Labeled, size: tuple[int, int]
+    files: Files, labeled: Labeled, size: tuple[int, int]
 ) -> tuple[NDArray[np.uint8], bool]:
     """The pixels of images, gray ones in all three channels, and whether one is in color."""
     pixels = np.empty((len(labeled), *size, 3), np.uint8)
@@ -354,11 +355,11 @@ def _pixels(
     from PIL import Image, ImageOps
 
     try:
-        with Image.open(io.BytesIO(files.read(name)), formats=_FORMATS) as image:
+        with Image.open(io.BytesIO(files.read(name)), formats=FORMATS) as image:
             mode = image.mode
-            if mode in (*_GRAY, *_COLOR):
+            if mode in (*GRAY, *COLOR):
                 turned = ImageOps.exif_transpose(image).convert(
-                    "L" if gray or mode in _GRAY else "RGB"
+                    "L" if gray or mode in GRAY else "RGB"
                 )
                 if size is not None and turned.size != size[::-1]:
                     turned = ImageOps.fit(turned, size[::-1])

@@ -16,10 +16,11 @@ from numpy.typing import NDArray
 from fathomx import checks
 from fathomx.checks import gate, open_gate
 from fathomx.checks.names import listed
-from fathomx.data._dataset import Dataset
+from fathomx.data._decoding import pixels_of
 from fathomx.data._encoding import decoded
 from fathomx.data._files import DataError, read_bytes
 from fathomx.data._folder import IMAGE_SUFFIXES, read_image
+from fathomx.data._imagenet import Examples, ImageStream
 from fathomx.data._table_files import SEPARATORS
 
 
@@ -33,11 +34,11 @@ class Inputs(NamedTuple):
 
 
 @gate
-def read_inputs(paths: Sequence[str], data: Dataset, *, prepared: bool = False) -> Inputs:
+def read_inputs(paths: Sequence[str], data: Examples, *, prepared: bool = False) -> Inputs:
     """Inputs from files, in their order, standardized by the moments of a data set's training part.
 
     * Images (.png, .jpg and others that Pillow reads) are brought to the size of the data set's, as
-      those of a folder are.
+      those of a folder are, or as those of `imagenet` are to be scored.
     * `.npy` and `.npz` hold one input or several, of the shape of the data set's or flat; of a
       `.npz` file with several arrays the one named `input` is taken.
     * `.csv` holds an input in each row. Where the data set knows the names of its columns, they are
@@ -76,18 +77,20 @@ def read_inputs(paths: Sequence[str], data: Dataset, *, prepared: bool = False) 
     return Inputs(np.concatenate(found).astype(np.float32), tuple(files), tuple(rows))
 
 
-def _shape_of(data: Dataset) -> tuple[int, ...]:
+def _shape_of(data: Examples) -> tuple[int, ...]:
     return tuple(data.arrays("train")["input"].shape[1:])
 
 
-def _scaled(values: NDArray[Any], data: Dataset) -> NDArray[Any]:
+def _scaled(values: NDArray[Any], data: Examples) -> NDArray[Any]:
     known = data.preparation
     if known is None or "input" not in known.scales:
         return values
     return known.scales["input"](values)
 
 
-def _image(path: str, data: Dataset) -> NDArray[Any]:
+def _image(path: str, data: Examples) -> NDArray[Any]:
+    if isinstance(data, ImageStream):
+        return pixels_of(read_bytes(path), data.image_shape[0], f"the image {path}")
     shape = data.image_shape
     if len(shape) not in (2, 3):
         raise DataError(
@@ -101,7 +104,7 @@ def _image(path: str, data: Dataset) -> NDArray[Any]:
     return pixels if brightest == 255 else pixels * (brightest / 255)
 
 
-def _array(path: str, data: Dataset) -> NDArray[Any]:
+def _array(path: str, data: Examples) -> NDArray[Any]:
     del data
     try:
         found = np.load(io.BytesIO(read_bytes(path)), allow_pickle=False)
@@ -123,7 +126,7 @@ def _array(path: str, data: Dataset) -> NDArray[Any]:
         ) from None
 
 
-def _table(path: str, data: Dataset) -> NDArray[Any]:
+def _table(path: str, data: Examples) -> NDArray[Any]:
     lines = csv.reader(io.StringIO(decoded(read_bytes(path), "utf-8", path)))
     head, *body = [line for line in lines if line] or [[]]
     if not head:
@@ -175,14 +178,14 @@ def _number(cell: str) -> float | None:
     return value if math.isfinite(value) else None
 
 
-_READERS: dict[str, Callable[[str, Dataset], NDArray[Any]]] = {
+_READERS: dict[str, Callable[[str, Examples], NDArray[Any]]] = {
     ".npy": _array,
     ".npz": _array,
     ".csv": _table,
 }
 
 
-def _shaped(path: str, values: NDArray[Any], data: Dataset) -> NDArray[Any]:
+def _shaped(path: str, values: NDArray[Any], data: Examples) -> NDArray[Any]:
     """Values as several inputs of the shape of the data set's."""
     wanted = _shape_of(data)
     one = wanted if not data.image_shape else data.image_shape

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,13 @@ class PixelScale:
             spread = np.sqrt((count * square - total**2) / count**2)
             # A channel that is everywhere the same becomes zeros.
             self.std[channel] = spread or 1.0
+
+    @classmethod
+    def of(cls, mean: Sequence[float], std: Sequence[float], brightest: int = 255) -> PixelScale:
+        """That of known moments, one for each channel."""
+        scale = cls.__new__(cls)
+        scale.brightest, scale.mean, scale.std = brightest, np.array(mean), np.array(std)
+        return scale
 
     def __call__(self, pixels: NDArray[Any]) -> NDArray[np.float32]:
         # In place: the larger sets take 553 MB in float32, and no second array is needed.

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any
 
+import jax
+
 from fathomx import checks
 from fathomx.checks import example, open_gate
 from fathomx.data._sources import Arrays, Batches, Source, source
@@ -117,6 +119,10 @@ class Stream:
                 "in an epoch; give at most so many."
             )
         return found
+
+    def standardized(self, arrays: dict[str, jax.Array]) -> dict[str, jax.Array]:
+        """A batch on the device as it is computed with: as it is, unless a stream says more."""
+        return arrays
 
     def scored(self, title: str, most: int) -> Iterator[Arrays]:
         """A part in order, in batches of at most so many examples where that can be chosen."""

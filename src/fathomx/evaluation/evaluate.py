@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from fathomx import checks
 from fathomx.checks import Count, Seed, gate
-from fathomx.data import Dataset
+from fathomx.data import Dataset, ImageStream
 from fathomx.evaluation.answers import AT_ONCE, Answer, answer, asked, probabilities
 from fathomx.evaluation.calibration import Calibration, calibration
 from fathomx.evaluation.classes import (
@@ -100,7 +100,7 @@ class Evaluation:
 @gate
 def evaluate(
     network: Network,
-    data: Dataset,
+    data: Dataset | ImageStream,
     part: str = "test",
     *,
     pose: Pose | None = None,
@@ -162,7 +162,7 @@ def evaluate(
 
 
 def _with_answer(
-    judged: Evaluation, told: _Told, said: Answer, data: Dataset, judge: Scores
+    judged: Evaluation, told: _Told, said: Answer, data: Dataset | ImageStream, judge: Scores
 ) -> Evaluation:
     """With what the network said: values in their units, or classes and how they fared."""
     if told.labels is None:
@@ -208,27 +208,25 @@ class _Told:
         return 0 if self.labels is None else math.prod(self.labels.shape[1:])
 
     @classmethod
-    def of(cls, network: Network, task: Task, arrays: Mapping[str, NDArray]) -> _Told:
+    def of(cls, network: Network, task: Task, arrays: Mapping[str, Any]) -> _Told:
         output = network.output.name
         target = arrays.get(output, arrays.get("target"))
-        given: dict[str, list[NDArray]] = {}
-        size = len(next(iter(arrays.values())))
-        for begin in range(0, size, AT_ONCE):
+        answers: list[Answer] = []
+        # Batch by batch, since inputs may be images on disk.
+        for begin in range(0, len(next(iter(arrays.values()))), AT_ONCE):
             batch = {name: jnp.asarray(a[begin : begin + AT_ONCE]) for name, a in arrays.items()}
-            for name, clamp in asked(task.pose(network, batch)).items():
-                if not clamp.whole:
-                    return cls(target, None)
-                given.setdefault(name, []).append(np.asarray(clamp.value))
-        if not given:
-            return cls(target, None)
-        said = answer(network, {name: np.concatenate(parts) for name, parts in given.items()})
+            clamps = asked(task.pose(network, batch))
+            if not clamps or not all(clamp.whole for clamp in clamps.values()):
+                return cls(target, None)
+            answers.append(answer(network, {name: clamp.value for name, clamp in clamps.items()}))
+        said = Answer(*(np.concatenate(parts) for parts in zip(*answers, strict=True)))
         if target is None or target.dtype.kind not in "iu" or said.expected.shape[-1] < 2:
             return cls(target, said)
         return cls(target, said, target if target.shape == said.chosen.shape else None)
 
 
 def _per_example(
-    network: Network, arrays: Mapping[str, NDArray], scores: Scores
+    network: Network, arrays: Mapping[str, Any], scores: Scores
 ) -> dict[str, NDArray[np.float64]]:
     """What scores average, of every example by name; numbers of whole batches are left out."""
     size = len(next(iter(arrays.values())))

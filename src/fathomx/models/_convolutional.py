@@ -14,7 +14,7 @@ from jaxtyping import Array, PRNGKeyArray
 from fathomx.checks.names import unknown
 from fathomx.graph.statistics import with_batch_statistics
 from fathomx.layers.activations import Activation, activation_function, linear
-from fathomx.layers.convolution import Convolution
+from fathomx.layers.convolution import Convolution, average_pool, max_pool
 from fathomx.layers.joins import add
 from fathomx.layers.normalization import BatchNorm, GroupNorm, Normalization
 from fathomx.layers.parameterization import Parameterization, Role, Standard
@@ -76,6 +76,22 @@ class Head(eqx.Module):
 def global_average(activity: Array) -> Array:
     """The mean of every channel: `(height, width, channels)` to `(channels,)`."""
     return activity.mean(axis=(0, 1))
+
+
+def max_halved(activity: Array) -> Array:
+    """`max_pool` that takes odd sizes, too: halved upwards, the last pixels by themselves."""
+    return max_pool(_even(activity))
+
+
+def average_halved(activity: Array) -> Array:
+    """`average_pool` that takes odd sizes, too: halved upwards, the last pixels by themselves."""
+    return average_pool(_even(activity))
+
+
+def _even(activity: Array) -> Array:
+    """An image of even height and width, where they are odd by its last pixels again."""
+    height, width, _ = activity.shape
+    return jnp.pad(activity, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
 
 
 def group_norm(channels: int, learning_rate_scale: float) -> GroupNorm:
@@ -165,12 +181,13 @@ class Layers:
         channels: Channels,
         key: PRNGKeyArray,
         *,
+        kernel: int = 3,
         stride: int = 1,
         pool: Callable[[Array], Array] = linear,
     ) -> Convolved:
-        """A 3x3 convolution of activities (of the image as it is)."""
+        """A convolution of activities (of the image as it is)."""
         activation = linear if role is Role.INPUT else self.activation
-        convolution = self._convolution(role, channels, 3, key, stride)
+        convolution = self._convolution(role, channels, kernel, key, stride)
         return Convolved(convolution, activation, self._normalized(channels[1]), pool)
 
     def shortcut(self, channels: Channels, key: PRNGKeyArray, stride: int) -> Convolved:

@@ -10,18 +10,33 @@ import jax
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.checks import gate
+from fathomx.checks.names import unknown
 from fathomx.graph.energy import Energy, Gaussian
 from fathomx.graph.entries import Node
 from fathomx.graph.network import Network
-from fathomx.layers.activations import Activation
+from fathomx.layers.activations import Activation, linear
 from fathomx.layers.joins import add
 from fathomx.layers.parameterization import Parameterization, Role
-from fathomx.models._convolutional import Convolved, Joined, Layers, Sizes, global_average
+from fathomx.models._convolutional import (
+    Convolved,
+    Joined,
+    Layers,
+    Sizes,
+    average_halved,
+    global_average,
+)
 
 # Blocks in every stage, by depth.
 _BLOCKS = {10: 1, 18: 2}
 _CHANNELS = (64, 128, 256, 512)
 _HALVINGS = len(_CHANNELS) - 1
+# Kernel, stride and pooling of the first convolution, and how often it halves the image.
+_STEMS: dict[str, tuple[int, int, Callable[[Array], Array], int]] = {
+    "small": (3, 1, linear, 0),
+    "large": (7, 2, average_halved, 2),
+}
+# Pixels of the shorter side of images up to which the stem is small.
+_SMALL = 64
 
 
 @gate
@@ -35,6 +50,7 @@ def resnet(
     image_shape: Sequence[int] = (32, 32, 3),
     activation: Activation = "gelu",
     normalization: str | None = None,
+    stem: str | None = None,
     bias: bool = False,
     parameterization: Parameterization | None = None,
     key: PRNGKeyArray,
@@ -42,7 +58,7 @@ def resnet(
 ) -> Network:
     """A residual network of two-layer blocks, in one of two forms with the same feedforward pass.
 
-    A 3x3 convolution of the image (`stem`), four stages of 64, 128, 256 and 512 channels with one
+    A convolution of the image (`stem`), four stages of 64, 128, 256 and 512 channels with one
     (`depth` 10) or two blocks (18) each, and a linear readout of the channels' means (`output`).
     The image is halved by stride 2 in the first block of stages 2 to 4. With the block's input `p`
 
@@ -68,8 +84,12 @@ def resnet(
     * `activity_rate`: the length of the first step along a new gradient in the state descent that
       is to relax the network: of `optax.sgd` its rate, with Nesterov momentum
       `rate * (1 + momentum)`. If it is too small, every auxiliary node amplifies the error.
-    * `image_shape`: `(height, width, channels)`, at least 8 pixels high and wide; an odd size
-      is halved upwards.
+    * `image_shape`: `(height, width, channels)`, at least 8 pixels high and wide (32 with a large
+      stem); an odd size is halved upwards.
+    * `stem`: the convolution of the image, `"small"`, 3x3 at every pixel, or `"large"`, as for
+      ImageNet: 7x7 with stride 2, then the means of 2x2 pixels, so that the stages work on a
+      quarter of the height and width. (The source takes maxima of 3x3; means keep the energy
+      smooth.) Unless given `"small"` up to 64 pixels and `"large"` above.
     * `parameterization`: `Standard(gain=sqrt(2))` unless given, for every weight. It is told the
       first stage's channels as the width. The second convolution of a block is the residual
       branch's weight; the first, the stem and the shortcuts are not.
@@ -92,17 +112,31 @@ def resnet(
             f"activity_rate must be a positive, finite number, the rate of the state descent that "
             f"is to relax the network, not {activity_rate!r}."
         )
-    if min(sizes.image_shape[:2]) < 2**_HALVINGS:
+    shorter = min(sizes.image_shape[:2])
+    if stem is None:
+        stem = "small" if shorter <= _SMALL else "large"
+    if stem not in _STEMS:
+        raise ValueError(unknown("stem", stem, _STEMS))
+    kernel, stride, pool, first_halvings = _STEMS[stem]
+    halvings = _HALVINGS + first_halvings
+    if shorter < 2**halvings:
         raise ValueError(
-            f"ResNet-{depth} halves the image {_HALVINGS} times, but image_shape "
+            f"ResNet-{depth} halves the image {halvings} times, but image_shape "
             f"{sizes.image_shape} cannot be halved that often; pad or resize the images to at "
-            f"least {2**_HALVINGS} x {2**_HALVINGS} pixels."
+            f"least {2**halvings} x {2**halvings} pixels."
         )
     stem_key, blocks_key, output_key = jax.random.split(key, 3)
     keys = iter(jax.random.split(blocks_key, len(_CHANNELS) * _BLOCKS[depth]))
     channels = sizes.channels(_CHANNELS[0])
-    stem = layers.convolved(Role.INPUT, (sizes.image_shape[2], channels), stem_key)
-    nodes = [Node("stem", stem)]
+    function = layers.convolved(
+        Role.INPUT,
+        (sizes.image_shape[2], channels),
+        stem_key,
+        kernel=kernel,
+        stride=stride,
+        pool=pool,
+    )
+    nodes = [Node("stem", function)]
     sources: tuple[str, ...] = ("stem",)
     for stage, at_width_one in enumerate(_CHANNELS):
         for index in range(_BLOCKS[depth]):

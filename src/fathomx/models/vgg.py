@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import jax
-from jaxtyping import PRNGKeyArray
+import jax.numpy as jnp
+from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.checks import gate
 from fathomx.checks.names import unknown
@@ -13,9 +14,14 @@ from fathomx.graph.energy import Energy
 from fathomx.graph.entries import Node
 from fathomx.graph.network import Network
 from fathomx.layers.activations import Activation, linear
-from fathomx.layers.convolution import average_pool, max_pool
 from fathomx.layers.parameterization import Parameterization, Role
-from fathomx.models._convolutional import Layers, Sizes
+from fathomx.models._convolutional import (
+    Layers,
+    Sizes,
+    average_halved,
+    global_average,
+    max_halved,
+)
 
 # Convolutions in every stage, and linear layers after them, by depth.
 _LAYOUTS = {
@@ -29,7 +35,10 @@ _LAYOUTS = {
     19: ((2, 2, 4, 4, 4), 3),
 }
 _CHANNELS = (64, 128, 256, 512, 512)
-_POOLS = {"max": max_pool, "average": average_pool}
+_POOLS = {"max": max_halved, "average": average_halved}
+_HEADS = ("flat", "average")
+# Pixels of the larger side of images up to which the last one is flattened.
+_FLAT = 64
 
 
 @gate
@@ -42,6 +51,7 @@ def vgg(
     activation: Activation = "gelu",
     normalization: str | None = None,
     pool: str = "max",
+    head: str | None = None,
     bias: bool = False,
     parameterization: Parameterization | None = None,
     key: PRNGKeyArray,
@@ -52,9 +62,9 @@ def vgg(
         mu_1 = pool(norm(a_1 W_1 * x)),    mu_l = pool(norm(a_l W_l * phi(z_{l-1})))
 
     with 3x3 convolutions `*` in four or five stages of 64, 128, 256, 512 and 512 channels, then
-    linear layers `mu_l = a_l W_l phi(z_{l-1})` on the flattened image. A convolution's
-    normalization and, at the end of a stage, the 2x2 pooling belong to its node:
-    `stage1.conv1`, ..., then `linear1`, `linear2` where there are any, and `output`.
+    linear layers `mu_l = a_l W_l phi(z_{l-1})` on the flattened image, or on the means of its
+    channels. A convolution's normalization and, at the end of a stage, the 2x2 pooling belong to
+    its node: `stage1.conv1`, ..., then `linear1`, `linear2` where there are any, and `output`.
 
     | depth | convolutions per stage | linear layers |
     |---|---|---|
@@ -70,12 +80,18 @@ def vgg(
       (rounded, at least 1).
     * `classes`: size of the output.
     * `image_shape`: `(height, width, channels)`; height and width are halved after every stage.
+      Images of 32 to 224 pixels are what the depths are made for.
     * `activation`: a name of `fathomx.layers.ACTIVATIONS` or a function.
     * `normalization`: of every convolution: `None`, `"batch"` (see
       `Network.with_batch_statistics`) or `"group"` (at most 32 groups, of two or more channels).
     * `bias`: whether every convolution and linear map adds a bias for each of its channels or
       units, zero at first; without, as by default, see `mlp`.
     * `pool`: `"max"` or `"average"`. With `"max"` the energy has kinks.
+    * `head`: what the first linear layer sees of the last image: all of it, `"flat"`, which needs
+      height and width that can be halved after every stage; or `"average"`, the mean of every
+      channel, at any size that is not below 1 after the stages (an odd one is halved upwards), so
+      that the number of weights does not depend on the size. Unless given `"flat"` up to 64 pixels
+      and `"average"` above.
     * `parameterization`: `Standard(gain=sqrt(2))` unless given, with the same gain at the first
       layer, which has no activation before it. It is told the first stage's channels as the width.
     * `key`: a PRNG key. `output`: the output node's energy, `Gaussian()` unless given.
@@ -97,11 +113,16 @@ def vgg(
     stages, linears = _LAYOUTS[depth]
     height, breadth, channels = sizes.image_shape
     parts = 2 ** len(stages)
-    if height % parts or breadth % parts:
+    if head is None:
+        head = "flat" if max(height, breadth) <= _FLAT else "average"
+    if head not in _HEADS:
+        raise ValueError(unknown("head", head, _HEADS))
+    if min(height, breadth) < parts or (head == "flat" and (height % parts or breadth % parts)):
+        otherwise = "" if head == "average" else f", or leave the rest to head={_HEADS[1]!r}"
         raise ValueError(
             f"VGG-{depth} halves the image {len(stages)} times, but image_shape "
             f"{sizes.image_shape} cannot be halved that often; pad, crop or resize the images so "
-            f"that height and width are multiples of {parts}."
+            f"that height and width are multiples of {parts}{otherwise}."
         )
     keys = iter(jax.random.split(key, depth))
     nodes = []
@@ -109,19 +130,21 @@ def vgg(
     for stage, count in enumerate(stages):
         for index in range(count):
             wide = sizes.channels(_CHANNELS[stage])
-            function = layers.convolved(
+            convolved = layers.convolved(
                 role,
                 (channels, wide),
                 next(keys),
                 pool=_POOLS[pool] if index == count - 1 else linear,
             )
-            nodes.append(Node(f"stage{stage + 1}.conv{index + 1}", function))
+            nodes.append(Node(f"stage{stage + 1}.conv{index + 1}", convolved))
             channels, role = wide, Role.HIDDEN
-    size = (height // parts) * (breadth // parts) * channels
+    size = channels if head == "average" else (height // parts) * (breadth // parts) * channels
+    reduce: Callable[[Array], Array] = global_average if head == "average" else jnp.ravel
     for index in range(linears - 1):
         wide = sizes.channels(512)
-        nodes.append(Node(f"linear{index + 1}", layers.head(Role.HIDDEN, (size, wide), next(keys))))
-        size = wide
-    head = layers.head(Role.OUTPUT, (size, classes), next(keys))
-    nodes.append(Node("output", head, energy=output))
+        function = layers.head(Role.HIDDEN, (size, wide), next(keys), reduce)
+        nodes.append(Node(f"linear{index + 1}", function))
+        size, reduce = wide, jnp.ravel
+    last = layers.head(Role.OUTPUT, (size, classes), next(keys), reduce)
+    nodes.append(Node("output", last, energy=output))
     return Network(nodes, sizes.image_shape)

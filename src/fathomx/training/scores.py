@@ -158,17 +158,17 @@ def _relaxed(problem: Problem) -> dict[str, Array]:
 
 
 # The weights of examples among their arrays; `None` where all count the same.
-Weights = Callable[[Mapping[str, np.ndarray]], np.ndarray | None]
+Weights = Callable[[Mapping[str, Any]], Any]
 
 
-def unweighted(arrays: Mapping[str, np.ndarray]) -> None:
+def unweighted(arrays: Mapping[str, Any]) -> None:
     """All examples count the same."""
     return None
 
 
 def evaluate_part(
     network: Network,
-    arrays: Mapping[str, np.ndarray],
+    arrays: Mapping[str, Any],
     scores: Scores,
     weights: Weights = unweighted,
 ) -> dict[str, float]:
@@ -188,7 +188,7 @@ def evaluate_part(
 
 def evaluate_batches(
     network: Network,
-    batches: Iterable[Mapping[str, np.ndarray]],
+    batches: Iterable[Mapping[str, Any]],
     scores: Scores,
     weights: Weights = unweighted,
 ) -> dict[str, float]:

@@ -98,6 +98,8 @@ class Task:
     def on_device(self, network: Network, arrays: Mapping[str, np.ndarray]) -> dict[str, Array]:
         """Examples by name; a pair's inputs in the type that the network takes."""
         found = {name: jnp.asarray(a) for name, a in arrays.items()}
+        if isinstance(self.data, Stream):
+            found = self.data.standardized(found)
         if self.pose is _pair:
             found["input"] = found["input"].astype(network.input_dtype)
         return found
@@ -165,12 +167,13 @@ class Task:
         """Two training examples."""
         data = self.data
         arrays = data.first(2) if isinstance(data, Stream) else data.arrays("train")
-        return {name: jnp.asarray(array[:2]) for name, array in arrays.items()}
+        first = {name: jnp.asarray(array[:2]) for name, array in arrays.items()}
+        return data.standardized(first) if isinstance(data, Stream) else first
 
     def _weights(self, network: Network) -> Weights:
         """The weights of examples, unless an own pose says what the arrays mean."""
 
-        def weights(arrays: Mapping[str, np.ndarray]) -> np.ndarray | None:
+        def weights(arrays: Mapping[str, Any]) -> Any:
             counts = self.own_pose is None and has_weights(network, arrays)
             return arrays[WEIGHTS] if counts else None
 
@@ -179,10 +182,10 @@ class Task:
     def _score_stream(self, network: Network, data: Stream, title: str) -> dict[str, float | None]:
         """From means over the examples of all batches of a part."""
 
-        def checked() -> Iterator[dict[str, np.ndarray]]:
+        def checked() -> Iterator[Mapping[str, Any]]:
             for arrays in data.scored(title, AT_ONCE):
                 self.check_values(network, arrays, f"the {title} part of {data.name!r}")
-                yield arrays
+                yield data.standardized({name: jnp.asarray(a) for name, a in arrays.items()})
 
         found = evaluate_batches(network, checked(), self.judge(network), self._weights(network))
         if not found:
