@@ -228,7 +228,7 @@ def test_twelve_trials_by_two_workers_of_which_one_is_killed(tmp_path):
     assert [trial.state.name for trial in trials] == ["COMPLETE"] * 12
     assert len(list(folder.glob("trial-*/summary.json"))) == 12
     for place in folder.glob("trial-*"):
-        records = [json.loads(line) for line in (place / "metrics.jsonl").open()]
+        records = [json.loads(line) for line in (place / "metrics.jsonl").read_text().splitlines()]
         assert [r["epoch"] for r in records if r["kind"] == "epoch"] == [1, 2, 3]
         steps = [(r["epoch"], r["step"]) for r in records if r["kind"] == "steps"]
         assert len(steps) == len(set(steps))
