@@ -546,6 +546,11 @@ def test_what_is_wrong_with_arguments(tmp_path, options, message):
         stream(in_folders(tmp_path / "images"), **options)
 
 
+def test_parts_are_images_on_disk():
+    with pytest.raises(TypeError, match="holds no images on disk; take the parts of what"):
+        data.ImageStream((np.zeros((4, 2)), np.zeros(4, int)))
+
+
 def test_networks_of_vectors_are_told_what_to_use(tmp_path):
     found = stream(in_folders(tmp_path / "images"))
     with pytest.raises(ValueError, match="use a convolutional network"):

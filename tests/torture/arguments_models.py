@@ -296,7 +296,7 @@ def data(table: Table, world: World) -> None:
     )
     read_later = fx.data.imagenet(world.photographs_in_parts, 2, workers=0)
     own = {"train": read_later.train, "class_names": ("dark", "light")}
-    table.call("fx.data.ImageStream", own, {"train": None, "class_names": None})
+    table.call("fx.data.ImageStream", own, dict.fromkeys([*titles, "class_names"]))
     table.method(read_later, "arrays", {"title": "train"}, {"title": kinds.choice(*titles)})
     table.method(read_later, "take", {"n": 1}, {"n": kinds.count(most=read_later.size)})
     shares = {"process_index": 0, "process_count": 1}

@@ -54,10 +54,25 @@ class ImageStream(Stream):
     with the moments of ImageNet's images, of each channel by itself.
 
     **Fields**: those of `Stream`; `class_names`, in the order of their numbers.
+
+    Raises `TypeError` for parts that are no images on disk.
     """
 
     class_names: tuple[str, ...] = ()
     buffer: int = _BUFFER
+
+    def __post_init__(self) -> None:
+        super().__post_init__()
+        for title in self.titles:
+            if not isinstance(getattr(self, title), Pictures):
+                raise TypeError(
+                    f"the {title} part of stream {self.name!r} holds no images on disk; take the "
+                    "parts of what fx.data.imagenet makes."
+                )
+        names = checks.items("class_names", self.class_names, '("cat", "dog")')
+        for name in names:
+            checks.word("the name of a class", name, "cat")
+        object.__setattr__(self, "class_names", names)
 
     @property
     def named(self) -> bool:
