@@ -13,7 +13,7 @@ from fathomx.command_line.evaluate import _other
 from fathomx.command_line.job import Job
 from fathomx.command_line.stored import stored_settings
 
-SMALL = {"model": "resnet", "image_size": 8, "width": 1 / 64, "workers": 0, "batch_size": 8}
+SMALL = {"model": "resnet", "image_size": 8, "width": 1 / 64, "data_workers": 0, "batch_size": 8}
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +42,7 @@ def test_a_run_from_its_beginning_to_its_predictions(folder, tmp_path, run_fatho
             "0.02",
             "--image-size",
             "16",
-            "--workers",
+            "--data-workers",
             "0",
             "--batch-size",
             "8",
@@ -114,8 +114,8 @@ def test_stems_and_heads_are_built(folder):
     ("options", "message"),
     [
         ({"image_size": 0}, "image_size must be at least 1, not 0"),
-        ({"workers": -1}, "workers must be at least 0, not -1"),
-        ({"workers": 4096}, "workers is 4096, but this process may use"),
+        ({"data_workers": -1}, "data_workers must be at least 0, not -1"),
+        ({"data_workers": 4096}, "workers is 4096, but this process may use"),
         ({"model": "mlp", "width": 8}, "holds images that are read while they are trained on"),
         ({"model": "decoder-cnn", "width": 8}, "needs its images in memory"),
         ({"model": "transformer", "width": 8}, "reads text"),
@@ -135,5 +135,5 @@ def test_what_is_wrong(folder, options, message):
 
 
 def test_workers_are_for_images_that_are_read_later():
-    with pytest.raises(ValueError, match="workers is for imagenet: and a folder"):
-        Job(data="digits", model="mlp", workers=1)
+    with pytest.raises(ValueError, match="data_workers is for imagenet: and a folder"):
+        Job(data="digits", model="mlp", data_workers=1)

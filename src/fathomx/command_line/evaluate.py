@@ -152,7 +152,7 @@ def _other_stream(trained: Run, data: str) -> ImageStream:
             f"the run was trained on {trained.job.data!r}, and data is {data!r}, of which one is "
             "standardized by its training part and the other is not; give data of the same kind."
         )
-    found = sources.read_stream(data, own.image_shape[0], trained.job.workers)
+    found = sources.read_stream(data, own.image_shape[0], trained.job.data_workers)
     if found.class_names != own.class_names:
         raise ValueError(
             f"{data!r} has other classes than {trained.job.data!r}, which the run was trained on; "

@@ -106,7 +106,7 @@ class Settings:
         network=True,
         least=1,
     )
-    workers: int | None = option(
+    data_workers: int | None = option(
         None,
         "Processes that decode the images of imagenet:, which does not change the result; 0 to "
         "decode in this one. [default: one for each core, at most 8]",

@@ -78,7 +78,7 @@ def _read(settings: Settings) -> Examples:
         assert settings.target is not None
         return data_sets.table(data, target_columns(settings.target), settings.task)
     if is_streamed(data):
-        return read_stream(data, settings.image_size or _IMAGENET_SIZE, settings.workers)
+        return read_stream(data, settings.image_size or _IMAGENET_SIZE, settings.data_workers)
     if is_images(data):
         return data_sets.images(data, settings.image_size)
     tokens = None if settings.tokens is None else _tokens(settings.tokens)

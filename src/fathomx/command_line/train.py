@@ -105,9 +105,9 @@ def _begin(console: Console, job: Job, out: Path | None, beside: Beside) -> Path
 
 def _go_on(console: Console, given: dict[str, Any], folder: Path, beside: Beside) -> Path:
     job = stored_job(folder)
-    if "workers" in given:
+    if "data_workers" in given:
         # The one option that another machine may want otherwise, for it changes no number.
-        job = dataclasses.replace(job, workers=given["workers"])
+        job = dataclasses.replace(job, data_workers=given["data_workers"])
     stored = job.config()
     changed = {name: value for name, value in given.items() if value != stored[name]}
     if changed:

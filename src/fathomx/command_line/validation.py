@@ -77,9 +77,9 @@ def _check_model(settings: Settings) -> None:
             f"image_size is for a folder of images, which data {data!r} is not; leave it "
             "out, or give the folder as data."
         )
-    if settings.workers is not None and not sources.is_streamed(data):
+    if settings.data_workers is not None and not sources.is_streamed(data):
         raise ValueError(
-            f"workers is for imagenet: and a folder, which data {data!r} is not; leave it out."
+            f"data_workers is for imagenet: and a folder, which data {data!r} is not; leave it out."
         )
     if sources.is_streamed(data) and chosen.generative is not None:
         raise ValueError(

@@ -228,7 +228,8 @@ class _Part(NamedTuple):
         gradient, to_own, energy = jax.lax.fori_loop(
             jnp.maximum(first, 1), depth, body, (jnp.zeros_like(own), to_own, energy)
         )
-        return [to_source], gradient.at[-1].set(to_own), energy
+        pulled = to_source if self.moving[0] else jnp.zeros((), own.dtype)
+        return [pulled], gradient.at[-1].set(to_own), energy
 
     def _at_once(self, sources: list[Any], own: Array) -> _Local:
         if not isinstance(self.when, np.ndarray):
