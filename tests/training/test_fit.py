@@ -425,3 +425,8 @@ def test_what_a_rule_reports_of_its_own_is_in_the_summary(network, blobs):
     rule = fx.EquilibriumPropagation(fx.ErrorDescent(optax.sgd(0.5), steps=1), beta=0.2)
     result = train(network, blobs, rule, epochs=1)
     assert 0 < result.summary["nudge_stability"] == result.history[-1]["nudge_stability"]
+
+
+def test_a_result_in_one_line_says_scores_of_zero_too(network):
+    found = fx.FitResult(network, [], {"test_accuracy": 0.0, "test_loss": None, "epochs": 2})
+    assert repr(found) == "FitResult(2 epochs, test accuracy 0)"

@@ -23,7 +23,7 @@ from fathomx.data._folder import ANNOTATIONS, Files, annotated, labeled_by, of_c
 from fathomx.data._parquet import require_decoders
 from fathomx.data._pictures import Decoding, Pictures, cores, pixel_scale
 from fathomx.data._preparation import Preparation
-from fathomx.data._records import FileRecords, Group, Records, ShardRecords
+from fathomx.data._records import FileRecords, Group, Records, ShardRecords, shard
 from fathomx.data._stream import Stream
 
 # The names that folders and shards of the part that is tested have.
@@ -416,36 +416,22 @@ def _base(name: str) -> str:
 
 
 def _shards(place: str, names: Sequence[str]) -> _Shards:
-    import pyarrow as pa
-    import pyarrow.parquet as pq
-
     groups: list[Group] = []
     labels: list[NDArray[Any]] = []
     called: tuple[str, ...] = ()
     begin, column = 0, ""
     for name in names:
         path = os.path.join(place, name)
-        try:
-            with pq.ParquetFile(path) as file:
-                column = _checked_column(path, file.schema_arrow)
-                called = called or _class_names(file.schema_arrow)
-                for number in range(file.num_row_groups):
-                    groups.append(Group(name, number, begin))
-                    read = file.read_row_group(number, columns=[_LABEL]).column(0)
-                    if read.null_count:
-                        raise DataError(
-                            f"the file {path} has rows without a label: leave them out."
-                        )
-                    labels.append(read.to_numpy())
-                    begin += len(read)
-        except DataError:
-            raise
-        except (pa.ArrowException, OSError) as error:
-            why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise DataError(
-                f"the file {path} is not a whole parquet file ({why}): put a whole copy in its "
-                "place."
-            ) from None
+        with shard(path) as file:
+            column = _checked_column(path, file.schema_arrow)
+            called = called or _class_names(file.schema_arrow)
+            for number in range(file.num_row_groups):
+                groups.append(Group(name, number, begin))
+                read = file.read_row_group(number, columns=[_LABEL]).column(0)
+                if read.null_count:
+                    raise DataError(f"the file {path} has rows without a label: leave them out.")
+                labels.append(read.to_numpy())
+                begin += len(read)
     if not begin:
         raise DataError(f"the file {os.path.join(place, names[0])} holds no rows: give images.")
     groups = [g for g, part in zip(groups, labels, strict=True) if len(part)]

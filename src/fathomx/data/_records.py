@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import abc
+import contextlib
 import os
 import threading
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -16,6 +17,25 @@ from fathomx.data._files import DataError, read_bytes
 
 # Examples among which those of shards are shuffled, as whole row groups.
 _WINDOW = 1024
+
+
+@contextlib.contextmanager
+def shard(path: str) -> Iterator[Any]:
+    """An open parquet file; `DataError` for one that is not whole, also while it is read."""
+    import pyarrow as pa
+    import pyarrow.parquet as pq
+
+    try:
+        with pq.ParquetFile(path) as file:
+            yield file
+    except DataError:
+        # What is wrong with rows of a whole file is said by who reads them.
+        raise
+    except (pa.ArrowException, OSError) as error:
+        why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        raise DataError(
+            f"the file {path} is not a whole parquet file ({why}): put a whole copy in its place."
+        ) from None
 
 
 class Records(abc.ABC):
@@ -130,19 +150,8 @@ class ShardRecords(Records):
             return found
 
     def _read(self, group: Group) -> Any:
-        import pyarrow as pa
-        import pyarrow.parquet as pq
-
-        path = os.path.join(self.folder, group.file)
-        try:
-            with pq.ParquetFile(path) as file:
-                read = file.read_row_group(group.number, columns=[f"{self.column}.bytes"])
-        except (pa.ArrowException, OSError) as error:
-            why = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
-            raise DataError(
-                f"the file {path} is not a whole parquet file ({why}): put a whole copy in its "
-                "place."
-            ) from None
+        with shard(os.path.join(self.folder, group.file)) as file:
+            read = file.read_row_group(group.number, columns=[f"{self.column}.bytes"])
         return read.column(0).combine_chunks().field("bytes")
 
     def __getstate__(self) -> dict[str, Any]:

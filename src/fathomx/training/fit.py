@@ -44,7 +44,7 @@ class FitResult:
     def __repr__(self) -> str:
         kinds = ("validation_accuracy", "validation_loss", "test_accuracy", "test_loss")
         found = [(kind, self.summary.get(kind)) for kind in kinds]
-        scores = [f"{kind.replace('_', ' ')} {value:.4g}" for kind, value in found if value]
+        scores = [f"{kind.replace('_', ' ')} {v:.4g}" for kind, v in found if v is not None]
         epochs = self.summary.get("epochs")
         return f"FitResult({', '.join([f'{epochs} epochs', *scores])})"
 
