@@ -198,8 +198,9 @@ def evaluate_batches(
     for arrays in batches:
         batch = {name: jnp.asarray(array) for name, array in arrays.items()}
         count = len(next(iter(arrays.values())))
-        shares = weights(arrays)
-        weight = count if shares is None else float(np.sum(shares, dtype=np.float64))
+        given = weights(arrays)
+        shares = None if given is None else np.asarray(given, np.float64)
+        weight = count if shares is None else float(shares.sum())
         size += weight
         found = run(_scored, network, batch, scores)
         if not isinstance(scores, UsualScores):
@@ -207,7 +208,7 @@ def evaluate_batches(
         for name, value in found.items():
             rows = np.asarray(value, np.float64)
             if shares is not None and rows.ndim:
-                total = np.tensordot(np.asarray(shares, np.float64), rows, 1)
+                total = np.tensordot(shares, rows, 1)
             else:
                 total = (rows.mean(axis=0) if rows.ndim else rows) * weight
             totals[name] = totals.get(name, np.zeros(())) + total
