@@ -55,6 +55,7 @@ from fathomx.inference import GradientFlow as GradientFlow
 from fathomx.inference import Langevin as Langevin
 from fathomx.inference import Newton as Newton
 from fathomx.inference import Predify as Predify
+from fathomx.inference import QuasiNewton as QuasiNewton
 from fathomx.inference import Solver as Solver
 from fathomx.inference import SolverState as SolverState
 from fathomx.inference import StateDescent as StateDescent

@@ -107,6 +107,7 @@ def misfits(problem):
 
 OTHERS = {
     "Newton": fx.Newton(1e-10),
+    "QuasiNewton": fx.QuasiNewton(1e-10, 400),
     "ErrorDescent": fx.ErrorDescent(optax.sgd(0.04), 6000),
     "StateDescent": fx.StateDescent(optax.sgd(0.15), 12000),
     "GradientFlow": fx.GradientFlow(tolerance=1e-8, segments=16),

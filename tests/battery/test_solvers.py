@@ -131,6 +131,7 @@ SOLVERS = {
         fx.GaussNewton(iterations=40, cg_iterations=4),
     ),
     "Newton": Entry("graph", fx.Newton(tolerance=1e-4), fx.Newton(tolerance=1e-9)),
+    "QuasiNewton": Entry("categorical", fx.QuasiNewton(1e-3), fx.QuasiNewton(1e-9), adaptive=True),
     "GradientFlow": Entry(
         "graph",
         fx.GradientFlow(solver=diffrax.Heun(), segments=2),

@@ -197,6 +197,9 @@ def solvers(table: Table, world: World) -> None:
         {"tolerance": 0.25, "max_iterations": 3, "cg_iterations": 3},
         finish=relaxed,
     )
+    table.call(
+        "fx.QuasiNewton", {"tolerance": 0.25, "max_iterations": 3, "memory": 2}, finish=relaxed
+    )
     for name in ("ErrorDescent", "StateDescent"):
         table.call(
             f"fx.{name}",

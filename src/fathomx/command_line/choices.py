@@ -16,6 +16,7 @@ from fathomx.inference import (
     GradientFlow,
     Langevin,
     Newton,
+    QuasiNewton,
     Solver,
     StateDescent,
 )
@@ -51,8 +52,9 @@ DESCENTS: dict[str, Callable[..., Solver]] = {
 }
 SOLVERS: dict[str, Callable[..., Solver]] = {
     "gauss-newton": GaussNewton,
-    # Networks are built in float32, which cannot reach Newton's own default of 1e-6.
+    # Networks are built in float32, which cannot reach their own default of 1e-6.
     "newton": functools.partial(Newton, tolerance=1e-4),
+    "quasi-newton": functools.partial(QuasiNewton, tolerance=1e-4),
     **DESCENTS,
     "gradient-flow": GradientFlow,
     "exact": Exact,

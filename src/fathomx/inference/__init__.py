@@ -17,4 +17,5 @@ from fathomx.inference.gradient_flow import GradientFlow as GradientFlow
 from fathomx.inference.langevin import Langevin as Langevin
 from fathomx.inference.newton import Newton as Newton
 from fathomx.inference.predify import Predify as Predify
+from fathomx.inference.quasi_newton import QuasiNewton as QuasiNewton
 from fathomx.inference.state_descent import StateDescent as StateDescent

@@ -285,7 +285,7 @@ class _ToTheEnd(eqx.Module):
         self, problem: Problem, solver: Solver, state: Any, here: Evaluation
     ) -> tuple[Any, Any]:
         remaining = solver.max_steps - solver.steps_in_init
-        return _advanced(problem, solver, state, remaining), None
+        return advanced(problem, solver, state, remaining), None
 
 
 class _Recorded(eqx.Module):
@@ -326,7 +326,7 @@ class _Averaged(eqx.Module):
             return _observation(self.observe(problem, solver.evaluation(problem, state)))
 
         more = min(solver.kept, solver.max_steps - solver.steps_in_init + 1) - 1
-        state = _advanced(problem, solver, state, solver.max_steps - solver.steps_in_init - more)
+        state = advanced(problem, solver, state, solver.max_steps - solver.steps_in_init - more)
 
         def add(carry: tuple[Any, Any], _: None) -> tuple[tuple[Any, Any], None]:
             state, total = carry
@@ -339,7 +339,7 @@ class _Averaged(eqx.Module):
         return state, jax.tree.map(lambda a: a / (max(more, 0) + 1), total)
 
 
-def _advanced(problem: Problem, solver: Solver, state: Any, remaining: int) -> Any:
+def advanced(problem: Problem, solver: Solver, state: Any, remaining: int) -> Any:
     """The state after so many steps, or fewer if all examples are finished."""
     if remaining <= 0:
         return state

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from typing import Any
 
 import equinox as eqx
@@ -12,12 +13,15 @@ from jaxtyping import Array, Bool, Float
 from fathomx.checks import Count, Positive, gate
 from fathomx.graph.smoothness import has_smoothed_form, smoothed
 from fathomx.graph.vector_space import Entries, zeros_like
-from fathomx.inference.base import Solver, SolverState, beginning
+from fathomx.inference.base import Solver, SolverState, advanced, beginning
+from fathomx.inference.quasi_newton import QuasiNewton
 from fathomx.problem.evaluation import Evaluation, Linearization, evaluate, select
 from fathomx.problem.problem import Problem
 
 _TEMPERATURES = (0.3, 0.1, 0.03, 0.01, 0.003, 0.001)
 _STAGE_TOLERANCE, _STAGE_STEPS = 1e-2, 60
+# How far quasi-Newton goes before, and how long.
+_BEGIN, _BEGIN_STEPS = 1e-6, 100
 _ACCEPT = 1e-4
 _EXPAND, _SHRINK = 0.75, 0.25
 
@@ -40,6 +44,10 @@ class Newton(Solver[NewtonState]):
     at the boundary, at negative curvature, or when the residual has fallen far enough for
     superlinear convergence. A step is taken if the energy falls; the radius follows the ratio of
     actual to predicted decrease. Ends when `||dF/de|| <= tolerance * ||dF/de at e = 0||`.
+
+    It begins where at most 100 steps of `fx.QuasiNewton` lead, to a relative gradient norm of 1e-6
+    or to the tolerance: they cost less, above all where curvature is negative. Products with the
+    Hessian are for what these leave.
 
     **Arguments**
 
@@ -78,8 +86,19 @@ class Newton(Solver[NewtonState]):
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> NewtonState:
         origin = here if start.origin is None else start.origin
         reference = problem.network.space.norm(origin.gradient)
-        state = self._begin(problem, here, reference, beginning(here))
-        return self._continued(problem, state) if has_smoothed_form(problem.network) else state
+        if has_smoothed_form(problem.network):
+            return self._continued(problem, self._begin(problem, here, reference, beginning(here)))
+        most = min(_BEGIN_STEPS, self.max_iterations)
+        first = QuasiNewton(max(self.tolerance, _BEGIN), most)
+        near = advanced(problem, first, first.init(problem, start, here), most)
+        common = {
+            "previous_energy": near.previous_energy,
+            "steps": near.steps,
+            "evaluations": near.evaluations,
+        }
+        begun = self._begin(problem, near.here, reference, common)
+        settled = problem.network.space.norm(near.here.gradient) <= self.tolerance * reference
+        return dataclasses.replace(begun, done=begun.done | settled)
 
     def _begin(
         self, problem: Problem, here: Evaluation, reference: Array, common: dict[str, Array]
