@@ -273,6 +273,8 @@ _PRUNED = "its validation was worse than the median of other trials"
 class _Reporting(Observer):
     """Reports validation to Optuna after every epoch, and ends a trial that it gives up."""
 
+    keeps = False
+
     def __init__(self, trial: Any, score: str) -> None:
         self._trial, self._score = trial, score
 
