@@ -220,8 +220,8 @@ class Mesh:
                 return self._placed(part, self._whole)
             rows, rest = part.per_node(part) if isinstance(part, Chained) else (None, part)
             return eqx.combine(
-                _map(lambda array: self._put(array, self._place(array.shape[1:], DEPTH)), rows),
-                _map(lambda array: self._put(array, self._place(array.shape)), rest),
+                _map(lambda array: self._placed(array, self._place(array.shape[1:], DEPTH)), rows),
+                _map(lambda array: self._placed(array, self._place(array.shape)), rest),
             )
 
         found: Tree = jax.tree.map(placed, tree, is_leaf=lambda part: isinstance(part, Predictor))
@@ -251,15 +251,16 @@ class Mesh:
         return _map(lambda array: jax.device_put(array, self.devices[0]), tree)
 
     def _placed(self, tree: Tree, sharding: NamedSharding) -> Tree:
-        return _map(lambda array: self._put(array, sharding), tree)
-
-    def _put(self, array: jax.Array, sharding: NamedSharding) -> jax.Array:
         if len(self.devices) == 1:
-            return array
-        # In a compiled function an array has no place to be taken from: the compiler is told.
-        if isinstance(array, jax.core.Tracer):
-            return jax.lax.with_sharding_constraint(array, sharding)
-        return jax.device_put(array, sharding)
+            return tree
+
+        def placed(array: jax.Array) -> jax.Array:
+            # In a compiled function an array has no place to be taken from: the compiler is told.
+            if isinstance(array, jax.core.Tracer):
+                return jax.lax.with_sharding_constraint(array, sharding)
+            return jax.device_put(array, sharding)
+
+        return _map(placed, tree)
 
 
 def _is_stack(part: object) -> bool:
