@@ -41,8 +41,8 @@ def leaves(state):
 
 def train(network, data, *observers, **options):
     return fx.fit(
-        network, data, fx.Backprop(), optimizer=optax.adam(1e-2), epochs=2, batch_size=16, average=0.9,
-        mesh=fx.Mesh(devices=jax.devices()[:1]), observers=observers, **options,
+        network, data, fx.Backprop(), optimizer=optax.adam(1e-2), epochs=2, batch_size=16,
+        average=0.9, mesh=fx.Mesh(devices=jax.devices()[:1]), observers=observers, **options,
     )  # fmt: skip
 
 
@@ -85,8 +85,8 @@ def test_the_best_weights_outlive_later_steps(blobs, network, one_step_per_dispa
     ends = Ends()
     rate = optax.join_schedules([lambda count: 1.0, lambda count: -0.5], [8])
     result = fx.fit(
-        network, blobs, fx.Backprop(), optimizer=optax.sgd(rate), epochs=4, batch_size=16, observers=(ends,),
-        early_stopping=fx.EarlyStopping(4, "loss"),
+        network, blobs, fx.Backprop(), optimizer=optax.sgd(rate), epochs=4, batch_size=16,
+        observers=(ends,), early_stopping=fx.EarlyStopping(4, "loss"),
     )  # fmt: skip
     losses = [loss for loss, _ in ends.networks]
     best = int(np.argmin(losses))
