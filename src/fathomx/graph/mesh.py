@@ -78,7 +78,6 @@ class Mesh:
     data: int
     depth: int
     devices: tuple[jax.Device, ...]
-
     weights: str
 
     def __init__(

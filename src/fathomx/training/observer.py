@@ -136,9 +136,10 @@ class Observer:
 
     One hook also decides: `stop` ends training.
 
-    **Attributes**: `keeps`, whether the observer may look at a state after the hook that it is
-    given to. The next step takes the memory of what the one before has made; who keeps is given a
-    copy. An observer that only reads says `keeps = False`, which saves the copies.
+    **Attributes**: `keeps`, whether the observer may look at a state after the hook that was given
+    it. The next step takes the memory of what the one before has made; who keeps is given a copy.
+    An observer that only reads says `keeps = False`, which saves the copies. What stops a run waits
+    for `stepped`, which should not take long.
     """
 
     keeps: ClassVar[bool] = True
