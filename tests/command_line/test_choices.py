@@ -86,7 +86,7 @@ def test_points_within_epochs_are_on_record(chosen):
         (("--offload",), "give rematerialize, too"),
         (("--shard-weights",), "give --data-parallel of at least 2, too"),
         (
-            ("--data-parallel", "2", "--shard-weights", "--model", "mlp", "--width", "5"),
+            ("--data-parallel", "2", "--shard-weights", "--depth", "40", "--width", "5"),
             "of the weights only: a matrix needs an axis that is a multiple of 2",
         ),
     ],
