@@ -2,7 +2,8 @@
 
     python benchmarks/mesh.py
 
-A residual network of 18 nodes and width 8 is trained for 20 updates by every rule, on each mesh.
+A residual network of 18 nodes and width 8 is trained for 20 updates by every rule, on each mesh,
+and with weights divided among four groups of one and of two devices.
 Told are the largest differences of activities after inference, weight gradients and trained
 weights from those of one device, in float64 and in float32. Counts, not seconds: other work on the
 machine does not matter.
@@ -25,7 +26,14 @@ from _report import publish  # noqa: E402
 
 import fathomx as fx  # noqa: E402
 
-SHAPES = ((2, 1), (1, 2), (2, 4), (1, 8))
+SHAPES = (
+    (2, 1, "whole"),
+    (1, 2, "whole"),
+    (2, 4, "whole"),
+    (1, 8, "whole"),
+    (4, 1, "divided"),
+    (4, 2, "divided"),
+)
 UPDATES, BATCH, RATE = 20, 32, 0.1
 RULES: dict[str, fx.LearningRule] = {
     "state descent": fx.Equilibrium(fx.StateDescent(0.1, 20), output_precision=1.0),
@@ -88,8 +96,8 @@ def main() -> None:
     for name, rule in RULES.items():
         for dtype in (jnp.float64, jnp.float32):
             one = trained(rule, fx.Mesh(devices=jax.devices()[:1]), dtype)
-            for data, depth in SHAPES:
-                mesh = fx.Mesh(data, depth, jax.devices()[: data * depth])
+            for data, depth, weights in SHAPES:
+                mesh = fx.Mesh(data, depth, jax.devices()[: data * depth], weights)
                 parts = trained(rule, mesh, dtype)
                 told = [largest(a, b) for a, b in zip(parts, one, strict=True)]
                 rows.append(
@@ -97,6 +105,7 @@ def main() -> None:
                         "rule": name,
                         "numbers": np.dtype(dtype).name,
                         "data x depth": f"{data}x{depth}",
+                        "weights": weights,
                         "activities and gradient": max(told[:-1], default=0.0),
                         "weights after 20 updates": told[-1],
                     }

@@ -2,6 +2,7 @@
 
     python benchmarks/scale.py               # bytes and memory, on eight logical devices
     python benchmarks/scale.py --model       # the model: large machines, break-even with backprop
+    python benchmarks/scale.py --weights     # weights divided among devices that share the batch
     python benchmarks/scale.py --seconds     # two devices beside one, state descent, interleaved
 
 Counts do not depend on the machine, or on what else it does; seconds do.
@@ -79,8 +80,8 @@ def sent_in_loop(text: str, devices: int) -> int:
     return max(sent.values(), default=0)
 
 
-def counted(depth: int, devices: int) -> dict[str, Any]:
-    """One learning step by state descent: what is counted beside what the model says."""
+def step_of(depth: int, mesh: Any, solver: Any = None) -> Any:
+    """One learning step on a mesh, compiled; by as many steps of state descent as blocks."""
     import equinox as eqx
     import optax
     from _report import random_problem
@@ -95,8 +96,8 @@ def counted(depth: int, devices: int) -> dict[str, Any]:
         parameterization=fx.MuPC(),
         key=jax.random.key(0),
     )
-    mesh = fx.Mesh(1, devices, jax.devices()[:devices])
-    rule = fx.Equilibrium(fx.StateDescent(0.1, depth), output_precision=1.0)
+    solver = fx.StateDescent(0.1, depth) if solver is None else solver
+    rule = fx.Equilibrium(solver, output_precision=1.0)
     optimizer = optax.adam(1e-2, eps=1e-12)
     problem = random_problem(network, BATCH)
     batch = mesh.parts((problem.input, problem.target))
@@ -107,7 +108,14 @@ def counted(depth: int, devices: int) -> dict[str, Any]:
         *updated, report = rule.update(fx.Problem(network, *batch), optimizer, state, key)
         return mesh.whole(mesh.joined(tuple(updated))), report
 
-    compiled = eqx.filter_jit(step).lower(held, batch, jax.random.key(0)).compile().compiled
+    return eqx.filter_jit(step).lower(held, batch, jax.random.key(0)).compile().compiled
+
+
+def counted(depth: int, devices: int) -> dict[str, Any]:
+    """Layer-parallel state descent: what is counted beside what the model says."""
+    import fathomx as fx
+
+    compiled = step_of(depth, fx.Mesh(1, devices, jax.devices()[:devices]))
     memory, model = compiled.memory_analysis(), Cost(depth, WIDTH, BATCH, devices)
     return {
         "nodes": depth + 2,
@@ -119,6 +127,37 @@ def counted(depth: int, devices: int) -> dict[str, Any]:
         "model ": model.held / 2**20,
         "needed beside, MiB": memory.temp_size_in_bytes / 2**20,
         "in activities": memory.temp_size_in_bytes / model.activities,
+    }
+
+
+def gathered(text: str) -> float:
+    """The bytes of the largest array that a compiled program gathers."""
+    sizes = [0]
+    for shape in re.findall(r"= f32\[([\d,]*)\]\S* all-gather(?:-start)?\(", text):
+        count = FLOAT
+        for size in shape.split(","):
+            count *= int(size)
+        sizes.append(count)
+    return max(sizes)
+
+
+def divided_weights(depth: int, devices: int, weights: str, solver: str) -> dict[str, Any]:
+    """Devices that share the batch: what each holds, and what it gathers at once."""
+    import fathomx as fx
+
+    mesh = fx.Mesh(devices, 1, jax.devices()[:devices], weights)
+    compiled = step_of(depth, mesh, fx.GaussNewton() if solver == "Gauss-Newton" else None)
+    memory, model = compiled.memory_analysis(), Cost(depth, WIDTH, BATCH, 1)
+    return {
+        "solver": solver,
+        "nodes": depth + 2,
+        "devices": devices,
+        "weights": weights,
+        "held per device, MiB": memory.argument_size_in_bytes / 2**20,
+        "model": model.held / (devices if weights == "divided" else 1) / 2**20,
+        "needed beside, MiB": memory.temp_size_in_bytes / 2**20,
+        "gathered at once, KiB": gathered(compiled.as_text()) / 2**10,
+        "of a block, KiB": FLOAT * WIDTH**2 / 2**10 if weights == "divided" else 0.0,
     }
 
 
@@ -247,6 +286,7 @@ def timed(rounds: int) -> list[dict[str, Any]]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
     parser.add_argument("--model", action="store_true", help="the model and the simulation alone")
+    parser.add_argument("--weights", action="store_true", help="weights divided, counted")
     parser.add_argument("--seconds", action="store_true", help="two devices beside one")
     parser.add_argument("--rounds", type=int, default=11)
     chosen = parser.parse_args()
@@ -255,6 +295,21 @@ def main() -> None:
 
     if chosen.seconds:
         publish("scale-seconds", "A learning step by state descent", timed(chosen.rounds))
+        return
+    if chosen.weights:
+        rows = [
+            divided_weights(depth, devices, weights, solver)
+            for solver in ("state descent", "Gauss-Newton")
+            for depth in (64, 512)
+            for devices, weights in (
+                (1, "whole"),
+                (4, "whole"),
+                (4, "divided"),
+                (8, "whole"),
+                (8, "divided"),
+            )
+        ]
+        publish("scale-weights", "Weights divided among devices that share the batch", rows)
         return
     if not chosen.model:
         rows = [counted(depth, n) for depth in (64, 512) for n in (1, 2, 4, 8)]

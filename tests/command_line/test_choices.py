@@ -83,6 +83,12 @@ def test_points_within_epochs_are_on_record(chosen):
         (("--validate-every", "5"), "--validate-every is 5, but an epoch has 5 steps"),
         (("--warm-up", "99"), "--warm-up takes 99 of 75 updates"),
         (("--clip", "0"), "clip must be a positive"),
+        (("--offload",), "give rematerialize, too"),
+        (("--shard-weights",), "give --data-parallel of at least 2, too"),
+        (
+            ("--data-parallel", "2", "--shard-weights", "--depth", "40", "--width", "5"),
+            "of the weights only: a matrix needs an axis that is a multiple of 2",
+        ),
     ],
     ids=lambda given: " ".join(given) if isinstance(given, tuple) else "",
 )

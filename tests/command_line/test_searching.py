@@ -1,18 +1,27 @@
 """`fathomx seeds` and `fathomx sweep`: what is trained, what is told, and what is refused."""
 
+import contextlib
 import json
 import os
+import pwd
+import re
+import shutil
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+from pathlib import Path
 
 import numpy as np
 import optuna
 import pytest
 import scipy.stats
+import sqlalchemy
+import sqlalchemy.orm
 
-from fathomx.command_line.search import Search
+from fathomx.command_line.storage import kept_in, opened
 from fathomx.command_line.varied import Range, Values, varied
 
 SMALL = ("--width", "4", "--take", "60", "--batch-size", "20", "--epochs", "1")
@@ -234,10 +243,157 @@ def test_twelve_trials_by_two_workers_of_which_one_is_killed(tmp_path):
         assert len(steps) == len(set(steps))
 
 
-def test_a_storage_without_its_driver_names_it(monkeypatch):
-    def missing(storage):
+# Databases
+
+
+@pytest.fixture(scope="module")
+def server(tmp_path_factory):
+    """A PostgreSQL server whose user has a password; `None` where its programs are not found."""
+    found = sorted(Path("/usr/lib/postgresql").glob("*/bin/initdb"))
+    initdb = shutil.which("initdb") or (str(found[-1]) if found else None)
+    # The server refuses to run as root.
+    owner = {}
+    if os.getuid() == 0:
+        with contextlib.suppress(KeyError):
+            owner = {"user": pwd.getpwnam("nobody").pw_uid}
+    if initdb is None or (os.getuid() == 0 and not owner):
+        yield None
+        return
+    # Not below the folder of the tests, which only their user may enter.
+    with tempfile.TemporaryDirectory(prefix="fathomx-") as folder:
+        os.chmod(folder, 0o755)
+        (Path(folder) / "password").write_text("right")
+        if owner:
+            os.chown(folder, owner["user"], -1)
+        with socket.socket() as free:
+            free.bind(("127.0.0.1", 0))
+            port = free.getsockname()[1]
+        quiet = {"check": True, "stdout": subprocess.DEVNULL, "cwd": folder, **owner}
+        data, control = f"{folder}/data", str(Path(initdb).with_name("pg_ctl"))
+        made = ("--username", "sweeps", "--auth", "scram-sha-256", "--pwfile", f"{folder}/password")
+        subprocess.run([initdb, "-D", data, "--no-sync", *made], **quiet)
+        options = f"-p {port} -k {folder} -h 127.0.0.1 -F"
+        log = f"{folder}/log"
+        subprocess.run([control, "-D", data, "-l", log, "-w", "-o", options, "start"], **quiet)
+        yield f"127.0.0.1:{port}/postgres"
+        subprocess.run([control, "-D", data, "-m", "immediate", "stop"], **quiet)
+
+
+@pytest.fixture
+def database(server, tmp_path):
+    """The address of a database with a server, or else of a file."""
+    if server is None:
+        return f"sqlite:///{tmp_path / 'trials.db'}"
+    return f"postgresql://sweeps:right@{server}"
+
+
+def needs(server):
+    if server is None:
+        pytest.skip("no PostgreSQL on this machine")
+
+
+def test_two_processes_share_the_trials_in_a_database(run, tmp_path, database):
+    """One of which nobody is told that its worker was killed; none is trained twice."""
+    code, out, err = begun(
+        run, "--storage", database, "--study", "shared", "--workers", 0, trials=3
+    )
+    assert (code, err) == (0, "") and "fathomx sweep --resume out" in out
+    folder = tmp_path / "out"
+    study = optuna.load_study(study_name="shared", storage=opened(database))
+    assert not study.trials
+    study.ask().suggest_float("learning_rate", 0.01, 0.1, log=True)
+    program = [sys.executable, "-m", "fathomx", "sweep", "--resume", "out"]
+    with (tmp_path / "log").open("w") as log:
+        other = subprocess.Popen(program, cwd=tmp_path, stdout=log, stderr=log)
+    # From now on both take trials.
+    while not (folder / "trial-0000").exists():
+        assert other.poll() is None, (tmp_path / "log").read_text()
+        time.sleep(0.05)
+    code, out, err = run("sweep", "--resume", "out")
+    assert (code, err, other.wait()) == (0, "", 0)
+    trials = study.get_trials()
+    assert [trial.state.name for trial in trials] == ["COMPLETE"] * 3
+    assert [place.name for place in sorted(folder.glob("trial-*"))] == [
+        f"trial-{number:04d}" for number in range(3)
+    ]
+    taken = [*out.splitlines(), *(tmp_path / "log").read_text().splitlines()]
+    began = [
+        line.partition(":")[0] for line in taken if re.match(r"trial-\d+: .*learning_rate", line)
+    ]
+    assert sorted(began) == [f"trial-{number:04d}" for number in range(3)]
+    for trial in trials:
+        place = folder / f"trial-{trial.number:04d}"
+        assert trial.value == held(place / "summary.json")["validation_accuracy"]
+        assert held(place / "config.json")["learning_rate"] == trial.params["learning_rate"]
+
+
+def test_a_study_of_another_search_is_left_alone(run, tmp_path, database):
+    to = ("--storage", database, "--study", "taken", "--workers", 0)
+    assert begun(run, *to)[0] == 0
+    # Nothing is said of the password.
+    shown = database.replace(":right@", ":***@")
+    code, out, err = run("sweep", "--vary", "depth=2,4", *BACKPROP, *to, "--out", "other")
+    assert (code, out, len(err.splitlines())) == (1, "", 1)
+    assert "--vary learning-rate=0.01..0.1:log --vary depth=2,3" in err and repr(shown) in err
+    # The same one, whose folder has trials.
+    optuna.load_study(study_name="taken", storage=opened(database)).ask()
+    code, _, err = run(
+        *("sweep", "--vary", "learning-rate=0.01..0.1:log", "--vary", "depth=2,3", *BACKPROP),
+        *(*to, "--out", "other"),
+    )
+    assert code == 1 and "holds a study 'taken' already, of the same search" in err
+    # Its own folder, changed or without its study.
+    path = tmp_path / "out" / "sweep.json"
+    whole = held(path)
+    for change, words in (({"vary": ["depth=2,4"]}, "not that of out but of another search"),
+                          ({"named": "lost"}, "holds no study 'lost'")):  # fmt: skip
+        path.write_text(json.dumps({**whole, **change}))
+        code, _, err = run("sweep", "--resume", "out")
+        assert (code, len(err.splitlines())) == (1, 1) and words in err, err
+    assert not (tmp_path / "other").exists()
+
+
+def test_servers_that_do_not_let_in(server):
+    needs(server)
+    for address, words in (
+        (f"postgresql://sweeps:wrong@{server}", ["password authentication failed", "~/.pgpass"]),
+        (f"postgres://sweeps:right@{server}s", ["does not exist", "createdb"]),
+        ("postgresql://sweeps:wrong@127.0.0.1:1/x", ["Connection refused", "the server runs"]),
+    ):
+        with pytest.raises(ValueError, match="cannot be reached") as caught:
+            opened(address)
+        said = str(caught.value)
+        assert all(word in said for word in words) and "\n" not in said, said
+        assert "wrong" not in said and ":***@" in said
+
+
+def test_a_server_that_goes_away(server):
+    needs(server)
+    address = f"postgresql://sweeps:right@{server}"
+    study = optuna.create_study(storage=opened(address), study_name="cut off")
+    # Its port is another's, from now on.
+    engine = sqlalchemy.create_engine("postgresql+psycopg://sweeps:right@127.0.0.1:1/postgres")
+    sessions = sqlalchemy.orm.scoped_session(sqlalchemy.orm.sessionmaker(bind=engine))
+    study._storage._backend.scoped_session = sessions
+    with (
+        pytest.raises(ConnectionError, match="fathomx sweep --resume here"),
+        kept_in(address, "here"),
+    ):
+        study.ask()
+
+
+@pytest.mark.parametrize(
+    ("address", "package"),
+    [
+        ("postgresql://here/sweeps", r"'fathomx\[postgresql\]'"),
+        ("postgresql+psycopg2://here/sweeps", "psycopg2-binary"),
+        ("mysql://here/sweeps", "mysqlclient"),
+    ],
+)
+def test_a_storage_without_its_driver_names_it(monkeypatch, address, package):
+    def missing(*_, **__):
         raise ImportError("Failed to import DB access module.")
 
-    monkeypatch.setattr(optuna.storages, "get_storage", missing)
-    with pytest.raises(ValueError, match="pip install psycopg2-binary"):
-        Search.check_storage("postgresql+psycopg2://here/sweeps")
+    monkeypatch.setattr(optuna.storages, "RDBStorage", missing)
+    with pytest.raises(ValueError, match=f"pip install {package}"):
+        opened(address)

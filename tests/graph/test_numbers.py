@@ -1,5 +1,7 @@
 """Computed in other numbers, or again: the same network, as far as its numbers can tell."""
 
+from functools import partial
+
 import equinox as eqx
 import jax
 import jax.numpy as jnp
@@ -93,19 +95,28 @@ def test_learning_in_bfloat16_points_where_float32_does():
     assert 1e-4 < float(report.unsettled_max) < 0.2
 
 
-@pytest.mark.parametrize("solver", [fx.GaussNewton(2, 3), fx.ErrorDescent(), fx.Newton(1e-4)])
-def test_what_is_computed_again_is_the_same(solver):
+offloaded = partial(fx.rematerialized, inputs="host")
+
+
+@pytest.mark.parametrize(
+    ("solver", "change"),
+    [
+        (fx.GaussNewton(2, 3), fx.rematerialized),
+        (fx.ErrorDescent(), fx.rematerialized),
+        (fx.Newton(1e-4), fx.rematerialized),
+        (fx.GaussNewton(2, 3), offloaded),
+    ],
+)
+def test_what_is_computed_again_is_the_same(solver, change):
     network = mlp()
-    plain, again = (
-        fx.infer(some_problem(n), solver) for n in (network, fx.rematerialized(network))
-    )
+    plain, again = (fx.infer(some_problem(n), solver) for n in (network, change(network)))
     for name in plain.activities:
         np.testing.assert_allclose(plain.activities[name], again.activities[name], atol=2e-6)
     rules = (fx.Backprop(), fx.Equilibrium(fx.GaussNewton(2, 3)))
     for rule in rules:
         gradients = [
             jax.tree.leaves(rule.gradient(some_problem(n), KEY)[0])
-            for n in (network, fx.rematerialized(network))
+            for n in (network, change(network))
         ]
         assert len(gradients[0]) == len(gradients[1]) == 3
         for one, other in zip(*gradients, strict=True):
@@ -122,10 +133,35 @@ def temporary_bytes(network, rule):
 def test_a_transformer_needs_less_memory_when_computed_again():
     network = fx.models.transformer(20, width=32, depth=3, context=32, heads=4, key=KEY)
     rule = fx.Backprop()
-    assert temporary_bytes(fx.rematerialized(network), rule) < 0.6 * temporary_bytes(network, rule)
+    whole = temporary_bytes(network, rule)
+    assert temporary_bytes(fx.rematerialized(network), rule) < 0.6 * whole
+    # A processor has no other memory to put it into.
+    assert temporary_bytes(offloaded(network), rule) < 0.6 * whole
 
 
-@pytest.mark.parametrize("change", [fx.mixed_precision, fx.rematerialized])
+def test_inputs_go_to_the_host_and_come_back():
+    """The transfers are in the program that is handed to the compiler."""
+
+    def told(network):
+        def gradient(weights):
+            problem = some_problem(eqx.combine(weights, network))
+            return fx.Backprop().gradient(problem, KEY)[0]
+
+        return str(jax.make_jaxpr(gradient)(fx.weights(network)))
+
+    there, back = "MemorySpace.Host", "MemorySpace.Device"
+    ours = told(offloaded(mlp()))
+    # As many come back as go, and one each of the first layer, of the stack and of the last one.
+    assert ours.count(there) >= 3 and ours.count(back) == ours.count(there)
+    assert there not in told(fx.rematerialized(mlp()))
+
+
+def test_where_inputs_cannot_wait():
+    with pytest.raises(ValueError, match=r"unknown inputs 'hots'.*'host'"):
+        fx.rematerialized(mlp(), inputs="hots")
+
+
+@pytest.mark.parametrize("change", [fx.mixed_precision, fx.rematerialized, offloaded])
 def test_what_a_network_is_stays(change):
     for network in (mlp(), mlp(activation="relu"), mlp(activation="linear")):
         changed = change(network)
@@ -153,7 +189,7 @@ def test_what_a_network_is_stays(change):
 
 def test_learning_rate_scales_are_kept():
     network = mlp()
-    for changed in (fx.mixed_precision(network), fx.rematerialized(network)):
+    for changed in (fx.mixed_precision(network), fx.rematerialized(network), offloaded(network)):
         for each in (network, changed):
             optimizer = fx.scale_learning_rates(optax.sgd(1.0))
             learned = fx.weights(each)

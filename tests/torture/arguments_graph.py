@@ -368,7 +368,10 @@ def changes(table: Table, world: World) -> None:
         finish=lambda made: fx.predict(made, world.x),
     )
     table.call(
-        "fx.rematerialized", {"network": network}, finish=lambda made: fx.predict(made, world.x)
+        "fx.rematerialized",
+        {"network": network, "inputs": "host"},
+        {"inputs": kinds.choice("device", "host")},
+        finish=lambda made: fx.predict(made, world.x),
     )
     names = kinds.words(known=True)
     table.call(

@@ -158,8 +158,8 @@ def runs(table: Table, world: World) -> None:
     devices = kinds.devices()
     table.call(
         "fx.Mesh",
-        {"data": 2, "depth": 1, "devices": jax.devices()},
-        {"devices": devices},
+        {"data": 2, "depth": 1, "devices": jax.devices(), "weights": "divided"},
+        {"devices": devices, "weights": kinds.choice("whole", "divided")},
         finish=lambda made: len(made.devices),
     )
     table.method(

@@ -121,6 +121,7 @@ def _valid(rng: np.random.Generator) -> Line:
     for option in (
         ["--bias"],
         ["--rematerialize"],
+        ["--rematerialize", "--offload"],
         ["--seed", "7"],
         ["--parameterization", str(_pick(rng, list(PARAMETERIZATIONS)))],
         *([] if command == "diagnose" else [["--learning-rate", "0.01"]]),

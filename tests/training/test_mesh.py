@@ -1,6 +1,7 @@
 """The depth of a stack on two devices (see tests/conftest.py) gives the numbers of one device."""
 
 import re
+import shutil
 from functools import partial
 
 import equinox as eqx
@@ -52,6 +53,17 @@ def chain(depth, **sizes):
     )
 
 
+@pytest.mark.parametrize("solver", SOLVERS.values(), ids=list(SOLVERS))
+def test_divided_weights_give_the_numbers_of_one_device(float64, solver):
+    mesh = fx.Mesh(data=2, weights="divided")
+    rng = np.random.default_rng(0)
+    problem = fx.Problem(chain(4, width=6), rng.normal(size=(4, 8)), rng.integers(4, size=4))
+    divided = problem.with_network(mesh.network(mesh.whole(problem.network)))
+    for ours, one in zip(found(divided, solver), found(problem, solver), strict=True):
+        assert ours.dtype == one.dtype == jnp.float64
+        np.testing.assert_allclose(ours, one, rtol=1e-10, atol=1e-12)
+
+
 def test_weights_moments_and_activities_are_held_in_parts():
     network = chain(6, width=16)
     mesh = fx.Mesh(depth=2)
@@ -65,6 +77,38 @@ def test_weights_moments_and_activities_are_held_in_parts():
     problem = fx.Problem(mesh.network(network), x, y)
     hidden = eqx.filter_jit(fx.infer)(problem, fx.StateDescent(0.1, 3)).activities["hidden"]
     assert [shard.data.shape for shard in hidden.addressable_shards] == [(3, 32, 16)] * 2
+
+
+def test_of_divided_weights_one_block_at_a_time_is_whole():
+    """Held in parts between steps, moments too; in a step no more than a block is gathered."""
+    width, depth = 16, 6
+    mesh, optimizer, rule = fx.Mesh(data=2, weights="divided"), optax.adam(1e-2), fx.Equilibrium()
+    network = chain(depth, width=width)
+    held = mesh.whole((network, rule.init_optimizer(optimizer, network)))
+    for tree in (held[0], held[1][0].mu):
+        leaf = next(a for a in jax.tree.leaves(tree.entry("hidden").block) if a.ndim == 3)
+        assert {shard.data.shape for shard in leaf.addressable_shards} == {(depth, 8, 16)}
+        first = next(a for a in jax.tree.leaves(tree.entry("first")) if a.ndim == 2)
+        assert {shard.data.shape for shard in first.addressable_shards} == {(8, 8)}
+    batch = mesh.parts((jnp.ones((32, 8)), jnp.ones((32, 4))))
+
+    @eqx.filter_jit
+    def step(held, batch):
+        network, state = mesh.divided(held)
+        problem = fx.Problem(network, *batch)
+        *updated, _ = rule.update(problem, optimizer, state, jax.random.key(0))
+        return mesh.whole(mesh.joined(tuple(updated)))
+
+    text = step.lower(held, batch).compile().compiled.as_text()
+    gathered = re.findall(r"= f32\[([\d,]*)\]\S* all-gather(?:-start)?\(", text)
+    sizes = [int(np.prod([int(n) for n in shape.split(",")])) for shape in gathered]
+    assert sizes and max(sizes) == width * width, gathered
+    # What comes out is held as what went in.
+    after, before = (
+        jax.tree.leaves(eqx.filter(tree, eqx.is_array)) for tree in (step(held, batch), held)
+    )
+    for one, other in zip(after, before, strict=True):
+        assert one.sharding.is_equivalent_to(other.sharding, one.ndim)
 
 
 def test_a_step_of_state_descent_sends_activities_of_boundaries_only():
@@ -96,8 +140,16 @@ def test_a_step_of_state_descent_sends_activities_of_boundaries_only():
     assert boundaries <= sent[loop] <= 2 * mesh.depth * batch * width, sent
 
 
-@pytest.mark.parametrize("rule", [fx.Equilibrium(), fx.Backprop()], ids=["equilibrium", "backprop"])
-def test_fit_on_a_mesh_trains_the_network_of_one_device(blobs, rule):
+@pytest.mark.parametrize(
+    ("rule", "shape"),
+    [
+        (fx.Equilibrium(), {"depth": 2}),
+        (fx.Backprop(), {"depth": 2}),
+        (fx.Equilibrium(), {"data": 2, "weights": "divided"}),
+    ],
+    ids=["equilibrium", "backprop", "weights"],
+)
+def test_fit_on_a_mesh_trains_the_network_of_one_device(blobs, rule, shape):
     with jax.enable_x64(True):
         network = fx.models.residual_mlp(
             6, 4, width=8, depth=6, parameterization=fx.MuPC(), key=jax.random.key(3)
@@ -105,7 +157,7 @@ def test_fit_on_a_mesh_trains_the_network_of_one_device(blobs, rule):
         train = partial(
             fx.fit, network, blobs, rule, optimizer=optax.sgd(0.1), epochs=2, batch_size=32
         )
-        divided = train(mesh=fx.Mesh(depth=2))
+        divided = train(mesh=fx.Mesh(**shape))
         alone = train(mesh=fx.Mesh(devices=jax.devices()[:1]))
         before = jax.tree.leaves(fx.weights(network))
         ours, one = (jax.tree.leaves(fx.weights(run.network)) for run in (divided, alone))
@@ -131,6 +183,15 @@ def test_what_a_mesh_does_not_divide_is_refused():
     with pytest.raises(ValueError, match=r"needs 2 devices, not 1"):
         fx.Mesh(data=2, devices=jax.devices()[:1])
     assert repr(mesh) == "Mesh(data=1, depth=2)"
+    with pytest.raises(ValueError, match=r"data is 1; choose data of at least 2, or depth"):
+        fx.Mesh(depth=2, weights="divided")
+    mesh = fx.Mesh(data=2, weights="divided")
+    assert repr(mesh) == "Mesh(data=2, depth=1, weights='divided')" and mesh != fx.Mesh(data=2)
+    odd = fx.models.mlp(5, 3, width=7, depth=3, key=jax.random.key(0))
+    with pytest.raises(ValueError, match=r"divides 0% of the weights only.* a multiple of 2"):
+        mesh.network(odd)
+    with pytest.raises(ValueError, match=r"unknown weights 'divide'.*'divided'"):
+        fx.Mesh(data=2, weights="divide")
 
 
 class Stops(fx.training.Observer):
@@ -147,23 +208,29 @@ def test_a_run_goes_on_with_another_number_of_devices(blobs, tmp_path):
             6, 4, width=8, depth=6, parameterization=fx.MuPC(), key=jax.random.key(3)
         )
 
-        def train(depth, *observers):
+        def train(shape, *observers):
+            mesh = fx.Mesh(**shape) if shape else fx.Mesh(devices=jax.devices()[:1])
             return fx.fit(
                 network,
                 blobs,
                 optimizer=optax.sgd(0.1),
                 epochs=2,
                 batch_size=32,
-                mesh=fx.Mesh(depth=depth, devices=jax.devices()[:depth]),
+                mesh=mesh,
                 observers=observers,
             )
 
-        whole = jax.tree.leaves(fx.weights(train(2).network))
-        for depth, equal in ((2, np.testing.assert_array_equal), (1, np.testing.assert_allclose)):
-            folder = tmp_path / str(depth)
-            run = fx.training.RunFolder.create(folder, {})
+        depth, weights = {"depth": 2}, {"data": 2, "weights": "divided"}
+        for number, (begun, other) in enumerate(((depth, {}), (weights, depth))):
+            whole = jax.tree.leaves(fx.weights(train(begun).network))
+            stopped = tmp_path / f"{number}"
             with pytest.raises(KeyboardInterrupt):
-                train(2, run, Stops())
-            gone_on = train(depth, fx.training.RunFolder.resume(folder, {}))
-            for a, b in zip(jax.tree.leaves(fx.weights(gone_on.network)), whole, strict=True):
-                equal(a, b)
+                train(begun, fx.training.RunFolder.create(stopped, {}), Stops())
+            moved = shutil.copytree(stopped, tmp_path / f"{number}-moved")
+            for folder, then, equal in (
+                (stopped, begun, np.testing.assert_array_equal),
+                (moved, other, np.testing.assert_allclose),
+            ):
+                gone_on = train(then, fx.training.RunFolder.resume(folder, {}))
+                for a, b in zip(jax.tree.leaves(fx.weights(gone_on.network)), whole, strict=True):
+                    equal(a, b)

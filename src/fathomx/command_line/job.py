@@ -102,7 +102,8 @@ class Job(Settings):
             **options,
         )
         network = NUMBERS[self.precision](network)
-        network = rematerialized(network) if self.rematerialize else network
+        if self.rematerialize:
+            network = rematerialized(network, inputs="host" if self.offload else "device")
         return self._frozen(network) if self.frozen else network
 
     @property

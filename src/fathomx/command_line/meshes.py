@@ -1,4 +1,4 @@
-"""`--data-parallel` and `--depth-parallel`: among how many devices a run is divided."""
+"""`--data-parallel` and its like: among how many devices a run is divided, and what of it."""
 
 from __future__ import annotations
 
@@ -27,11 +27,17 @@ _OPTIONS = (
         help="Divide the depth of the network among so many devices; a run may go on with other "
         "numbers of them. [default: 1]",
     ),
+    click.option(
+        "--shard-weights",
+        is_flag=True,
+        help="Divide the weights, and their moments, among the devices of --data-parallel, too: "
+        "less memory, more to send.",
+    ),
 )
 
 
 def mesh_options(command: Command) -> Command:
-    """Both options, as `data_parallel` and `depth_parallel`."""
+    """The options, as `data_parallel`, `depth_parallel` and `shard_weights`."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -39,20 +45,27 @@ def mesh_options(command: Command) -> Command:
 
 @dataclasses.dataclass(frozen=True)
 class MeshChoice:
-    """What was given of the two options; `None` where it is left to `fit`."""
+    """What was given of the options; `None` where it is left to `fit`."""
 
     data: int | None = None
     depth: int | None = None
+    shard_weights: bool = False
 
     def mesh(self, network: Network, batch_size: int) -> Mesh | None:
         """The mesh; `None` if nothing was given.
 
         Raises `ValueError` for one that there are too few devices for, and for one that does not
-        divide batch or depth.
+        divide batch, depth or weights.
         """
-        if self.data is None and self.depth is None:
+        if self == MeshChoice():
             return None
-        mesh = Mesh(self.data or 1, self.depth or 1)
+        if self.shard_weights and (self.data or 1) == 1:
+            raise ValueError(
+                "--shard-weights divides the weights among the devices that share the batch; give "
+                "--data-parallel of at least 2, too."
+            )
+        weights = "divided" if self.shard_weights else "whole"
+        mesh = Mesh(self.data or 1, self.depth or 1, weights=weights)
         mesh.check(network, batch_size)
         return mesh
 
@@ -60,4 +73,5 @@ class MeshChoice:
     def written(self) -> str:
         """The options as they are typed, after a space each."""
         named = {"data": self.data, "depth": self.depth}
-        return "".join(f" --{k}-parallel {v}" for k, v in named.items() if v is not None)
+        found = "".join(f" --{k}-parallel {v}" for k, v in named.items() if v is not None)
+        return found + " --shard-weights" * self.shard_weights

@@ -16,11 +16,13 @@ from fathomx.command_line.job import Job
 from fathomx.command_line.messages import say
 from fathomx.command_line.optimization import check_direction
 from fathomx.command_line.session import Session, run_config
+from fathomx.command_line.storage import opened, without_password
 from fathomx.command_line.varied import job_with, varied
 from fathomx.data._imagenet import Examples
 from fathomx.records.errors import DamagedFileError, RunFolderError
 from fathomx.records.reading import read_json
 from fathomx.records.run_files import RunFiles
+from fathomx.records.values import plain
 from fathomx.records.writing import appearing, write_json
 from fathomx.report.scores import metrics_of
 from fathomx.report.sweep import Trial
@@ -29,6 +31,8 @@ from fathomx.training.choosing import EarlyStopping
 from fathomx.training.task import Task
 
 _FILE, _NAME = "sweep.json", "fathomx"
+# What a study in a database shared with others says of itself.
+_SPACE = "fathomx"
 # Trials at random before Optuna models them, and before any is ended early.
 _AT_RANDOM, _BEFORE_PRUNING = 6, 4
 
@@ -59,7 +63,10 @@ class Search:
     A trial is asked for, and a trial that a killed worker left is taken on, while a file of the
     folder is locked; whoever works at a trial holds a lock of its own until it has told the result.
     The system releases the locks of a process that dies, so that no trial is lost and none is taken
-    twice. Several machines need the folder in common.
+    twice. Several machines need the folder in common, in a file system whose locks hold for all.
+
+    `storage` is the address of a database, in which the study is `named`; a file of the folder if
+    there is none.
     """
 
     folder: Path
@@ -69,6 +76,7 @@ class Search:
     score: str
     prune: bool
     storage: str | None
+    named: str | None = None
 
     @classmethod
     def stored(cls, folder: Path) -> Search:
@@ -95,28 +103,75 @@ class Search:
         """Whether the higher score is better."""
         return EarlyStopping(1, self.score).is_better(1.0, 0.0)
 
-    @staticmethod
-    def check_storage(storage: str | None) -> None:
-        """Raises `ValueError` if a storage cannot be reached."""
-        if storage is not None:
-            _reached(storage)
+    @property
+    def name(self) -> str:
+        """That of the study."""
+        return _NAME if self.storage is None else self.named or str(self.folder)
+
+    def begin(self) -> None:
+        """Makes the study in the database that was given; one in the folder is made when needed.
+
+        Raises `ValueError` if the database cannot be reached, or holds a study of this name.
+        """
+        if self.storage is None:
+            return
+        study = self._study(opened(self.storage))
+        own, found = self._space, study.user_attrs.get(_SPACE)
+        # One without trials is what is left where making the folder did not succeed.
+        if found in (None, own) and not study.get_trials(deepcopy=False):
+            study.set_user_attr(_SPACE, own)
+            return
+        raise ValueError(
+            f"the storage {without_password(self.storage)!r} holds a study {self.name!r} already, "
+            f"{_of(found, own)}; give --study another name, or go on with its folder by --resume."
+        )
 
     def study(self) -> Any:
-        """Optuna's study of the sweep, made if it is not there."""
+        """Optuna's study of the sweep.
+
+        Raises `RunFolderError` if it is not in the database, or is of another search.
+        """
+        if self.storage is None:
+            path = (self.folder / "sweep.db").absolute()
+            with filelock.FileLock(self.folder / ".ask.lock"):
+                return self._study(opened(f"sqlite:///{path}"))
+        study, own = self._study(opened(self.storage), begun=True), self._space
+        found = study.user_attrs.get(_SPACE, own)
+        if found != own:
+            raise RunFolderError(
+                f"the study {self.name!r} in the storage {without_password(self.storage)!r} is not "
+                f"that of {self.folder} but {_of(found, own)}; begin a sweep in a new folder."
+            )
+        return study
+
+    @property
+    def _space(self) -> dict[str, Any]:
+        """What tells searches apart."""
+        return plain({"vary": list(self.vary), "given": self.given, "score": self.score})
+
+    def _study(self, storage: Any, *, begun: bool = False) -> Any:
         import optuna
 
         optuna.logging.set_verbosity(optuna.logging.WARNING)
         pruners = optuna.pruners
         median = pruners.MedianPruner(_BEFORE_PRUNING, n_warmup_steps=1)
-        storage = self.storage or f"sqlite:///{(self.folder / 'sweep.db').absolute()}"
-        with filelock.FileLock(self.folder / ".ask.lock"):
-            return optuna.create_study(
-                storage=_reached(storage),
-                study_name=_NAME if self.storage is None else str(self.folder),
-                direction="maximize" if self.higher else "minimize",
-                pruner=median if self.prune else pruners.NopPruner(),
-                load_if_exists=True,
-            )
+        pruner = median if self.prune else pruners.NopPruner()
+        if begun:
+            try:
+                return optuna.load_study(storage=storage, study_name=self.name, pruner=pruner)
+            except KeyError:
+                raise RunFolderError(
+                    f"the storage {without_password(self.storage or '')!r} holds no study "
+                    f"{self.name!r}, in which {self.folder} keeps its trials; put it back, or "
+                    "begin a sweep in a new folder."
+                ) from None
+        return optuna.create_study(
+            storage=storage,
+            study_name=self.name,
+            direction="maximize" if self.higher else "minimize",
+            pruner=pruner,
+            load_if_exists=True,
+        )
 
     def work(self, study: Any, console: Console) -> None:
         """Takes trials until none is left to take."""
@@ -218,6 +273,8 @@ _PRUNED = "its validation was worse than the median of other trials"
 class _Reporting(Observer):
     """Reports validation to Optuna after every epoch, and ends a trial that it gives up."""
 
+    keeps = False
+
     def __init__(self, trial: Any, score: str) -> None:
         self._trial, self._score = trial, score
 
@@ -237,26 +294,11 @@ def _folder_name(number: int) -> str:
     return f"trial-{number:04d}"
 
 
-_DRIVERS = {"postgresql": "psycopg2-binary", "mysql": "mysqlclient"}
-
-
-def _reached(storage: str) -> Any:
-    """Optuna's storage of an address."""
-    import optuna
-
-    try:
-        return optuna.storages.get_storage(storage)
-    except ImportError:
-        name = storage.partition(":")[0]
-        driver = _DRIVERS.get(name.partition("+")[0], f"the driver of {name}")
-        raise ValueError(
-            f"the storage {storage!r} needs a driver that is not installed: pip install {driver}; "
-            "or leave it out, for a file in the folder."
-        ) from None
-    # Every database has errors of its own.
-    except Exception as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0][:200]
-        raise ValueError(
-            f"the storage {storage!r} cannot be reached ({first.rstrip('.')}); give an address "
-            "such as sqlite:///sweep.db, or leave it out."
-        ) from None
+def _of(found: dict[str, Any] | None, own: dict[str, Any]) -> str:
+    """What there is to say of another study."""
+    if found is None:
+        return "made by another program"
+    if found == own:
+        return "of the same search"
+    varied = " ".join(f"--vary {text}" for text in found.get("vary", ()))
+    return f"of another search ({varied}, by validation {found.get('score')})"

@@ -244,6 +244,12 @@ class Settings:
         "Compute a node's inner results again for derivatives, to need less memory.",
         network=True,
     )
+    offload: bool = option(
+        False,
+        "Let what nodes are computed again from wait in the memory of the host; with "
+        "--rematerialize.",
+        network=True,
+    )
     epochs: int = option(15, "Passes over the training data.", training=True, least=1)
     batch_size: int = option(64, "Examples in a step.", least=1)
     optimizer: str = option(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import dataclasses
 import subprocess
 import sys
+import time
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -24,12 +25,15 @@ from fathomx.command_line.options import (
     written_options,
 )
 from fathomx.command_line.search import Search, judged
+from fathomx.command_line.storage import kept_in
 from fathomx.command_line.varied import check_all, job_with, varied, vary_option
 from fathomx.records.writing import appearing
 from fathomx.report import write_overview
 from fathomx.report.sweep import write_sweep
 
 _TRIALS = 20
+# A study in a database for several sweeps.
+_UNNAMED = "%Y-%m-%d-%H%M%S-sweep"
 
 
 @click.command()
@@ -46,10 +50,11 @@ _TRIALS = 20
 )
 @click.option(
     "--workers",
-    type=click.IntRange(1, 256),
+    type=click.IntRange(0, 256),
     default=1,
     show_default=True,
-    help="Processes that train at once on this machine; others join by --resume.",
+    help="Processes that train at once on this machine; others join by --resume. 0 begins the "
+    "sweep and trains nothing.",
 )
 @click.option(
     "--metric",
@@ -64,7 +69,13 @@ _TRIALS = 20
 @click.option(
     "--storage",
     default=None,
-    help="Where Optuna keeps trials, such as postgresql://... [default: sweep.db in the folder]",
+    help="Where Optuna keeps trials, such as postgresql://user@host/database. [default: sweep.db "
+    "in the folder]",
+)
+@click.option(
+    "--study",
+    default=None,
+    help="The sweep's name in --storage. [default: that of --out, or the time]",
 )
 @job_options(training=True)
 @out_option("sweep")
@@ -76,6 +87,7 @@ def sweep(
     metric: str | None,
     prune: bool,
     storage: str | None,
+    study: str | None,
     out: Path | None,
     resume: Path | None,
     **options: Any,
@@ -90,7 +102,7 @@ def sweep(
     console, given = Console(), only_given(options)
     if resume is not None:
         refuse_out(out)
-        if given or vary:
+        if given or vary or storage or study:
             raise ValueError("--resume goes on with a sweep as it was begun; leave out the rest.")
         search = Search.stored(resume)
         if trials is not None:
@@ -108,12 +120,19 @@ def sweep(
         data = job.load()
         job.check(data, job.network(data))
         score = judged(job, data, metric)
-        Search.check_storage(storage)
-        folder = new_folder(out, "sweep")
-        search = Search(folder, given, vary, trials or _TRIALS, score, prune, storage)
-        with appearing(folder) as unfinished:
+        if study is not None and storage is None:
+            raise ValueError("--study is a name in a --storage; give one, or leave both out.")
+        name = None if storage is None else study or str(out or time.strftime(_UNNAMED))
+        begun = Search(Path(), given, vary, trials or _TRIALS, score, prune, storage, name)
+        begun.begin()
+        search = dataclasses.replace(begun, folder=new_folder(out, "sweep"))
+        with appearing(search.folder) as unfinished:
             search.write(unfinished)
-    _searched(console, search, workers)
+    if not workers:
+        say(console, f"begun; workers join by: fathomx sweep --resume {search.folder}")
+        return
+    with kept_in(search.storage, search.folder):
+        _searched(console, search, workers)
 
 
 def _searched(console: Console, search: Search, workers: int) -> None:

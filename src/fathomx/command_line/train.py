@@ -51,13 +51,14 @@ def train(
     resume: Path | None,
     data_parallel: int | None,
     depth_parallel: int | None,
+    shard_weights: bool,
     trackers: tuple[str, ...],
     **options: Any,
 ) -> None:
     """Trains a network and leaves a run folder with numbers, figures and a page."""
     given = only_given(options)
     console = Console()
-    beside = Beside(trackers, MeshChoice(data_parallel, depth_parallel))
+    beside = Beside(trackers, MeshChoice(data_parallel, depth_parallel, shard_weights))
     if resume is None:
         folder = _begin(console, job_of(given), out, beside)
     else:

@@ -33,6 +33,10 @@ def validate(settings: Settings) -> None:
     """
     _check_values(settings)
     _check_model(settings)
+    if settings.offload and not settings.rematerialize:
+        raise ValueError(
+            "offload is about what rematerialize keeps of a node; give rematerialize, too."
+        )
     _check_inference(settings)
     _check_learning(settings)
     _check_optimizer(settings)

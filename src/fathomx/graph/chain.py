@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 import equinox as eqx
 import jax
 import jax.numpy as jnp
-from jax.sharding import PartitionSpec
+from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
 from fathomx.graph.predictor import apply_blocks, apply_to_batch
@@ -49,6 +49,14 @@ class Linearized(NamedTuple):
 class Chain:
     """The blocks of a stack in order, on every device that computes."""
 
+    # Whether blocks are never computed at once, since their weights are not all held at once.
+    in_order = False
+
+    @property
+    def within(self) -> Chain:
+        """How a device computes the blocks that it has."""
+        return self
+
     def __eq__(self, other: object) -> bool:
         return type(other) is type(self)
 
@@ -66,6 +74,14 @@ class Chain:
     def shifted(self, first: Array, rows: Array) -> Array:
         """What the blocks see: `first`, then all rows but the last."""
         return jnp.concatenate([first[None], rows[:-1]])
+
+    def applied(self, block: Any, activity: Array) -> Array:
+        """The prediction of one block for a batch."""
+        return apply_to_batch(block, activity)
+
+    def predicted(self, block: Any, seen: Array) -> Array:
+        """The predictions of all blocks, from what each of them sees."""
+        return apply_blocks(block, seen)
 
     def scanned(
         self, body: Body, first: Array, rows: Any, own: Any, *, reverse: bool = False
@@ -119,22 +135,121 @@ class Chain:
         return self.add_to_last(gradient, to_last), energy
 
 
+class Gathering(Chain):
+    """The blocks of a stack one after another, whose weights all devices hold a part of.
+
+    Of one block at a time every device has the whole weights, for as long as it computes with them;
+    a derivative gathers them again. `grid` has an axis `data`.
+    """
+
+    in_order = True
+
+    def __init__(self, grid: jax.sharding.Mesh) -> None:
+        self._grid = grid
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Gathering) and self._grid == other._grid
+
+    def __hash__(self) -> int:
+        return hash((Gathering, self._grid))
+
+    def applied(self, block: Any, activity: Array) -> Array:
+        arrays, rest = eqx.partition(block, eqx.is_array)
+
+        def apply(arrays: Any, activity: Array) -> Array:
+            whole = jax.tree.map(self._gathered, arrays)
+            return apply_to_batch(eqx.combine(whole, rest), activity)
+
+        # The two gatherings of one block in one loop may be one.
+        found: Array = jax.checkpoint(apply, prevent_cse=False)(arrays, activity)
+        return found
+
+    def predicted(self, block: Any, seen: Array) -> Array:
+        arrays, rest = eqx.partition(block, eqx.is_array)
+
+        def one(_: None, given: tuple[Any, Array]) -> tuple[None, Array]:
+            row, activity = given
+            return None, self.applied(eqx.combine(row, rest), activity)
+
+        return jax.lax.scan(one, None, (arrays, seen))[1]
+
+    def linearized(self, block: Any, seen: Array) -> Linearized:
+        return _recomputed(self, block, seen)
+
+    def _gathered(self, array: Array) -> Array:
+        # Said twice, so that the gradient, for which it holds in reverse, ends in parts, too.
+        held = _constrained(array, self._grid, weight_axes(array.shape, self._grid.shape[DATA]))
+        return _constrained(held, self._grid, PartitionSpec())
+
+
+def weight_axes(shape: tuple[int, ...], parts: int) -> PartitionSpec:
+    """Along which axis a weight is divided among the devices that share the batch.
+
+    The longest that has so many equal parts; a vector, and what has no such axis, stays whole.
+    """
+    dividing = [axis for axis, size in enumerate(shape) if size % parts == 0]
+    if len(shape) < 2 or not dividing:
+        return PartitionSpec()
+    axis = max(dividing, key=lambda axis: shape[axis])
+    return PartitionSpec(*[None] * axis, DATA)
+
+
+def _constrained(array: Array, grid: jax.sharding.Mesh, axes: PartitionSpec) -> Array:
+    # Where the depth is taken in hand, JAX has a mesh of what is left to the compiler.
+    here = jax.sharding.get_abstract_mesh()
+    place = NamedSharding(grid if here.empty else here, axes)
+    return jax.lax.with_sharding_constraint(array, place)
+
+
+def _recomputed(chain: Chain, block: Any, seen: Array) -> Linearized:
+    """The linearization that keeps what blocks see, and computes the rest again."""
+    arrays, rest = eqx.partition(block, eqx.is_array)
+
+    def back(row: Any, own: Array, reached: Array) -> Array:
+        function = eqx.combine(row, rest)
+        found: Array = jax.vjp(lambda z: chain.applied(function, z), own)[1](reached)[0]
+        return found
+
+    return Linearized(chain.predicted(block, seen), arrays, seen, back)
+
+
 class Across(Chain):
     """The blocks of a stack divided among devices, each with neighbors of its own.
 
     Every array whose first axis is the depth is divided along it; the rest, the batch too, is left
-    to the compiler. `grid` has an axis `depth`.
+    to the compiler. `grid` has an axis `depth`; `within` is how a device computes its blocks.
     """
 
-    def __init__(self, grid: jax.sharding.Mesh) -> None:
-        self._grid = grid
+    def __init__(self, grid: jax.sharding.Mesh, within: Chain) -> None:
+        self._grid, self._within = grid, within
         self._size: int = grid.shape[DEPTH]
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Across) and self._grid == other._grid
+        return isinstance(other, Across) and (self._grid, self._within) == (
+            other._grid,
+            other._within,
+        )
 
     def __hash__(self) -> int:
-        return hash(self._grid)
+        return hash((self._grid, self._within))
+
+    @property
+    def within(self) -> Chain:
+        return self._within
+
+    def applied(self, block: Any, activity: Array) -> Array:
+        return self._within.applied(block, activity)
+
+    def predicted(self, block: Any, seen: Array) -> Array:
+        if not self._within.in_order:
+            return apply_blocks(block, seen)
+        arrays, rest = eqx.partition(block, eqx.is_array)
+
+        def local(_: Array, rows: Any, seen: Array) -> Array:
+            return self._within.predicted(eqx.combine(rows, rest), seen)
+
+        found: Array = self._each(local, arrays, seen)
+        return found
 
     def last(self, rows: Array) -> Array:
         batch = self._batch(rows.shape[1])
@@ -148,7 +263,7 @@ class Across(Chain):
         batch = self._batch(len(more))
 
         def local(_: Array, rows: Array, more: Array) -> Array:
-            return super(Across, self).add_to_last(rows, batch.brought(self._size - 1, more))
+            return self._within.add_to_last(rows, batch.brought(self._size - 1, more))
 
         found: Array = self._each(local, rows, batch.inside(more), taken=(_ROWS, batch.place))
         return found
@@ -158,7 +273,7 @@ class Across(Chain):
 
         def local(_: Array, first: Array, rows: Array) -> Array:
             seen = self._next(rows[-1]) + batch.brought(0, first)
-            return super(Across, self).shifted(seen, rows)
+            return self._within.shifted(seen, rows)
 
         found: Array = self._each(local, batch.inside(first), rows, taken=(batch.place, _ROWS))
         return found
@@ -182,7 +297,7 @@ class Across(Chain):
 
             def tick(received: Array, part: Array) -> tuple[Array, tuple[Array, Any]]:
                 here = jax.tree.map(lambda array: array[part], owns)
-                carried, kept = super(Across, self).scanned(
+                carried, kept = self._within.scanned(
                     body, received + firsts[part], rows, here, reverse=reverse
                 )
                 sent = self._before(carried) if reverse else self._next(carried)
@@ -209,14 +324,7 @@ class Across(Chain):
     def linearized(self, block: Any, seen: Array) -> Linearized:
         # The pipeline goes part by part of the batch, and what a derivative keeps does not say
         # which of its axes that is: it is computed again there, from the activities.
-        arrays, rest = eqx.partition(block, eqx.is_array)
-
-        def back(row: Any, own: Array, reached: Array) -> Array:
-            function = eqx.combine(row, rest)
-            found: Array = jax.vjp(lambda z: apply_to_batch(function, z), own)[1](reached)[0]
-            return found
-
-        return Linearized(apply_blocks(block, seen), arrays, seen, back)
+        return _recomputed(self, block, seen)
 
     def locally(
         self, compute: Callable[..., Local], first: Array, own: Array, rows: Any, whole: Any

@@ -27,8 +27,6 @@ from fathomx.graph.energy import Energy, Gaussian
 from fathomx.graph.predictor import (
     Chained,
     Predictor,
-    apply_blocks,
-    apply_to_batch,
     as_names,
     broadcasts,
     check_callable,
@@ -402,7 +400,7 @@ class Stack(Chained, Entry):
 
     def predict(self, sources: list[Any], own: ArrayLike | None) -> Array:
         assert own is not None
-        return apply_blocks(self.block, self.read(sources[0], own))
+        return self.chain.predicted(self.block, self.read(sources[0], own))
 
     def pull(self, sources: list[Any], own: ArrayLike | None) -> tuple[Array, Back]:
         assert own is not None
@@ -438,7 +436,7 @@ class Stack(Chained, Entry):
 
         def one(activity: Array, block: Any, own: Any) -> tuple[Array, tuple[Array, Array | None]]:
             error, clamp = own
-            activity = predicted = apply_to_batch(eqx.combine(block, rest), activity)
+            activity = predicted = self.chain.applied(eqx.combine(block, rest), activity)
             if error is not None:
                 activity = predicted + error
             if clamp is None:

@@ -11,13 +11,14 @@ import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
 
-from fathomx.checks import Count, example, gate
-from fathomx.graph.chain import DATA, DEPTH, Across, Chain
+from fathomx.checks import Count, choice, example, gate
+from fathomx.graph.chain import DATA, DEPTH, Across, Chain, Gathering, weight_axes
 from fathomx.graph.entries import Stack
 from fathomx.graph.network import Network
-from fathomx.graph.predictor import Chained
+from fathomx.graph.predictor import Chained, Predictor
 
 Tree = TypeVar("Tree")
+_WEIGHTS = ("whole", "divided")
 
 # With fewer examples on a processor's core, a core waits for the others more than it computes.
 _LEAST_EXAMPLES = 16
@@ -47,13 +48,20 @@ class Mesh:
       Passes in order (unrolling, the certificate, solvers in error coordinates) go through the
       devices as a pipeline of parts of the batch, and `fill` of the time is spent in computing.
 
+    * **weights.** `"whole"`: who shares the batch holds all weights of its blocks, and their
+      moments. `"divided"`: a part of every matrix, and of its moments and averages, along the
+      longest axis that has `data` equal parts; vectors, and matrices without such an axis, stay
+      whole. A block's weights are gathered before it is computed and let go after it, in every step
+      of inference anew: it saves memory, and costs what is sent.
+
     **Arguments**: `data` and `depth`, how many devices along each axis; `devices`, `data * depth`
-    of them, the first ones of JAX's default backend unless given.
+    of them, the first ones of JAX's default backend unless given; `weights`, `"whole"` or
+    `"divided"`.
 
     **Attributes**: these, and `compiler_options` for functions that run on the devices. A mesh of
     one device moves nothing.
 
-    Raises `ValueError` for more devices than there are.
+    Raises `ValueError` for more devices than there are, and for weights divided among one.
 
     ```python
     jax.config.update("jax_num_cpu_devices", 8)         # before anything is computed
@@ -63,15 +71,21 @@ class Mesh:
     ```
 
     Ours for predictive coding; pipelines of parts of the batch: Huang et al. (2019), arXiv
-    1811.06965.
+    1811.06965; weights divided among those who share the batch: Rajbhandari et al. (2020), arXiv
+    1910.02054.
     """
 
     data: int
     depth: int
     devices: tuple[jax.Device, ...]
+    weights: str
 
     def __init__(
-        self, data: Count = 1, depth: Count = 1, devices: Sequence[jax.Device] | None = None
+        self,
+        data: Count = 1,
+        depth: Count = 1,
+        devices: Sequence[jax.Device] | None = None,
+        weights: str = "whole",
     ) -> None:
         known = tuple(jax.devices()) if devices is None else tuple(devices)
         count = data * depth
@@ -81,27 +95,32 @@ class Mesh:
                 f"{len(known)}; choose other numbers, or, on a processor, set "
                 f"JAX_NUM_CPU_DEVICES={count} in the environment."
             )
-        self.data, self.depth = data, depth
+        if choice("weights", weights, _WEIGHTS) == "divided" and data == 1:
+            raise ValueError(
+                "weights='divided' divides them among the devices that share the batch, but data "
+                "is 1; choose data of at least 2, or depth, which divides the weights of stacks."
+            )
+        self.data, self.depth, self.weights = data, depth, weights
         self.devices = known[:count]
         grid = jax.sharding.Mesh(np.asarray(self.devices).reshape(data, depth), (DATA, DEPTH))
         self._grid = grid
         self._whole = NamedSharding(grid, PartitionSpec())
         self._parts = NamedSharding(grid, PartitionSpec(DATA))
         self._spread = NamedSharding(grid, PartitionSpec((DATA, DEPTH)))
-        self._blocks = NamedSharding(grid, PartitionSpec(DEPTH))
 
     def __repr__(self) -> str:
-        return f"Mesh(data={self.data}, depth={self.depth})"
+        weights = "" if self.weights == "whole" else f", weights={self.weights!r}"
+        return f"Mesh(data={self.data}, depth={self.depth}{weights})"
 
     def __eq__(self, other: object) -> bool:
-        return isinstance(other, Mesh) and (self.data, self.depth, self.devices) == (
-            other.data,
-            other.depth,
-            other.devices,
-        )
+        return isinstance(other, Mesh) and self._own == other._own
 
     def __hash__(self) -> int:
-        return hash((self.data, self.depth, self.devices))
+        return hash(self._own)
+
+    @property
+    def _own(self) -> tuple[Any, ...]:
+        return self.data, self.depth, self.devices, self.weights
 
     @classmethod
     def of(cls, batch_size: Count, devices: Sequence[jax.Device] | None = None) -> Mesh:
@@ -126,12 +145,14 @@ class Mesh:
         return {"xla_backend_optimization_level": 1} if on_processor else {}
 
     def check(self, network: Network, batch_size: int) -> None:
-        """Raises `ValueError` for a batch or a depth that the mesh does not divide."""
+        """Raises `ValueError` for a batch, a depth or weights that the mesh does not divide."""
         if batch_size % self.data:
             raise ValueError(
                 f"{self} does not divide a batch of {batch_size} examples; choose a batch size "
                 f"that is a multiple of {self.data}."
             )
+        if self.weights == "divided":
+            self._check_weights(network)
         if self.depth == 1:
             return
         stacks = [entry for entry in network.entries if isinstance(entry, Stack)]
@@ -148,6 +169,20 @@ class Mesh:
                     f"choose a depth of the network that makes them a multiple of {self.depth}."
                 )
 
+    def _check_weights(self, network: Network) -> None:
+        sizes = {True: 0, False: 0}
+        for part in network.predictors():
+            stacked = isinstance(part, Chained)
+            for leaf in jax.tree.leaves(eqx.filter(part, eqx.is_inexact_array)):
+                axes = weight_axes(leaf.shape[1:] if stacked else leaf.shape, self.data)
+                sizes[bool(axes)] += leaf.size
+        if sizes[True] < sizes[False]:
+            share = round(100 * sizes[True] / sum(sizes.values()))
+            raise ValueError(
+                f"{self} divides {share}% of the weights only: a matrix needs an axis that is a "
+                f"multiple of {self.data}; choose such a width, or leave the weights whole."
+            )
+
     def network(self, network: Network) -> Network:
         """The network whose stacks are computed across the devices; the same arrays.
 
@@ -158,27 +193,43 @@ class Mesh:
 
     def divided(self, tree: Tree) -> Tree:
         """A network, or what is built like one, with its stacks across the devices."""
-        if self.depth == 1:
+        if not self.divides_weights:
             return tree
-        return _stacks(tree, Across(self._grid))
+        chain = Gathering(self._grid) if self.weights == "divided" else Chain()
+        return _stacks(tree, Across(self._grid, chain) if self.depth > 1 else chain)
 
     def joined(self, tree: Tree) -> Tree:
         """A network, or what is built like one, with stacks that do not know of devices."""
-        return tree if self.depth == 1 else _stacks(tree, Chain())
+        return _stacks(tree, Chain()) if self.divides_weights else tree
+
+    @property
+    def divides_weights(self) -> bool:
+        """Whether no device holds all weights."""
+        return self.depth > 1 or self.weights == "divided"
 
     def whole(self, tree: Tree) -> Tree:
-        """The tree with its arrays whole on every device, but those of stacks divided by depth."""
-        if self.depth == 1:
+        """The tree with its arrays whole on every device, but for what the mesh divides of weights
+        and of what is built like them: those of stacks by depth, and all that it can if `weights`
+        are divided."""
+        if not self.divides_weights:
             return self._placed(tree, self._whole)
 
         def placed(part: Any) -> Any:
-            if not isinstance(part, Chained):
+            if not isinstance(part, Predictor):
                 return self._placed(part, self._whole)
-            blocks, rest = part.per_node(part)
-            return eqx.combine(self._placed(blocks, self._blocks), self._placed(rest, self._whole))
+            rows, rest = part.per_node(part) if isinstance(part, Chained) else (None, part)
+            return eqx.combine(
+                _map(lambda array: self._placed(array, self._place(array.shape[1:], DEPTH)), rows),
+                _map(lambda array: self._placed(array, self._place(array.shape)), rest),
+            )
 
-        found: Tree = jax.tree.map(placed, tree, is_leaf=lambda part: isinstance(part, Chained))
+        found: Tree = jax.tree.map(placed, tree, is_leaf=lambda part: isinstance(part, Predictor))
         return found
+
+    def _place(self, shape: tuple[int, ...], *front: str) -> NamedSharding:
+        """Where an array of weights is held, behind what stands in front."""
+        axes = weight_axes(shape, self.data) if self.weights == "divided" else ()
+        return NamedSharding(self._grid, PartitionSpec(*front, *axes))
 
     def parts(self, tree: Tree) -> Tree:
         """The tree with its arrays, whose first axis is the batch, divided among all devices.

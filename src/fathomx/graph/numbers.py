@@ -9,12 +9,16 @@ from typing import Any
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+from jax.ad_checkpoint import checkpoint_name
 from jaxtyping import Array
 
-from fathomx.checks import DType, gate
+from fathomx.checks import DType, choice, gate
 from fathomx.graph.entries import Root
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import Statistics, with_batch_statistics
+
+# JAX's name of the memory of a device's host, and ours of what waits there.
+_HOST, _INPUT = "pinned_host", "input of a node"
 
 
 @gate
@@ -45,7 +49,7 @@ def mixed_precision(network: Network, dtype: DType = jnp.bfloat16) -> Network:
 
 
 @gate
-def rematerialized(network: Network) -> Network:
+def rematerialized(network: Network, inputs: str = "device") -> Network:
     """The network whose nodes keep nothing but their inputs for derivatives, and compute the rest
     again when a derivative asks for it.
 
@@ -54,13 +58,26 @@ def rematerialized(network: Network) -> Network:
     of the function per derivative. Single layers gain less: a Gauss-Newton step keeps 16 times the
     activities of a deep multilayer perceptron instead of 24.
 
+    **Arguments**: `network`; `inputs`, where the inputs wait until a derivative asks for them: in
+    the memory of the `"device"`, or in that of the `"host"`, which is larger and takes a transfer
+    each way. Raises `ValueError` for a backend without such memory. On a processor it is the same
+    memory, and the compiler leaves the transfers out.
+
     ```python
     network = fx.rematerialized(fx.models.transformer(65, key=jax.random.key(0)))
     ```
 
     Source: Chen et al. (2016), arXiv 1604.06174; `jax.checkpoint`.
     """
-    return _computed(network, _Rematerialized)
+    if choice("inputs", inputs, ("device", "host")) == "device":
+        return _computed(network, _Rematerialized)
+    device = jax.devices()[0]
+    if _HOST not in {memory.kind for memory in device.addressable_memories()}:
+        raise ValueError(
+            f"a {device.platform} device has no memory of its host ({_HOST}) here; leave inputs "
+            "out, so that they wait on the device."
+        )
+    return _computed(network, _Offloaded)
 
 
 class _Computed(eqx.Module):
@@ -98,6 +115,22 @@ class _InPrecision(_Computed):
 class _Rematerialized(_Computed):
     def __call__(self, *sources: Array) -> Array:
         predicted: Array = eqx.filter_checkpoint(self.function)(*sources)
+        return predicted
+
+
+class _Offloaded(_Computed):
+    def __call__(self, *sources: Array) -> Array:
+        policy = jax.checkpoint_policies.save_and_offload_only_these_names(
+            names_which_can_be_saved=[],
+            names_which_can_be_offloaded=[_INPUT],
+            offload_src="device",
+            offload_dst=_HOST,
+        )
+
+        def function(function: Callable[..., Array], *sources: Array) -> Array:
+            return function(*(checkpoint_name(source, _INPUT) for source in sources))
+
+        predicted: Array = eqx.filter_checkpoint(function, policy=policy)(self.function, *sources)
         return predicted
 
 

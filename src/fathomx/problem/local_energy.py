@@ -21,7 +21,6 @@ from fathomx.graph.arrival import NEVER, by_entry
 from fathomx.graph.chain import Chain, Local
 from fathomx.graph.entries import Entry, Stack
 from fathomx.graph.feedback import Feedback
-from fathomx.graph.predictor import apply_to_batch
 from fathomx.graph.vector_space import Entries, zeros_like
 from fathomx.problem.entry_energy import EntryEnergy
 from fathomx.problem.problem import Problem
@@ -159,14 +158,14 @@ class _Part(NamedTuple):
         def compute(first: Array, own: Array, rows: Any, whole: Any) -> Local:
             block, when, weights, energy = eqx.combine(rows, whole[0], rest)
             part = self._replace(
-                entry=function(block).computed(Chain()),
+                entry=function(block).computed(entry.chain.within),
                 energy=energy,
                 moving=(True,),
                 when=when,
                 weights=weights,
                 step=whole[1],
             )
-            pulled, to_own, energies = part._alone([first], own)
+            pulled, to_own, energies = part._alone(entry.chain.within, [first], own)
             return pulled[0], to_own, energies
 
         pulled, to_own, energies = entry.chain.locally(
@@ -189,16 +188,17 @@ class _Part(NamedTuple):
 
         return compute, arrays
 
-    def _alone(self, sources: list[Any], own: Array) -> _Local:
+    def _alone(self, chain: Chain, sources: list[Any], own: Array) -> _Local:
         """The derivatives of a stack whose rows are all here."""
-        if jax.default_backend() == "cpu":
-            return self._by_block(sources, own)
+        by_block = partial(self._by_block, chain)
+        if jax.default_backend() == "cpu" or chain.in_order:
+            return by_block(sources, own)
         found: _Local = jax.lax.platform_dependent(
-            sources, own, cpu=self._by_block, default=self._at_once
+            sources, own, cpu=by_block, default=self._at_once
         )
         return found
 
-    def _by_block(self, sources: list[Any], own: Array) -> _Local:
+    def _by_block(self, chain: Chain, sources: list[Any], own: Array) -> _Local:
         depth = len(own)
         arrays, rest = eqx.partition(self.entry.learned_function(), eqx.is_array)
 
@@ -207,7 +207,7 @@ class _Part(NamedTuple):
             energy = self.energy.node(row)
 
             def total(source: Array, own: Array) -> tuple[Array, Array]:
-                energies = energy(own, apply_to_batch(function, source))[0]
+                energies = energy(own, chain.applied(function, source))[0]
                 return self.weights[row] * energies.sum(), energies
 
             grad = jax.grad(total, argnums=(0, 1), has_aux=True)

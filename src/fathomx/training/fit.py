@@ -72,9 +72,10 @@ def fit(
 
     **Arguments**
 
-    * `network`, `data`: their shapes must fit; `data` is a `fx.data.Dataset`, a `fx.data.Stream`,
-      or a pair `(x, y)` of arrays or data frames, of which random tenths become validation and test
-      (`fx.data.split`), with a third array of weights if examples count differently.
+    * `network`, `data`: their shapes must fit; the network stays as it is. `data` is a
+      `fx.data.Dataset`, a `fx.data.Stream`, or a pair `(x, y)` of arrays or data frames, of which
+      random tenths become validation and test (`fx.data.split`), with a third array of weights if
+      examples count differently.
     * `rule`: a learning rule; `Equilibrium()` unless given.
     * `optimizer`: any optax optimizer, or a number, the rate of `optax.adam(rate, eps=1e-12)`;
       1e-2 unless given. Gradients of early nodes can be tiny; Adam's usual epsilon of 1e-8 silently
@@ -85,6 +86,7 @@ def fit(
     * `data.augmentation`, if there is one, is applied to every training batch, on the device.
     * `seed`: the same seed gives the same run, bit for bit, on the same machine.
     * `observers`: who is told about the run (`fathomx.training.Observer`): run folders, progress.
+      One that keeps no states says so (`keeps = False`), and saves the copies of them.
       Unless given, a live bar in a notebook and nobody elsewhere; `()` is nobody.
     * `pose`: `pose(network, batch) -> fx.Problem`, how a batch becomes a problem; `batch` holds
       arrays by name, `input` and `target` of a data set of pairs. Unless given, input and target,
@@ -128,7 +130,7 @@ def fit(
 
     Raises `ValueError` for a batch larger than the data, for shapes that do not fit, for metrics
     that do not suit the output, for early stopping by what is not scored and for a mesh that does
-    not divide batch or depth, and `DivergenceError`
+    not divide batch, depth or weights, and `DivergenceError`
     when weights or energies stop being finite.
 
     ```python

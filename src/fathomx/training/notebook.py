@@ -54,6 +54,8 @@ class NotebookBar(Observer):
     ```
     """
 
+    keeps = False
+
     def __init__(self, name: str = "training", place: Place | None = None) -> None:
         self._name = name
         self._given = place

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import dataclasses
-from typing import Any
+from typing import Any, ClassVar, TypeVar
 
 import equinox as eqx
+import jax
 import jax.numpy as jnp
 import numpy as np
 from jaxtyping import Array, PRNGKeyArray
@@ -13,6 +14,14 @@ from jaxtyping import Array, PRNGKeyArray
 from fathomx.checks import gate
 from fathomx.graph.network import Network
 from fathomx.training.choosing import Choices
+
+Tree = TypeVar("Tree")
+
+
+def copied(tree: Tree) -> Tree:
+    """The tree with arrays of its own, each where it was."""
+    found: Tree = jax.tree.map(lambda leaf: jnp.copy(leaf) if eqx.is_array(leaf) else leaf, tree)
+    return found
 
 
 @gate
@@ -75,6 +84,16 @@ class TrainingState(eqx.Module):
         """The network that the run would return now: that of the best epoch, if it is kept."""
         return self.scored if self.best is None else self.best.network
 
+    @property
+    def replaced(self) -> tuple[Network, Any, Network | None]:
+        """What every step replaces, in its place in memory: weights, moments, averages."""
+        return self.network, self.optimizer, self.average
+
+    def kept(self) -> TrainingState:
+        """The same state with copies of what the next step replaces."""
+        network, optimizer, average = copied(self.replaced)
+        return dataclasses.replace(self, network=network, optimizer=optimizer, average=average)
+
     def at_place(self, place: bytes | None) -> TrainingState:
         """The same state with another place in the stream."""
         found = None if place is None else jnp.asarray(np.frombuffer(place, np.uint8))
@@ -116,7 +135,14 @@ class Observer:
     """Watches a run. Every hook does nothing unless overridden; records hold plain numbers.
 
     One hook also decides: `stop` ends training.
+
+    **Attributes**: `keeps`, whether the observer may look at a state after the hook that was given
+    it. The next step takes the memory of what the one before has made; who keeps is given a copy.
+    An observer that only reads says `keeps = False`, which saves the copies. What stops a run waits
+    for `stepped`, which should not take long.
     """
+
+    keeps: ClassVar[bool] = True
 
     def restore(self, fresh: TrainingState) -> Restored | None:
         """Where to continue, the state shaped like `fresh`; `None` to start from the beginning."""

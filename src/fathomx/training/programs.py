@@ -20,11 +20,18 @@ _kept: collections.OrderedDict[Hashable, Program] = collections.OrderedDict()
 class Program:
     """A function compiled for arguments of certain shapes; what is no array is part of it.
 
+    The arrays of the arguments at `given_up` are gone after a call: what is returned takes their
+    place in memory.
+
     **Attributes**: `compiled`, JAX's own, which knows what it costs.
     """
 
     def __init__(
-        self, function: Callable[..., Any], arguments: Any, options: dict[str, Any] | None
+        self,
+        function: Callable[..., Any],
+        arguments: Any,
+        options: dict[str, Any] | None,
+        given_up: tuple[int, ...] = (),
     ) -> None:
         arrays, rest = eqx.partition(arguments, eqx.is_array)
         leaves, structure = jax.tree.flatten(arrays)
@@ -34,7 +41,8 @@ class Program:
             made, self._rest = eqx.partition(function(*given), eqx.is_array)
             return made
 
-        self.compiled = jax.jit(on_arrays, compiler_options=options).lower(*leaves).compile()
+        jitted = jax.jit(on_arrays, compiler_options=options, donate_argnums=given_up)
+        self.compiled = jitted.lower(*leaves).compile()
 
     def __call__(self, *arguments: Any) -> Any:
         return eqx.combine(
@@ -43,19 +51,27 @@ class Program:
 
 
 def program(
-    function: Callable[..., Any], *arguments: Any, options: dict[str, Any] | None = None
+    function: Callable[..., Any],
+    *arguments: Any,
+    options: dict[str, Any] | None = None,
+    given_up: Any = (),
 ) -> Program:
     """The program of a function for such arguments: compiled now, or before for the like of them.
+
+    `given_up`: what of the arguments is not used any more after a call, a tree of their arrays.
 
     Arguments are alike if `likeness` says so: arrays of the same shapes, and for the rest the same
     values, also where these were made anew, as an optimizer of the same rates is. The programs
     used last are kept, so that many sizes in one process do not fill its memory.
     """
+    gone = {id(array) for array in jax.tree.leaves(eqx.filter(given_up, eqx.is_array))}
+    leaves = jax.tree.leaves(eqx.filter(arguments, eqx.is_array))
+    places = tuple(place for place, array in enumerate(leaves) if id(array) in gone)
     try:
-        key = (likeness(function), likeness(arguments), likeness(options))
+        key = (likeness(function), likeness(arguments), likeness(options), places)
     except Unlike:
-        return Program(function, arguments, options)
-    found = _kept.pop(key, None) or Program(function, arguments, options)
+        return Program(function, arguments, options, places)
+    found = _kept.pop(key, None) or Program(function, arguments, options, places)
     _kept[key] = found
     if len(_kept) > _MOST_KEPT:
         _kept.popitem(last=False)

@@ -28,6 +28,8 @@ class ProgressBar(Observer):
     printed; in notebooks `NotebookBar` is live.
     """
 
+    keeps = False
+
     def __init__(self, console: Console, name: str = "training") -> None:
         self._console = console
         self._name = name

@@ -23,10 +23,11 @@ from fathomx.training.advance import MOST_STEPS, Advance, step_memory
 from fathomx.training.devices import mesh_for
 from fathomx.training.feed import Load, feed
 from fathomx.training.likeness import rates_of, without_rates
-from fathomx.training.observer import Best, Observer, Plan, TrainingState
+from fathomx.training.observer import Best, Observer, Plan, TrainingState, copied
 from fathomx.training.parts import squared_lengths
 from fathomx.training.probe import probe
 from fathomx.training.programs import Program, program, run
+from fathomx.training.signals import held_back
 from fathomx.training.task import Task
 from fathomx.training.watch import Watch, expected
 
@@ -85,7 +86,8 @@ class Run:
                 self.lost, known = restored.notes, restored.known
                 self.validated = restored.validated
         self.watch = Watch(self.posed, (*known, *expected(self.posed, learner.rule)))
-        self.state = self.mesh.whole(self.state)
+        # Steps take the memory of what they replace, which may be the caller's until here.
+        self.state = self.mesh.whole(self.state).kept()
         self.begun = self.mesh.whole(fresh.network)
         augmentation = task.data.augmentation
         self._rates = self.mesh.whole([jnp.asarray(r) for r in rates_of(learner.optimizer)])
@@ -104,8 +106,7 @@ class Run:
     def train(self) -> tuple[Network, list[dict[str, Any]], dict[str, Any]]:
         """The network, the record of every epoch and the summary."""
         begun = time.perf_counter()
-        for observer in self.observers:
-            observer.started(self.plan, self.state)
+        self._tell("started", self.plan, self.state)
         for text in self.lost:
             self._note(text, "files")
         replayed = self.feed.begin(self.state)
@@ -114,9 +115,9 @@ class Run:
         while int(self.state.epoch) < self.plan.epochs and self._ending() is None:
             self._epoch()
         train_seconds = self.earlier_seconds + time.perf_counter() - begun
-        # A network that is divided by depth may be too large for one device.
+        # A network whose weights are divided may be too large for one device.
         result = self.mesh.divided(self.state.result)
-        held = result if self.mesh.depth > 1 else self.mesh.gathered(result)
+        held = result if self.mesh.divides_weights else self.mesh.gathered(result)
         scores = self.task.score(held, "test")
         self.state = self.mesh.gathered(self.state)
         last = self._record_of_result()
@@ -195,46 +196,63 @@ class Run:
             count = min(self._next_count(), self._stretch(step), load.end - step)
             before = dataclasses.replace(self.state, place=None, best=None)
             arguments = (self._rates, before, load.arrays, load.order, jnp.asarray(count))
-            state, reports = self._compiled(load, arguments)(*arguments)
-            state = state.at_place(load.place_after(step + count))
-            state = dataclasses.replace(state, best=self.state.best)
-            reports = jax.tree.map(lambda a, n=count: np.asarray(a)[:n], reports)
-            seconds = time.perf_counter() - begun
-            self._check_finite(reports, epoch, step)
+            compiled = self._compiled(load, arguments, before)
+            # From the call on there is no state but the one that comes out of it: what stops the
+            # run waits until that is known to all.
+            with held_back():
+                state, reports = compiled(*arguments)
+                state = state.at_place(load.place_after(step + count))
+                state = dataclasses.replace(state, best=self.state.best)
+                reports = jax.tree.map(lambda a, n=count: np.asarray(a)[:n], reports)
+                seconds = time.perf_counter() - begun
+                self._check_finite(reports, epoch, step)
+                record = self._record(reports, epoch, step + count, seconds)
+                self.records.append(record)
+                self.state = state
+                self._tell("stepped", record, state)
             if self.first_step_seconds is None:
                 self.first_step_seconds = seconds
             else:
                 self.step_seconds += [seconds / count] * count
-            record = {"epoch": epoch + 1, "step": step + count, "seconds": seconds}
-            record.update(
-                {
-                    name: getattr(reports, name).tolist()
-                    for name in (
-                        *self.scored,
-                        "unsettled_median",
-                        "unsettled_max",
-                        "strength",
-                        "output_precision",
-                    )
-                }
-            )
-            record["energy_per_node"] = reports.energy[-1]
-            record = plain(record)
-            for observer in self.observers:
-                observer.stepped(record, state)
-            # Only now: a run that is stopped in between must not know more than its observers.
-            self.records.append(record)
-            self.state = state
             for about, text in self.watch.of_steps(record).items():
                 self._note(text, about)
         self._end_of_epoch(epoch)
 
-    def _compiled(self, load: Load, arguments: tuple[Any, ...]) -> Program:
+    def _record(self, reports: StepReport, epoch: int, step: int, seconds: float) -> dict[str, Any]:
+        """What is kept of some steps."""
+        names = (
+            *self.scored,
+            "unsettled_median",
+            "unsettled_max",
+            "strength",
+            "output_precision",
+        )
+        found: dict[str, Any] = {"epoch": epoch + 1, "step": step, "seconds": seconds}
+        found.update({name: getattr(reports, name).tolist() for name in names})
+        found["energy_per_node"] = reports.energy[-1]
+        record: dict[str, Any] = plain(found)
+        return record
+
+    def _tell(self, hook: str, said: Any, state: TrainingState) -> None:
+        """Tells all observers, also where one of them stops the run."""
+        stopped, copy = None, None
+        for observer in self.observers:
+            given = state
+            if observer.keeps and getattr(type(observer), hook) is not getattr(Observer, hook):
+                given = copy = copy or state.kept()
+            try:
+                getattr(observer, hook)(said, given)
+            except KeyboardInterrupt as error:
+                stopped = error
+        if stopped is not None:
+            raise stopped
+
+    def _compiled(self, load: Load, arguments: tuple[Any, ...], before: TrainingState) -> Program:
         """The program of the steps, one for every shape of what is loaded."""
         shape = load.order.shape
         if shape not in self._programs:
             options = self.mesh.compiler_options
-            made = program(self._advance, *arguments, options=options)
+            made = program(self._advance, *arguments, options=options, given_up=before.replaced)
             self._programs[shape] = made
             per_device = step_memory(made.compiled, tuple(load.arrays.values()))
             if self.memory is None:
@@ -276,8 +294,7 @@ class Run:
         state = self._with_best(state, record)
         for about, text in self.watch.of_epoch(record).items():
             self._note(text, about)
-        for observer in self.observers:
-            observer.epoch_ended(record, state)
+        self._tell("epoch_ended", record, state)
         self.history.append(record)
         self.records, self.validated = [], 0
         self.state = state
@@ -292,7 +309,8 @@ class Run:
         score = np.asarray(np.nan if value is None else value, best.score.dtype)
         if int(best.epoch) and not stopping.is_better(float(score), float(best.score)):
             return state
-        return dataclasses.replace(state, best=Best(state.scored, state.epoch, jnp.asarray(score)))
+        best = Best(copied(state.scored), state.epoch, jnp.asarray(score))
+        return dataclasses.replace(state, best=best)
 
     def _validate(self, epoch: int, step: int) -> None:
         """Scores validation within an epoch, if it is time and not done yet."""
@@ -303,8 +321,7 @@ class Run:
         record: dict[str, Any] = {"epoch": epoch + 1, "step": step}
         record.update({f"validation_{name}": value for name, value in scores.items()})
         record = plain(record)
-        for observer in self.observers:
-            observer.validated(record, self.state)
+        self._tell("validated", record, self.state)
         self.validated = step
 
     def _stretch(self, step: int) -> int:

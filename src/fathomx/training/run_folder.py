@@ -43,6 +43,8 @@ class RunFolder(Observer):
     one whose configuration differs. Until `close`, nobody else can write to the folder.
     """
 
+    keeps = False
+
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self._lock = FolderLock(folder)

@@ -49,6 +49,8 @@ class Tracker(Observer, abc.ABC):
       as those of a run folder whose observer comes first.
     """
 
+    keeps = False
+
     def __init__(
         self, configuration: Mapping[str, Any] | None = None, artifacts: Sequence[Any] = ()
     ) -> None:
