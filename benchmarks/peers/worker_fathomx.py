@@ -2,8 +2,9 @@
 
 Timed: `rule.update`, any number of times in one dispatch, with network and optimizer state donated,
 the batch divided among the cores and the report of the step computed, all as `fx.fit` does in the
-command line. To equilibrium: `step` of a solver from the state that its `init` made, compiled, on
-one device; for Newton the whole of `fx.infer`.
+command line, with a certificate in every so many-th of them as there. To equilibrium: `step` of a
+solver from the state that its `init` made, compiled, on one device; for Newton the whole of
+`fx.infer`.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ import fathomx as fx
 from fathomx.command_line.runtime import prepare
 from fathomx.problem.energies import predict
 from fathomx.problem.evaluation import Linearization, evaluate
+from fathomx.training.choosing import USUAL_CERTIFY
 from fathomx.training.devices import mesh_for
 from fathomx.training.run_folder import versions
 
@@ -71,7 +73,9 @@ class FathomxSession(Session):
             def one(number: Any, arrays: Any) -> Any:
                 learner, state = eqx.combine(arrays, rest)
                 batch = mesh.parts([array[number % len(array)] for array in batches])
-                *updated, report = rule.update(fx.Problem(learner, *batch), optimizer, state, key)
+                certified = rule.certifying(number % USUAL_CERTIFY == 0)
+                problem = fx.Problem(learner, *batch)
+                *updated, report = certified.update(problem, optimizer, state, key)
                 return mesh.whole((eqx.filter(tuple(updated), eqx.is_array), report))
 
             shapes = jax.eval_shape(one, numbers[0], arrays)[1]

@@ -10,9 +10,6 @@ from fathomx import data as data
 from fathomx import former as _former
 from fathomx import metrics as metrics
 from fathomx import models as models
-from fathomx import theory as theory
-from fathomx.comparison import Comparison as Comparison
-from fathomx.comparison import compare as compare
 from fathomx.diagnostics.alignment import Alignment as Alignment
 from fathomx.diagnostics.alignment import alignment as alignment
 from fathomx.diagnostics.alignment import weight_change as weight_change
@@ -22,8 +19,6 @@ from fathomx.diagnostics.energy_balance import EnergyBalance as EnergyBalance
 from fathomx.diagnostics.energy_balance import energy_balance as energy_balance
 from fathomx.diagnostics.target_alignment import TargetAlignment as TargetAlignment
 from fathomx.diagnostics.target_alignment import target_alignment as target_alignment
-from fathomx.evaluation import Evaluation as Evaluation
-from fathomx.evaluation import evaluate as evaluate
 from fathomx.graph.arrival import arrivals as arrivals
 from fathomx.graph.clamp import Clamp as Clamp
 from fathomx.graph.energy import Bernoulli as Bernoulli
@@ -108,22 +103,45 @@ from fathomx.training.devices import Division as Division
 from fathomx.training.saved import save as save
 
 if _TYPE_CHECKING:
+    from fathomx import theory as theory
     from fathomx.command_line.loaded import load as load
+    from fathomx.comparison import Comparison as Comparison
+    from fathomx.comparison import compare as compare
+    from fathomx.evaluation import Evaluation as Evaluation
+    from fathomx.evaluation import evaluate as evaluate
+
+# What is imported when it is first used, and from where: together a fifth of all modules.
+_LATER = {
+    "Comparison": "comparison",
+    "Evaluation": "evaluation",
+    "compare": "comparison",
+    "evaluate": "evaluation",
+    "load": "command_line.loaded",
+    "theory": None,
+}
 
 if not any(isinstance(finder, _former.FormerModules) for finder in _sys.meta_path):
     _sys.meta_path.append(_former.FormerModules())
 
 
 def __getattr__(name: str) -> object:
-    """`load`, whose imports are heavy; names of version 0.1 that have changed, for one version."""
-    if name == "load":
-        return _importlib.import_module("fathomx.command_line.loaded").load
+    """What is imported late; names of version 0.1 that have changed, for one version."""
+    if name in _LATER:
+        place = _LATER[name]
+        if place is None:
+            return _importlib.import_module(f"fathomx.{name}")
+        found: object = getattr(_importlib.import_module(f"fathomx.{place}"), name)
+        return found
     if name in _former.MODULES:
         return _importlib.import_module(f"fathomx.{name}")
     if name == "Precision":
         _warnings.warn("fx.Precision is now fx.Schedule.", DeprecationWarning, stacklevel=2)
         return Schedule
     raise AttributeError(f"module 'fathomx' has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted({*globals(), *_LATER})
 
 
 __version__ = _version("fathomx")

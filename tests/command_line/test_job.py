@@ -257,6 +257,13 @@ def test_a_configuration_leads_back_to_the_job(job):
     assert Job.from_config(json.loads(json.dumps(job.config()))) == job
 
 
+def test_a_run_of_before_goes_on_measuring_in_every_step():
+    before, now = Job.from_config(OLD), Job()
+    assert (before.certify, before.strength_every) == (1, 1)
+    assert before.rule().output_precision == fx.HoldStrength(before.strength, every=1)
+    assert now.rule().output_precision.every == now.strength_every == now.certify == 16
+
+
 def test_a_schedule_stored_under_its_earlier_name_is_read():
     config = Job(inference="state-descent", schedule="spiking", steps=70).config()
     earlier = {**config, "precision": config.pop("schedule")}

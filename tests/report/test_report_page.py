@@ -94,6 +94,9 @@ def test_settledness_is_judged_by_the_median(median, expected):
 
 def test_settledness_may_be_missing_altogether():
     assert "is unknown" in said(summary={"unsettled": None})
+    assert "certified" not in said(summary={"certified": {"steps": 54, "of": 54}})
+    text = said(summary={"certified": {"steps": 55, "of": 859}})
+    assert "In the last epoch (55 of its 859 steps were certified), inference" in text
     assert "worst example" not in said(summary={"unsettled": {"median": 0.1, "max": None}})
 
 

@@ -54,6 +54,9 @@ def rules(table: Table, world: World) -> None:
         state = rule.init_optimizer(world.optimizer, world.network)
         table.method(rule, "gradient", {"problem": problem, "key": key}, used)
         table.inner(rule, "probe", problem, key)
+        table.method(
+            rule, "certifying", {"when": True}, {"when": kinds.flag()}, lambda rule: type(rule)
+        )
         table.inner(rule, "check_state", world.optimizer, state, world.network)
         table.method(
             rule,
@@ -186,6 +189,7 @@ def fitting(table: Table, world: World) -> None:
             "seed": 3,
             "average": 0.9,
             "validate_every": 1,
+            "certify": 2,
             "early_stopping": fx.EarlyStopping(1),
             "mesh": fx.Mesh(devices=jax.devices()[:1]),
         },

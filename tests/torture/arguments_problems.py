@@ -177,8 +177,8 @@ def energies(table: Table, world: World) -> None:
     table.call("fx.strength", {"problem": problem, "key": world.key})
     table.call(
         "fx.HoldStrength",
-        {"strength": 0.5},
-        {"strength": kinds.number(above=0)},
+        {"strength": 0.5, "every": 2},
+        {"strength": kinds.number(above=0), "every": kinds.count()},
         finish=lambda held: held.output_precision(jnp.ones(())),
     )
     table.inner(fx.HoldStrength(0.5), "output_precision", jnp.ones(()))
@@ -284,8 +284,8 @@ def inference(table: Table, world: World) -> None:
     )
     table.call(
         "fx.infer",
-        {"problem": problem, "solver": world.solver, "at": activities},
-        {"at": at},
+        {"problem": problem, "solver": world.solver, "at": activities, "certify": True},
+        {"at": at, "certify": kinds.flag()},
     )
     observe = kinds.function().also("lambda: 3", "lambda p, e: 'text'")
     table.call(
@@ -295,8 +295,13 @@ def inference(table: Table, world: World) -> None:
     )
     table.call(
         "fx.average",
-        {"problem": problem, "solver": world.solver, "observe": lambda p, e: e.energy},
-        {"observe": observe, "at": at},
+        {
+            "problem": problem,
+            "solver": world.solver,
+            "observe": lambda p, e: e.energy,
+            "certify": True,
+        },
+        {"observe": observe, "at": at, "certify": kinds.flag()},
     )
     frames = kinds.mapping("image", kinds.array(3, free=(0, 1)).but("@[..., None]"))
     carry = Kind(
@@ -343,7 +348,7 @@ def inner_solvers(table: Table, world: World) -> None:
         here = start.evaluation(problem)
         state = solver.init(problem, start, here)
         table.inner(solver, "init", problem, start, here)
-        for name in ("step", "finished", "evaluation", "activities"):
+        for name in ("step", "finished", "evaluation", "point", "activities"):
             table.inner(solver, name, problem, state)
         table.inner(solver, "arrivals", problem)
         table.inner(solver, "with_key", world.key)
@@ -366,7 +371,7 @@ def inner_solvers(table: Table, world: World) -> None:
     here, dynamics = start.evaluation(problem), fx.Predify(0.5, 0.25, 0.125, 2)
     state = dynamics.init(problem, start, here)
     table.inner(dynamics, "init", problem, start, here)
-    for name in ("step", "evaluation", "activities"):
+    for name in ("step", "evaluation", "point", "activities"):
         table.inner(dynamics, name, problem, state)
     for solver in local:
         begun = _begun(solver, world.problem)

@@ -215,6 +215,7 @@ EPOCH_KEYS = {
     "validation_loss",
     "validation_accuracy",
     "unsettled",
+    "certified",
     "pc_strength",
     "output_precision",
     "cosine_to_backprop",
@@ -430,3 +431,31 @@ def test_what_a_rule_reports_of_its_own_is_in_the_summary(network, blobs):
 def test_a_result_in_one_line_says_scores_of_zero_too(network):
     found = fx.FitResult(network, [], {"test_accuracy": 0.0, "test_loss": None, "epochs": 2})
     assert repr(found) == "FitResult(2 epochs, test accuracy 0)"
+
+
+@pytest.mark.parametrize(
+    "rule", [fx.Equilibrium(), fx.Equilibrium(output_precision=1.0)], ids=["held", "fixed"]
+)
+def test_a_sample_of_the_steps_is_certified_and_no_weight_depends_on_it(blobs, network, rule):
+    every, some, least = (train(network, blobs, rule, certify=count) for count in (1, 2, 16))
+    assert same(every.network, some.network) and same(every.network, least.network)
+    told = [result.summary["certified"] for result in (every, some, least)]
+    assert told == [{"steps": steps, "of": 4} for steps in (4, 3, 2)]
+    recorder = Recorder()
+    train(network, blobs, rule, certify=3, observers=[recorder], epochs=1)
+    rows = [
+        [value for record in recorder.steps for value in record[name]]
+        for name in ("unsettled_median", "unsettled_max", "strength")
+    ]
+    known = [[value is not None for value in row] for row in rows]
+    # The first of every three steps, and the last of the epoch.
+    assert known[0] == known[1] == [True, False, False, True]
+    assert known[2] == ([True] * 4 if rule == fx.Equilibrium() else known[0])
+    median = np.median([rows[0][0], rows[0][3]])
+    found = train(network, blobs, rule, certify=3, epochs=1).summary["unsettled"]
+    assert found["median"] == pytest.approx(median, rel=1e-6)
+    assert found["max"] == max(rows[1][0], rows[1][3])
+
+
+def test_backprop_has_nothing_to_certify(blobs, network):
+    assert train(network, blobs, epochs=1).summary["certified"] is None

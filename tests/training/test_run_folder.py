@@ -812,3 +812,26 @@ def test_a_failed_write_has_the_last_word(monkeypatch):
         pass
     sys.unraisablehook(SimpleNamespace(exc_value=other))
     assert shown == [other, other]
+
+
+def test_a_checkpoint_of_before_updates_carried_anything_goes_on(blobs, network, tmp_path):
+    """As it was written when every update measured what holds the strength."""
+    before, now = (fx.Equilibrium(output_precision=fx.HoldStrength(0.1, n)) for n in (1, 16))
+    with pytest.raises(KeyboardInterrupt):
+        train(
+            network,
+            blobs,
+            RunFolder.create(tmp_path / "run", CONFIG),
+            InterruptAt(1, None),
+            rule=before,
+        )
+    first = Checkpoints(tmp_path / "run" / "checkpoints")
+    fresh = fx.training.TrainingState.begun(
+        network, fx.Learner(now, ADAM).begin(network), jax.random.key(0)
+    )
+    found = first.restore(fresh)
+    first.close()
+    assert int(found.state.optimizer.sensitivity.count) == 0
+    assert int(found.state.optimizer.optimizer_state[0].count) == found.position > 0
+    result = train(network, blobs, RunFolder.resume(tmp_path / "run"), rule=now)
+    assert len(result.history) == 3

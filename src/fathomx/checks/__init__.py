@@ -22,6 +22,7 @@ from fathomx.checks.kinds import Function as Function
 from fathomx.checks.kinds import Name as Name
 from fathomx.checks.kinds import OfOne as OfOne
 from fathomx.checks.kinds import OfTwo as OfTwo
+from fathomx.checks.kinds import Truth as Truth
 from fathomx.checks.kinds import function as function
 from fathomx.checks.kinds import instance as instance
 from fathomx.checks.kinds import items as items

@@ -7,6 +7,7 @@ import os
 from collections.abc import Callable, Iterable, Mapping
 from typing import Annotated, Any, TypeVar
 
+import jax
 import numpy as np
 
 from fathomx.checks.calls import fits
@@ -58,6 +59,16 @@ def truth(name: str, value: Any) -> bool:
     if isinstance(value, bool | np.bool_):
         return bool(value)
     raise TypeError(f"{name} must be True or False, not {shown(value)}.")
+
+
+def _truth_or_array(name: str, value: Any) -> Any:
+    if isinstance(value, jax.Array) and value.dtype == np.bool_ and not value.shape:
+        return value
+    return truth(name, value)
+
+
+# True or false, or an array that says so, which may be traced.
+Truth = Annotated[bool | jax.Array, _truth_or_array]
 
 
 def word(name: str, value: Any, example: str) -> str:

@@ -126,7 +126,7 @@ class Job(Settings):
         precision: HoldStrength | float | None = self.output_precision
         if precision is None:
             assert self.strength is not None
-            precision = HoldStrength(self.strength)
+            precision = HoldStrength(self.strength, self.strength_every)
         return RULES[self.learning](self.solver(), precision)
 
     @property

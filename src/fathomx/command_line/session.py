@@ -185,6 +185,7 @@ class Session:
                     average=job.average,
                     validate_every=job.validate_every,
                     early_stopping=job.stopping,
+                    certify=job.certify,
                     mesh=self.mesh,
                 )
                 outcome.complete(network, result.network)

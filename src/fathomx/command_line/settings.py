@@ -21,6 +21,8 @@ from fathomx.layers.activations import ACTIVATIONS
 from fathomx.learning import DEFAULT_STRENGTH
 from fathomx.learning.optimizer_choice import OPTIMIZERS
 from fathomx.learning.optimizer_choice import SCHEDULES as LEARNING_RATE_SCHEDULES
+from fathomx.problem.strength import HoldStrength
+from fathomx.training.choosing import USUAL_CERTIFY
 
 
 def _per_model(pick: Callable[[Model], Any]) -> str:
@@ -307,6 +309,12 @@ class Settings:
         training=True,
         least=1,
     )
+    certify: int = option(
+        USUAL_CERTIFY,
+        "Certify every so many-th step of an epoch, and its last; 1 is every step.",
+        training=True,
+        least=1,
+    )
     early_stopping: int | None = option(
         None,
         "End training when validation has got no better for so many epochs, and keep the weights "
@@ -324,6 +332,12 @@ class Settings:
         "How far from backprop: the output precision of every batch is chosen to hold this "
         f"strength. [default: {DEFAULT_STRENGTH}]",
         positive=True,
+    )
+    strength_every: int = option(
+        HoldStrength(DEFAULT_STRENGTH).every,
+        "Measure what holds the strength in every so many-th update; 1 is every update.",
+        training=True,
+        least=1,
     )
     seed: int = option(0, "Seed of the weights and of the order of the data.")
     source: str | None = option(

@@ -29,6 +29,9 @@ _ALWAYS = (
 # What large images had before there was a choice, by model.
 _FORMER = {"resnet": ("stem", "small"), "vgg": ("head", "flat")}
 
+# What every step did before there was a choice.
+_EVERY_STEP = ("certify", "strength_every")
+
 
 def stored_settings(config: dict[str, Any], of: type[Settings] = Settings) -> dict[str, Any]:
     """The fields of settings in a configuration; keys that are not fields are left out.
@@ -43,6 +46,7 @@ def stored_settings(config: dict[str, Any], of: type[Settings] = Settings) -> di
     for model, (name, former) in _FORMER.items():
         if config.get("model") == model and name not in config:
             config = {**config, name: former}
+    config = dict.fromkeys(_EVERY_STEP, 1) | config
     known = {field.name: str(field.type) for field in dataclasses.fields(of)}
     given = {name: value for name, value in config.items() if name in known}
     for name, value in given.items():

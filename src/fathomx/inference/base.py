@@ -13,11 +13,11 @@ import jax.numpy as jnp
 from jaxtyping import Array, Bool, Float, Int, PRNGKeyArray
 
 from fathomx import checks
-from fathomx.checks import Count, OfTwo, example, gate, shown
+from fathomx.checks import Count, OfTwo, Truth, example, gate, shown
 from fathomx.graph.vector_space import Entries
-from fathomx.inference.relaxation import Progress, Relaxation, relaxation
+from fathomx.inference.relaxation import Progress, Relaxation, certificate, relaxation
 from fathomx.problem.energies import evaluated_energies
-from fathomx.problem.evaluation import Evaluation, Linearization
+from fathomx.problem.evaluation import Evaluation, Linearization, with_gradient
 from fathomx.problem.problem import Problem
 from fathomx.problem.starts import amortized_start, check_start
 
@@ -70,6 +70,11 @@ class Solver(eqx.Module, Generic[State]):
         return 0
 
     @property
+    def reads_gradient(self) -> bool:
+        """Whether `init` looks at the gradient where inference starts; true unless it says no."""
+        return True
+
+    @property
     def kept(self) -> int:
         """How many of the last states stand for the result: 1, the last, unless it samples."""
         return 1
@@ -94,9 +99,13 @@ class Solver(eqx.Module, Generic[State]):
     def evaluation(self, problem: Problem, state: State) -> Evaluation:
         """The point where the state stands, with energy and gradient in error coordinates."""
 
+    def point(self, problem: Problem, state: State) -> Evaluation:
+        """`evaluation` for those who do not look at the gradient, which may be missing."""
+        return self.evaluation(problem, state)
+
     def activities(self, problem: Problem, state: State) -> Entries:
         """The activities of the free entries where the state stands."""
-        return self.evaluation(problem, state).activities
+        return self.point(problem, state).activities
 
     def arrivals(self, problem: Problem) -> tuple[int, ...]:
         """The step in which an error reaches each node; 0 unless a solver is local."""
@@ -121,6 +130,7 @@ def infer(
     start: Linearization | None = None,
     at: Mapping[str, Any] | None = None,
     key: PRNGKeyArray | None = None,
+    certify: Truth = True,
 ) -> Relaxation:
     """Relaxes the free activities of a problem and certifies how settled they are.
 
@@ -143,6 +153,8 @@ def infer(
       named start at their prediction. For amortized and warm starts. The certificate goes on to
       compare with `e = 0`.
     * `key`: for solvers that draw random numbers.
+    * `certify`: whether the certificate is computed, a reverse pass; `relaxation.unsettled` is NaN
+      where not. May be traced. True unless given.
 
     Raises `ValueError` for `at` of an entry that is clamped, unknown or of another shape, and for a
     solver that needs a key without one.
@@ -153,7 +165,8 @@ def infer(
     relaxed = fx.infer(problem, fx.Newton(), at={"cause": before.activities["cause"]})
     ```
     """
-    return _run(problem, _keyed(solver, key), start, _checked_start(problem, at), _ToTheEnd())[0]
+    begin = _checked_start(problem, at)
+    return _run(problem, _keyed(solver, key), start, begin, _ToTheEnd(), certify)[0]
 
 
 @gate
@@ -178,7 +191,7 @@ def trace(
     """
     steps = solver.max_steps if steps is None else min(steps, solver.max_steps)
     begin = _checked_start(problem, at)
-    return _run(problem, _keyed(solver, key), None, begin, _Recorded(observe, steps))
+    return _run(problem, _keyed(solver, key), None, begin, _Recorded(observe, steps), True)
 
 
 @gate
@@ -190,6 +203,7 @@ def average(
     start: Linearization | None = None,
     at: Mapping[str, Any] | None = None,
     key: PRNGKeyArray | None = None,
+    certify: Truth = True,
 ) -> tuple[Relaxation, Any]:
     """`infer`, with the mean of an observation over the states that stand for the result.
 
@@ -207,7 +221,7 @@ def average(
     ```
     """
     solver, begin = _keyed(solver, key), _checked_start(problem, at)
-    return _run(problem, solver, start, begin, _Averaged(observe))
+    return _run(problem, solver, start, begin, _Averaged(observe), certify)
 
 
 def _keyed(solver: Any, key: PRNGKeyArray | None) -> Solver:
@@ -361,21 +375,32 @@ Run = Callable[[Problem, Solver, Any, Evaluation], tuple[Any, Any]]
 
 
 def _run(
-    problem: Problem, solver: Solver, start: Linearization | None, at: Entries | None, run: Run
+    problem: Problem,
+    solver: Solver,
+    start: Linearization | None,
+    at: Entries | None,
+    run: Run,
+    certify: bool | Array,
 ) -> tuple[Relaxation, Any]:
     if start is not None:
-        return _drive(problem, solver, start, at, run)
-    found: tuple[Relaxation, Any] = _compiled(problem, solver, at, run)
+        return _drive(problem, solver, start, at, run, certify)
+    found: tuple[Relaxation, Any] = _compiled(problem, solver, at, run, certify)
     return found
 
 
 def _drive(
-    problem: Problem, solver: Solver, start: Linearization | None, at: Entries | None, run: Run
+    problem: Problem,
+    solver: Solver,
+    start: Linearization | None,
+    at: Entries | None,
+    run: Run,
+    certify: bool | Array,
 ) -> tuple[Relaxation, Any]:
     arrays, rest = eqx.partition(problem, eqx.is_array)
     problem = eqx.combine(jax.lax.stop_gradient(arrays), rest)
     if start is None:
         start = Linearization.at_start(problem)
+    first = start
     origin = here = start.evaluation(problem)
     if at is not None:
         start = Linearization(problem, problem.errors_from_start(at), origin)
@@ -383,7 +408,16 @@ def _drive(
     state = solver.init(problem, start, here)
     _check_begun(solver, state)
     state, observations = run(problem, solver, state, here)
-    there = solver.evaluation(problem, state)
+    always = certify is True
+    there = solver.evaluation(problem, state) if always else solver.point(problem, state)
+
+    def certified() -> Array:
+        if always:
+            return certificate(problem, there, origin)
+        # What nobody else needs is computed here, so that it is not where it is not wanted.
+        begun = origin if solver.reads_gradient else first.evaluation(problem)
+        return certificate(problem, with_gradient(problem, there), begun)
+
     gained, last = here.energy - there.energy, state.previous_energy - there.energy
     fell = (gained > 0) & (last >= 0)
     progress = Progress(
@@ -391,14 +425,28 @@ def _drive(
         steps=state.steps,
         evaluations=state.evaluations,
     )
-    return relaxation(problem, there, origin, progress), observations
+    unsettled = where_wanted(certify, certified)
+    return relaxation(problem, there, unsettled, progress), observations
 
 
 @eqx.filter_jit
 def _compiled(
-    problem: Problem, solver: Solver, at: Entries | None, run: Run
+    problem: Problem, solver: Solver, at: Entries | None, run: Run, certify: bool | Array
 ) -> tuple[Relaxation, Any]:
-    return _drive(problem, solver, None, at, run)
+    return _drive(problem, solver, None, at, run, certify)
+
+
+def where_wanted(wanted: bool | Array, compute: Callable[[], Array]) -> Array:
+    """What is computed, only where it is wanted, which may be traced; NaN elsewhere."""
+    if wanted is True:
+        return compute()
+    shape = jax.eval_shape(compute)
+
+    def nothing() -> Array:
+        return jnp.full(shape.shape, jnp.nan, shape.dtype)
+
+    found: Array = nothing() if wanted is False else jax.lax.cond(wanted, compute, nothing)
+    return found
 
 
 def beginning(here: Evaluation, evaluations: int = 1) -> dict[str, Any]:

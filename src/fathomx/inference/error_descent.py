@@ -13,14 +13,25 @@ from fathomx.graph.vector_space import Entries
 from fathomx.inference.base import beginning
 from fathomx.inference.descent import Descent, DescentState
 from fathomx.inference.schedule import Schedule, Uniform
-from fathomx.problem.evaluation import Evaluation, Linearization, evaluate, evaluate_at
+from fathomx.problem.evaluation import (
+    Evaluation,
+    Linearization,
+    evaluate_at,
+    gradient_at,
+    unrolled,
+    with_gradient,
+)
 from fathomx.problem.problem import Problem
 
 
 class ErrorDescentState(DescentState):
-    """A descent state with the evaluation at its errors."""
+    """A descent state with the evaluation at its errors, and the gradient where it began.
+
+    The evaluation has no gradient: the next step needs it, and the last one has none after it.
+    """
 
     here: Evaluation
+    first: Entries
 
 
 @gate
@@ -55,11 +66,12 @@ class ErrorDescent(Descent[ErrorDescentState]):
 
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> ErrorDescentState:
         begun = self.begin(problem, here.errors, start)
-        return ErrorDescentState(**beginning(here), **begun, here=here)
+        point = dataclasses.replace(here, gradient={})
+        return ErrorDescentState(**beginning(here), **begun, here=point, first=here.gradient)
 
     def step(self, problem: Problem, state: ErrorDescentState) -> ErrorDescentState:
-        errors, optimizer = self.descend(problem, state, self._weighed(problem, state))
-        here = evaluate(problem, errors)
+        errors, optimizer = self.descend(problem, state, self._gradient(problem, state))
+        here = unrolled(problem, errors)
         return ErrorDescentState(
             previous_energy=state.here.energy,
             steps=state.steps + 1,
@@ -69,23 +81,28 @@ class ErrorDescent(Descent[ErrorDescentState]):
             count=state.count + 1,
             everywhere=state.everywhere,
             here=here,
+            first=state.first,
         )
 
-    def _weighed(self, problem: Problem, state: ErrorDescentState) -> Entries:
+    def _gradient(self, problem: Problem, state: ErrorDescentState) -> Entries:
         """The gradient `w Pi e + J^T w g` of the scheduled energy."""
-        here = state.here
-        if isinstance(self.schedule, Uniform):
-            return here.gradient
-        weights = entry_weights(problem.network, self.weights(problem, state))
-        _, pull, _ = jax.vjp(problem.explain, here.errors, has_aux=True)
-        slope = problem.explained_gradient(here.explained)
-        pulled = pull({name: weights[name] * slope[name] for name in slope})[0]
-        own = problem.weigh(here.errors)
-        return {name: weights[name] * own[name] + pulled[name] for name in own}
+        if not isinstance(self.schedule, Uniform):
+            weights = entry_weights(problem.network, self.weights(problem, state))
+            return gradient_at(problem, state.here, weights)
+        known: Entries = jax.lax.cond(
+            state.count == 0,
+            lambda: state.first,
+            lambda: gradient_at(problem, state.here),
+        )
+        return known
 
     def evaluation(self, problem: Problem, state: ErrorDescentState) -> Evaluation:
+        return with_gradient(problem, state.here)
+
+    def point(self, problem: Problem, state: ErrorDescentState) -> Evaluation:
         return state.here
 
     def with_weights_changed(self, problem: Problem, state: ErrorDescentState) -> ErrorDescentState:
         here = evaluate_at(problem, state.here.activities)
-        return dataclasses.replace(state, coordinates=here.errors, here=here)
+        point = dataclasses.replace(here, gradient={})
+        return dataclasses.replace(state, coordinates=here.errors, here=point)

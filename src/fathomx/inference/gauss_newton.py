@@ -20,7 +20,13 @@ from fathomx.inference.base import (
     SolverState,
     beginning,
 )
-from fathomx.problem.evaluation import Evaluation, Linearization, evaluate, evaluate_at
+from fathomx.problem.evaluation import (
+    Evaluation,
+    Linearization,
+    evaluate_at,
+    unrolled,
+    with_gradient,
+)
 from fathomx.problem.problem import Problem
 
 _HALVINGS = 12
@@ -28,7 +34,7 @@ Evaluated = Callable[[Problem, Entries], Evaluation]
 
 
 class GaussNewtonState(SolverState):
-    """The evaluation where Gauss-Newton stands."""
+    """The evaluation where Gauss-Newton stands, without its gradient."""
 
     here: Evaluation
 
@@ -81,30 +87,38 @@ class GaussNewton(Solver[GaussNewtonState]):
 
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> GaussNewtonState:
         _check_curvature(problem)
-        state = GaussNewtonState(**beginning(here), here=here)
+        state = GaussNewtonState(**beginning(here), here=_point(here))
         if self.iterations == 0:
             return state
         at_zero = start.origin is None
         image = zeros_like(start.explained) if at_zero else start.push(here.errors)
-        return self._iterate(problem, state, start, image)
+        return self._iterate(problem, state, here, start, image)
 
     def step(self, problem: Problem, state: GaussNewtonState) -> GaussNewtonState:
         linearized = Linearization(problem, state.here.errors)
-        return self._iterate(problem, state, linearized, linearized.push(state.here.errors))
+        here = linearized.evaluation(problem)
+        return self._iterate(problem, state, here, linearized, linearized.push(here.errors))
 
     def evaluation(self, problem: Problem, state: GaussNewtonState) -> Evaluation:
+        return with_gradient(problem, state.here)
+
+    def point(self, problem: Problem, state: GaussNewtonState) -> Evaluation:
         return state.here
 
     def with_weights_changed(self, problem: Problem, state: GaussNewtonState) -> GaussNewtonState:
         here = evaluate_at(problem, state.here.activities)
-        return dataclasses.replace(state, here=here)
+        return dataclasses.replace(state, here=_point(here))
 
     def _iterate(
-        self, problem: Problem, state: GaussNewtonState, linearized: Linearization, image: Entries
+        self,
+        problem: Problem,
+        state: GaussNewtonState,
+        here: Evaluation,
+        linearized: Linearization,
+        image: Entries,
     ) -> GaussNewtonState:
-        """One iteration; `image` is `J e`."""
-        here = state.here
-        there, evaluations = self.iterate(problem, here, linearized, image, evaluate)
+        """One iteration from `here`; `image` is `J e`."""
+        there, evaluations = self.iterate(problem, here, linearized, image, unrolled)
         moved = there.energy < here.energy
         return GaussNewtonState(
             previous_energy=jnp.where(moved, here.energy, state.previous_energy),
@@ -124,6 +138,7 @@ class GaussNewton(Solver[GaussNewtonState]):
         """Where one iteration leads, and what it evaluates; `image` is `J e`.
 
         `evaluated` is the energy that is lowered: that of the problem, or one of shifted errors.
+        Of where it leads no gradient is needed.
         """
         direction = self._solve(problem, here, linearized, image)
         ones = jnp.ones_like(here.energy)
@@ -180,6 +195,11 @@ class GaussNewton(Solver[GaussNewtonState]):
         )
         length, _ = after(search, product, residual)
         return space.add(solution, length, direction)
+
+
+def _point(here: Evaluation) -> Evaluation:
+    """An evaluation without its gradient."""
+    return dataclasses.replace(here, gradient={})
 
 
 class _Vector(eqx.Module):

@@ -29,7 +29,7 @@ class Relaxation(eqx.Module):
       in the prediction where observed (`y - mu` if it is Gaussian); of feedbacks, the discrepancy.
     * `energy`: `(nodes,)`, in the order of `network.labels`, mean over the batch.
     * `unsettled`: `(batch,)`, the certificate: `||dF/de|| / ||dF/de at e = 0||` in error
-      coordinates. 1 is the feedforward state, 0 is equilibrium.
+      coordinates. 1 is the feedforward state, 0 is equilibrium, NaN was not asked for.
     * `decrease`: `(batch,)`, the energy that the last step which moved the example gained, relative
       to what all steps gained; 1 where no step was taken or the energy rose.
     * `steps`: `(batch,)`, inference steps taken.
@@ -80,10 +80,8 @@ class Progress(eqx.Module):
     evaluations: Array
 
 
-def relaxation(
-    problem: Problem, here: Evaluation, start: Evaluation, progress: Progress
-) -> Relaxation:
-    """Builds the `Relaxation` at an evaluated point; `start` is the feedforward pass."""
+def certificate(problem: Problem, here: Evaluation, start: Evaluation) -> Float[Array, " batch"]:
+    """`||dF/de|| / ||dF/de at e = 0||` for every example; `start` is the feedforward pass."""
     space = problem.network.space
     norm, reference = space.norm(here.gradient), space.norm(start.gradient)
     # Without a gradient to begin with, what is left is rounding or it is a departure.
@@ -91,11 +89,18 @@ def relaxation(
     departed = jnp.where(norm <= rounding, 0, jnp.inf).astype(norm.dtype)
     # What is not a number, such as the energy of a label that is none, stays so.
     begun = (reference > 0) | jnp.isnan(reference)
+    return jnp.where(begun, norm / jnp.where(begun, reference, 1), departed)
+
+
+def relaxation(
+    problem: Problem, here: Evaluation, unsettled: Array, progress: Progress
+) -> Relaxation:
+    """Builds the `Relaxation` at a point, of which no gradient is needed."""
     return Relaxation(
         activities=problem.complete(here.activities),
         errors=problem.joined_errors(here.errors, here.explained),
         energy=problem.mean(evaluated_energies(problem, here)),
-        unsettled=jnp.where(begun, norm / jnp.where(begun, reference, 1), departed),
+        unsettled=unsettled,
         decrease=progress.decrease,
         steps=progress.steps,
         evaluations=progress.evaluations,

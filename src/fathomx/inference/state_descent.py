@@ -68,6 +68,10 @@ class StateDescent(Descent[StateDescentState]):
     def usual_arrivals(self, network: Network) -> tuple[int, ...]:
         return arrivals(network)
 
+    @property
+    def reads_gradient(self) -> bool:
+        return False
+
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> StateDescentState:
         return StateDescentState(
             **beginning(here, evaluations=0),

@@ -11,7 +11,7 @@ import jax.numpy as jnp
 import optax
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fathomx.checks import Optimizer, example, gate, shown
+from fathomx.checks import Optimizer, Truth, example, gate, shown
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import weights
 from fathomx.graph.vector_space import Entries
@@ -27,9 +27,11 @@ class StepReport(eqx.Module):
     * `loss`: the output energy at precision 1 at the feedforward pass, mean over the batch and,
       where there is a prediction at each of several positions, over these.
     * `accuracy`: how often the largest output is the target's largest.
-    * `unsettled_median`, `unsettled_max`: of the certificate over the batch; NaN without inference.
+    * `unsettled_median`, `unsettled_max`: of the certificate over the batch; NaN without inference,
+      and in updates that are not certified (`LearningRule.certifying`).
     * `strength`, `output_precision`: NaN where there is no inference. A held strength is the value
-      held, by construction; `fit` reports an independent estimate after every epoch.
+      held, by construction; `fit` reports an independent estimate after every epoch. That of a
+      fixed precision is measured in updates that are certified, and NaN in others.
     * `energy`: `(nodes,)` after inference, mean over the batch; where there is none, that of the
       output alone at the feedforward pass.
     """
@@ -59,6 +61,18 @@ class LearningRule(eqx.Module):
         Networks with batch normalization come with running statistics; a rule takes those of the
         batch by `problem.with_batch_statistics()`.
         """
+
+    def certifying(self, when: Truth) -> LearningRule:
+        """The same rule, whose reports have a certificate only where `when` holds.
+
+        That saves a reverse pass and changes nothing else. `when` may be traced. A rule that has
+        none to leave out stays as it is.
+
+        ```python
+        rule = fx.Equilibrium().certifying(step % 16 == 0)
+        ```
+        """
+        return self
 
     def init_optimizer(self, optimizer: Optimizer, network: Network) -> Any:
         """The optimizer's state before the first update."""
@@ -109,11 +123,15 @@ class LearningRule(eqx.Module):
     ) -> None:
         """Raises `ValueError` for a state that `init_optimizer` would not give."""
         wanted = eqx.filter_eval_shape(self.init_optimizer, optimizer, network)
-        if _form(wanted) != _form(state):
+        if _form(state) not in [_form(one) for one in self._accepted(wanted)]:
             raise ValueError(
                 f"the optimizer's state, {shown(state)}, is not that of this rule, optimizer and "
                 "network; give learner.begin(network), or rule.init_optimizer(optimizer, network)."
             )
+
+    def _accepted(self, state: Any) -> tuple[Any, ...]:
+        """The forms that the state of an update may have, one like `init_optimizer`'s first."""
+        return (state,)
 
     def probe(self, problem: Problem, key: PRNGKeyArray) -> dict[str, Array]:
         """Scalars of this rule's own that `fit` reports after every epoch, from a fixed batch."""

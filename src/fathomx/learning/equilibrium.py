@@ -52,9 +52,11 @@ class Equilibrium(PredictiveCoding):
         """The relaxation, and the gradient in the weights at what stands for its result."""
         key = jax.random.fold_in(key, _CHAIN)
         if self.solver.kept == 1:
-            relaxed = infer(problem, self.solver, start=start, key=key)
+            relaxed = infer(problem, self.solver, start=start, key=key, certify=self.certify)
             return relaxed, weight_gradient(problem, relaxed.activities, relaxed.errors)
-        return average(problem, self.solver, _gradient_at, start=start, key=key)
+        return average(
+            problem, self.solver, _gradient_at, start=start, key=key, certify=self.certify
+        )
 
 
 def _gradient_at(problem: Problem, here: Evaluation) -> Network:

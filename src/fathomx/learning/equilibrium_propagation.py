@@ -74,6 +74,7 @@ class EquilibriumPropagation(PredictiveCoding):
             )
         self.output_precision = beta
         self.centered = centered
+        self.certify, self.carried = True, None
 
     @property
     def beta(self) -> HoldStrength | float:
@@ -85,7 +86,7 @@ class EquilibriumPropagation(PredictiveCoding):
         beta = problem.output_precision
 
         def nudged(problem: Problem) -> tuple[Network, StepReport]:
-            relaxed = infer(problem, self.solver, start=start)
+            relaxed = infer(problem, self.solver, start=start, certify=self.certify)
             gradient = weight_gradient(problem, relaxed.activities, relaxed.errors)
             return gradient, report(problem, start, relaxed, strength)
 

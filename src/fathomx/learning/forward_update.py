@@ -35,7 +35,7 @@ class ForwardUpdate(PredictiveCoding):
 
     def gradient(self, problem: Problem, key: PRNGKeyArray) -> tuple[Network, StepReport]:
         problem, start, strength = self.prepare(problem, key)
-        relaxed = infer(problem, self.solver, start=start)
+        relaxed = infer(problem, self.solver, start=start, certify=self.certify)
         network = problem.network
         reached = {name: relaxed.activities[name] - start.activities[name] for name in problem.free}
         errors = problem.joined_errors(reached, start.explained)

@@ -20,11 +20,12 @@ from fathomx.graph.predictor import Predictor
 from fathomx.graph.statistics import split, weights
 from fathomx.graph.vector_space import Entries
 from fathomx.inference import ErrorDescent, Solver
-from fathomx.inference.relaxation import Progress, relaxation
+from fathomx.inference.base import where_wanted
+from fathomx.inference.relaxation import Progress, certificate, relaxation
 from fathomx.learning.base import StepReport
 from fathomx.learning.predictive_coding import PredictiveCoding, per_precision, report
 from fathomx.problem.energies import weight_gradient
-from fathomx.problem.evaluation import Evaluation
+from fathomx.problem.evaluation import Evaluation, with_gradient
 from fathomx.problem.problem import Problem
 
 _Visit = Callable[[Problem, Any, Array, Any], tuple[Problem, Any]]
@@ -136,18 +137,23 @@ class Incremental(PredictiveCoding):
             first, solver.max_steps, one, (arrays, state, carried)
         )
         problem = eqx.combine(arrays, rest)
-        there = solver.evaluation(problem, state)
+        there = solver.point(problem, state)
+        unsettled = where_wanted(
+            self.certify,
+            lambda: certificate(problem, with_gradient(problem, there), begun),
+        )
+        seen = _seen(problem, there, unsettled, state)
         return (
             problem,
             carried,
-            report(problem, start, _seen(problem, there, begun, state), strength),
+            report(problem, start, seen, strength),
         )
 
 
-def _seen(problem: Problem, there: Evaluation, begun: Evaluation, state: Any) -> Any:
+def _seen(problem: Problem, there: Evaluation, unsettled: Array, state: Any) -> Any:
     """The relaxation at the end; its certificate compares with the start under the old weights."""
     progress = Progress(jnp.ones_like(there.energy), state.steps, state.evaluations)
-    return relaxation(problem, there, begun, progress)
+    return relaxation(problem, there, unsettled, progress)
 
 
 def _own(learned: Any) -> Any:

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import equinox as eqx
 import jax
 import jax.numpy as jnp
+import optax
 from jaxtyping import Array, PRNGKeyArray
 
-from fathomx.checks import gate
+from fathomx.checks import Optimizer, Truth, gate
 from fathomx.graph.network import Network
+from fathomx.graph.statistics import with_fields
 from fathomx.inference import GaussNewton, Solver
+from fathomx.inference.base import where_wanted
 from fathomx.inference.relaxation import Relaxation
 from fathomx.learning.base import LearningRule, StepReport, feedforward_scores
+from fathomx.learning.carried import Carrying, Sensitivity
 from fathomx.problem.evaluation import Linearization
 from fathomx.problem.problem import Problem
 from fathomx.problem.strength import HoldStrength, mean_sensitivity
@@ -39,6 +44,9 @@ class PredictiveCoding(LearningRule):
     output_precision: HoldStrength | float = eqx.field(
         static=True, default=HoldStrength(DEFAULT_STRENGTH)
     )
+    # Whether reports have a certificate, and what an update takes over instead of measuring it.
+    certify: bool | Array = eqx.field(default=True, init=False, repr=False)
+    carried: Sensitivity | None = eqx.field(default=None, init=False, repr=False)
 
     def __check_init__(self) -> None:
         if not isinstance(self.solver, Solver):
@@ -54,6 +62,9 @@ class PredictiveCoding(LearningRule):
                 f"{precision!r}."
             )
 
+    def certifying(self, when: Truth) -> PredictiveCoding:
+        return with_fields(self, certify=when)
+
     def choose(
         self, problem: Problem, key: PRNGKeyArray, start: Linearization | None = None
     ) -> tuple[Problem, Array]:
@@ -61,12 +72,55 @@ class PredictiveCoding(LearningRule):
         if not problem.observed and not isinstance(self.output_precision, HoldStrength):
             # Feedbacks alone explain: there is nothing for the strength to compare.
             return problem.with_output_precision(self.output_precision), jnp.full((), jnp.nan)
-        sensitivity = mean_sensitivity(problem, key, start)
-        if isinstance(self.output_precision, HoldStrength):
-            precision = self.output_precision.output_precision(sensitivity)
+
+        def measured() -> Array:
+            return mean_sensitivity(problem, key, start)
+
+        held, carried = self.output_precision, self.carried
+        if not isinstance(held, HoldStrength):
+            # The strength is only reported, beside the certificate.
+            sensitivity = where_wanted(self.certify, measured)
+            precision = jnp.asarray(held, sensitivity.dtype)
         else:
-            precision = jnp.asarray(self.output_precision, sensitivity.dtype)
+            if carried is None:
+                sensitivity = measured()
+            else:
+                sensitivity = jax.lax.cond(
+                    carried.due(held.every),
+                    lambda: carried.averaged(measured()),
+                    lambda: carried.value,
+                )
+            precision = held.output_precision(sensitivity)
         return problem.with_output_precision(precision), sensitivity * precision
+
+    def init_optimizer(self, optimizer: Optimizer, network: Network) -> Any:
+        """The optimizer's state before the first update, and what updates carry beside it."""
+        state, held = super().init_optimizer(optimizer, network), self.output_precision
+        if not isinstance(held, HoldStrength) or held.every == 1:
+            return state
+        return Carrying(state, Sensitivity.unknown(network.dtype))
+
+    def _accepted(self, state: Any) -> tuple[Any, ...]:
+        return (state, state.optimizer_state) if isinstance(state, Carrying) else (state,)
+
+    def update(
+        self,
+        problem: Problem,
+        optimizer: optax.GradientTransformation,
+        optimizer_state: Any,
+        key: PRNGKeyArray,
+    ) -> tuple[Network, Any, StepReport]:
+        held = self.output_precision
+        if not isinstance(optimizer_state, Carrying) or not isinstance(held, HoldStrength):
+            return super().update(problem, optimizer, optimizer_state, key)
+        self.check_state(optimizer, optimizer_state, problem.network)
+        sensitivity = optimizer_state.sensitivity
+        rule = with_fields(self, carried=sensitivity)
+        network, state, seen = super(PredictiveCoding, rule).update(
+            problem, optimizer, optimizer_state.optimizer_state, key
+        )
+        used = seen.strength / seen.output_precision
+        return network, Carrying(state, sensitivity.after(used, held.every)), seen
 
     def prepare(self, problem: Problem, key: PRNGKeyArray) -> tuple[Problem, Linearization, Array]:
         """What is relaxed: batch statistics frozen, precision chosen; its start and strength."""

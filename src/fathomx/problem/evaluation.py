@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 from collections.abc import Callable
 
 import equinox as eqx
@@ -18,7 +19,8 @@ class Evaluation(eqx.Module):
     """The energy and its gradient at given errors.
 
     **Fields**: `errors` and `activities` of the free entries, `explained` (predictions of what is
-    observed, discrepancies of feedbacks, by name), `energy` `(batch,)` and `gradient` `dF/de`.
+    observed, discrepancies of feedbacks, by name), `energy` `(batch,)` and `gradient` `dF/de`,
+    empty where nobody needs it (`unrolled`).
     """
 
     errors: Entries
@@ -37,6 +39,18 @@ def evaluate(problem: Problem, errors: Entries) -> Evaluation:
     """Energy, activities and `dF/de = Pi e + J^T dE/do` by one reverse pass."""
     explained, pull, activities = jax.vjp(problem.explain, errors, has_aux=True)
     return _evaluation(problem, errors, explained, activities, lambda g: pull(g)[0])
+
+
+def unrolled(problem: Problem, errors: Entries) -> Evaluation:
+    """Energy and activities by one forward pass; no gradient."""
+    explained, activities = problem.explain(errors)
+    return Evaluation(
+        errors=errors,
+        activities=activities,
+        explained=explained,
+        energy=problem.free_energy(errors) + problem.explained_energy(explained),
+        gradient={},
+    )
 
 
 def _evaluation(
@@ -62,8 +76,35 @@ def evaluate_at(problem: Problem, activities: Entries) -> Evaluation:
 
     The activities are those given, not unrolled from the errors again.
     """
-    network = problem.network
     known = problem.inferred(activities)
+    predicted, explained, pull = _pulled(problem, known)
+    errors = problem.errors_from(known, predicted)
+    return _evaluation(problem, errors, explained, problem.select(activities), pull)
+
+
+def gradient_at(problem: Problem, here: Evaluation, weights: Entries | None = None) -> Entries:
+    """`dF/de` where an evaluation was left without it: one reverse pass, and no forward pass.
+
+    `weights` multiply the energies of entries and feedbacks, by name: those of a schedule.
+    """
+    _, _, pull = _pulled(problem, problem.inferred(here.activities))
+    slope, own = problem.explained_gradient(here.explained), problem.weigh(here.errors)
+    if weights is not None:
+        slope, own = ({name: weights[name] * a[name] for name in a} for a in (slope, own))
+    pulled = pull(slope)
+    return {name: own[name] + pulled[name] for name in own}
+
+
+def with_gradient(problem: Problem, here: Evaluation) -> Evaluation:
+    """An evaluation with the gradient that it was left without."""
+    return dataclasses.replace(here, gradient=gradient_at(problem, here))
+
+
+def _pulled(
+    problem: Problem, known: Entries
+) -> tuple[Entries, Entries, Callable[[Entries], Entries]]:
+    """Predictions from activities, what is explained of them, and `J^T` there."""
+    network = problem.network
     predicted: Entries = {}
     pulls: dict[str, Back] = {}
     for entry in network.bound():
@@ -100,8 +141,7 @@ def evaluate_at(problem: Problem, activities: Entries) -> Evaluation:
                     ends[parent] = ends[parent] + add if parent in ends else add
         return {name: pulled[name] for name in problem.free}
 
-    errors = problem.errors_from(known, predicted)
-    return _evaluation(problem, errors, explained, problem.select(activities), pull)
+    return predicted, explained, pull
 
 
 def select(

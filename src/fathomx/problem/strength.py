@@ -10,7 +10,7 @@ import jax
 import jax.numpy as jnp
 from jaxtyping import Array, Float, PRNGKeyArray
 
-from fathomx.checks import Positive, example, gate
+from fathomx.checks import Count, Positive, example, gate
 from fathomx.graph.vector_space import Entries
 from fathomx.problem.evaluation import Linearization
 from fathomx.problem.problem import Problem
@@ -150,14 +150,27 @@ class HoldStrength(eqx.Module):
     out. The precision stays at most 1e6, which matters only if the output does not depend on the
     hidden nodes at all.
 
-    **Fields**: `strength`, positive and finite. Raises `ValueError` otherwise.
+    What a network's sensitivity is changes slowly beside the scatter of its estimate from one
+    batch. Updates of weights therefore measure it in every so many-th of them, a reverse pass, and
+    in between take the one that they carry in the optimizer's state (`Sensitivity`). A gradient by
+    itself (`rule.gradient`), and updates whose state is that of the optimizer alone, measure every
+    time.
+
+    **Fields**
+
+    * `strength`: positive and finite.
+    * `every`: updates from one measurement to the next; 16 unless given, 1 is every update.
+
+    Raises `ValueError` otherwise.
 
     ```python
     fx.Equilibrium(fx.GaussNewton(), output_precision=fx.HoldStrength(0.1))
+    fx.Equilibrium(output_precision=fx.HoldStrength(0.1, every=1))       # as in 0.1
     ```
     """
 
     strength: Positive = eqx.field(static=True, converter=float)
+    every: Count = eqx.field(static=True, default=16)
 
     def output_precision(self, sensitivity: Float[Array, ""]) -> Float[Array, ""]:
         """The precision at which a network with this mean sensitivity has the strength held."""

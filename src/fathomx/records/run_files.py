@@ -46,6 +46,7 @@ _UNSETTLED = named({}, {"median": number, "max": number})
 _NUMBERS = optional(listed(number))
 _OF_EPOCH = {
     "unsettled": optional(_UNSETTLED),
+    "certified": optional(named({}, {"steps": number, "of": number})),
     "energy_per_node": _NUMBERS,
     "cosine_to_backprop_per_node": _NUMBERS,
     "cosine_to_backprop_per_quarter": _NUMBERS,

@@ -183,6 +183,9 @@ def strength_and_settledness(folder: PathLike, path: PathLike) -> Path:
     for name, (axes, color) in series.items():
         steps, values = run.per_step(name)
         values[~(values > 0)] = np.nan
+        if np.isfinite(values).any():
+            # Not every step has a certificate; a line goes from one to the next.
+            steps, values = steps[np.isfinite(values)], values[np.isfinite(values)]
         window = max(window, _window(len(steps)))
         line(axes, steps, values, color=color, alpha=0.3, linewidth=0.7)
         line(axes, steps, _smooth(values), color=color, linewidth=1.5)

@@ -129,6 +129,10 @@ def _settled_sentences(config: Mapping[str, Any], summary: Mapping[str, Any]) ->
         return ["How settled inference was is unknown: there was no inference, or it failed."]
     best = summary.get("best_epoch")
     when = "the last epoch" if best is None else f"epoch {best}"
+    found = summary.get("certified") or {}
+    steps, of = finite(found.get("steps")), finite(found.get("of"))
+    if steps is not None and of is not None and steps < of:
+        when += f" ({steps:.0f} of its {of:.0f} steps were certified)"
     kept = (
         f"In {when}, inference left the median example with {short(median)} of the energy gradient "
         "it started from"
@@ -240,7 +244,10 @@ def _held_sentence(
             f"{low} to {high} on the way."
         )
     precision = _per_step(history, "output_precision")
+    every = finite(config.get("strength_every"))
     how = "by choosing the output precision of every batch"
+    if every is not None and every > 1:
+        how = f"by an output precision that was measured every {every:.0f} updates"
     if precision:
         how += f", which went from {short(precision[0])} to {short(precision[-1])}"
     return f"The strength was held at {short(wanted)} {how}."

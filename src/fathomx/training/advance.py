@@ -14,6 +14,7 @@ from fathomx.checks import shown
 from fathomx.graph.mesh import Mesh
 from fathomx.learning import Learner, StepReport
 from fathomx.training.averaging import averaged
+from fathomx.training.choosing import certified
 from fathomx.training.likeness import with_rates
 from fathomx.training.observer import TrainingState
 
@@ -26,7 +27,8 @@ class Advance(eqx.Module):
     """Some training steps in one dispatch; how many is traced, so that it compiles once.
 
     So are the learning rates, `rates`, which take the place of those in the learner's optimizer, so
-    that these may be any (`without_rates`). `average` is the decay of averaged weights.
+    that these may be any (`without_rates`). `average` is the decay of averaged weights; `certify`,
+    every how many-th step of an epoch is certified.
     """
 
     learner: Learner
@@ -34,6 +36,7 @@ class Advance(eqx.Module):
     augmentation: Augmentation | None = eqx.field(static=True)
     mesh: Mesh = eqx.field(static=True)
     average: float | None = eqx.field(static=True, default=None)
+    certify: int = eqx.field(static=True, default=1)
 
     def __call__(
         self,
@@ -44,7 +47,6 @@ class Advance(eqx.Module):
         count: Array,
     ) -> tuple[TrainingState, StepReport]:
         optimizer = with_rates(self.learner.optimizer, rates)
-        learner = Learner(self.learner.rule, optimizer, self.learner.pose)
         arrays, rest = eqx.partition(state, eqx.is_array)
 
         # Compiled by itself only so that it is traced once, for its shapes and for the loop.
@@ -58,6 +60,10 @@ class Advance(eqx.Module):
             if self.augmentation is not None:
                 batch["input"] = self._varied(batch["input"], jax.random.fold_in(key, 1))
             divided = self.mesh.divided((now.network, now.optimizer))
+            rule = self.learner.rule
+            if self.certify > 1:
+                rule = rule.certifying(certified(step, self.steps_per_epoch, self.certify))
+            learner = Learner(rule, optimizer, self.learner.pose)
             *updated, report = learner.update(*divided, batch, key)
             network, moments = self.mesh.joined(tuple(updated))
             average = now.average

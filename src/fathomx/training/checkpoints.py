@@ -35,6 +35,8 @@ _DISK_ERRORS = (
     errno.EEXIST,
 )
 _CHECKSUMS = "checksums"
+# What updates carry beside the optimizer's state.
+_CARRIED = "optimizer.sensitivity."
 # The state of a stream, as many bytes as it needs.
 _OF_ANY_SIZE = "place"
 
@@ -144,10 +146,11 @@ class Checkpoints:
         """The state at a position; `CheckpointError`, a sentence without its end, if damaged."""
         which = f"the checkpoint at step {position} in {self.folder}"
         expected = _arrays(fresh)
-        checksums = np.zeros((len(expected), hashlib.sha256().digest_size), np.uint8)
-        found = self._stored(position, {**expected, _CHECKSUMS: checksums})
-        if found is None:
-            found = self._stored(position, expected)
+        found = self._stored(position, expected)
+        before = {k: a for k, a in expected.items() if not k.startswith(_CARRIED)}
+        if found is None and len(before) < len(expected):
+            # It was written when updates carried nothing, and goes on by measuring it.
+            expected, found = before, self._stored(position, before)
         if found is None:
             raise CheckpointError(f"{which} is damaged, or belongs to another network")
         for name, array in expected.items():
@@ -164,9 +167,15 @@ class Checkpoints:
             if wrong.any():
                 name = sorted(found)[int(np.argmax(wrong))]
                 raise CheckpointError(f"{which} is damaged: {name} does not have its checksum")
-        return _with_arrays(fresh, found)
+        return _with_arrays(fresh, _arrays(fresh) | found)
 
     def _stored(self, position: int, expected: dict[str, np.ndarray]) -> dict[str, Any] | None:
+        """The arrays of these names, with checksums or, of version 0.1, without; else `None`."""
+        checksums = np.zeros((len(expected), hashlib.sha256().digest_size), np.uint8)
+        found = self._exactly(position, {**expected, _CHECKSUMS: checksums})
+        return self._exactly(position, expected) if found is None else found
+
+    def _exactly(self, position: int, expected: dict[str, np.ndarray]) -> dict[str, Any] | None:
         """The arrays of these names, `None` if there are others or they cannot be read."""
         arguments = self._orbax.args.StandardRestore(expected)
         # What a damaged file makes of a library that reads it is not foreseeable.
@@ -208,6 +217,7 @@ def _places(network: Network) -> dict[int, int]:
 def _stored_name(path: Any, places: dict[int, int]) -> str:
     """The path of an array, as version 0.1 wrote it: a network's parts are its `nodes`."""
     name: str = jax.tree_util.keystr(path, simple=True, separator=".")
+    name = name.replace("optimizer.optimizer_state.", "optimizer.", 1)
     return re.sub(r"(^|\.)_predictors\.(\d+)\b", lambda m: f"{m[1]}nodes.{places[int(m[2])]}", name)
 
 

@@ -10,6 +10,8 @@ from typing import Annotated, Any
 from fathomx.checks import Count, NotNegative, choice, gate, number
 from fathomx.metrics import named, names
 
+# A certificate in every so many-th step costs a sixteenth of a pass.
+USUAL_CERTIFY = 16
 # By how the name of a score ends.
 _BETTER = {"accuracy": "higher", "loss": "lower", "error": "lower", "energy": "lower"}
 
@@ -97,6 +99,11 @@ class EarlyStopping:
         return f"the validation {self.metric.replace('_', ' ')} had not become better for {epochs}"
 
 
+def certified(step: Any, steps_per_epoch: int, certify: int) -> Any:
+    """Whether steps of an epoch, counted from 0, are certified; `step` may be traced."""
+    return (step % certify == 0) | (step == steps_per_epoch - 1)
+
+
 def better_of(metric: str) -> str | None:
     """Whether the higher or the lower score is better; `None` where the name does not say so."""
     known = metric.replace("_", "-")
@@ -112,12 +119,13 @@ class Choices:
 
     **Fields**: `average`, the decay of the average of the weights, if one is taken;
     `validate_every`, after how many steps of an epoch validation is scored within it;
-    `early_stopping`.
+    `early_stopping`; `certify`, every how many-th step of an epoch is certified, besides its last.
     """
 
     average: Decay | None = None
     validate_every: Count | None = None
     early_stopping: EarlyStopping | None = None
+    certify: Count = USUAL_CERTIFY
 
     def check(self, steps_per_epoch: int) -> None:
         """Raises `ValueError` if validation never comes within so many steps of an epoch."""

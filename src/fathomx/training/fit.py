@@ -14,7 +14,7 @@ from fathomx.graph.network import Network
 from fathomx.graph.statistics import holds_statistics, parameter_count
 from fathomx.learning import Equilibrium, Learner, LearningRule, Pose
 from fathomx.metrics import chosen
-from fathomx.training.choosing import Choices, Decay, EarlyStopping
+from fathomx.training.choosing import USUAL_CERTIFY, Choices, Decay, EarlyStopping
 from fathomx.training.notebook import NotebookBar, in_notebook
 from fathomx.training.observer import Observer, Plan
 from fathomx.training.run import Run
@@ -66,6 +66,7 @@ def fit(
     average: Decay | None = None,
     validate_every: Count | None = None,
     early_stopping: EarlyStopping | None = None,
+    certify: Count = USUAL_CERTIFY,
     mesh: Mesh | None = None,
 ) -> FitResult:
     """Trains a network and scores it: validation after each epoch, the test set once, at the end.
@@ -106,6 +107,9 @@ def fit(
     * `early_stopping`: an `fx.EarlyStopping`, by which training ends when validation gets no
       better, and the weights of the best epoch are returned. What else ends it: an observer's
       `stop`.
+    * `certify`: every how many-th step of an epoch is certified, from the first on, and the last
+      one always; 16 unless given, 1 is every step. The weights do not depend on it. Steps without
+      a certificate report NaN, also as the strength at a fixed output precision.
     * `mesh`: how the batch, and the depth of stacks, are divided among devices (`fx.Mesh`). Unless
       given, the batch among the devices of JAX's default backend. The cores of a processor count as
       devices if JAX is told so before anything is computed, as the command line does; they are then
@@ -115,7 +119,8 @@ def fit(
     What the numbers mean: a loss is the output energy at precision 1, the mean over examples and,
     where there is a label at each of several positions (tokens), over these, so that a
     `Categorical` loss is in nats per token; an accuracy likewise. `unsettled` is the median over
-    the last epoch's steps of the batch's median, and the largest of all; `cosine_to_backprop` (also
+    the last epoch's certified steps of the batch's median, and the largest of all, `certified` how
+    many of its steps these are; `cosine_to_backprop` (also
     per quarter of the depth, `fx.Alignment.quarters`, and per node), `target_alignment` and that of
     backprop (`fx.TargetAlignment.mean`), `gradient_length_per_node` of the rule and `pc_strength`
     are taken on one fixed batch of training examples with the weights at the end of the epoch, the
@@ -147,7 +152,7 @@ def fit(
     if not isinstance(data, Dataset | Stream):
         data = _divided(network, *data)
     task = Task(data, pose, scores, None if metrics is None else chosen(metrics))
-    choices = Choices(average, validate_every, early_stopping)
+    choices = Choices(average, validate_every, early_stopping, certify)
     plan = _plan(network, data, epochs, batch_size, choices)
     task.check(network)
     if not parameter_count(network):

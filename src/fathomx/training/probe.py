@@ -11,6 +11,7 @@ from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.diagnostics.alignment import lengths, weight_change
 from fathomx.diagnostics.beside_backprop import BesideBackprop, beside_backprop
+from fathomx.diagnostics.energy_balance import energy_balance
 from fathomx.graph.network import Network
 from fathomx.learning import LearningRule, Pose
 from fathomx.problem.strength import strength
@@ -28,6 +29,7 @@ class Probe(eqx.Module):
     * `moved`: `(nodes,)`, how far weights are from those that the run began with, relative to
       these.
     * `strength`, and `own`, what the rule reports of its own.
+    * `imbalance` of the energies after the epoch's last step.
     """
 
     update: BesideBackprop
@@ -35,6 +37,7 @@ class Probe(eqx.Module):
     moved: Array
     strength: Array
     own: dict[str, Array]
+    imbalance: Array
 
     def record(self) -> dict[str, Any]:
         """Its numbers by the names that they have in the record of an epoch."""
@@ -43,6 +46,7 @@ class Probe(eqx.Module):
             "gradient_length_per_node": self.lengths,
             "weight_change_per_node": self.moved,
             "pc_strength": self.strength,
+            "imbalance": self.imbalance,
             **self.own,
         }
 
@@ -54,9 +58,14 @@ def probe(
     pose: Pose,
     batch: dict[str, Array],
     key: PRNGKeyArray,
-) -> Probe:
-    """The update beside backprop's, the strength, and how far weights are from where they began."""
+    energy: Array,
+) -> dict[str, Any]:
+    """The record of a `Probe`: all of it comes from one program.
+
+    `energy` per node is that after the epoch's last step.
+    """
     problem = pose(network, batch).with_output_precision(1.0)
+    imbalance = energy_balance(problem, energy).imbalance
     gradient, report = rule.gradient(problem, key)
     update = beside_backprop(problem, gradient, key)
     own = rule.probe(problem, jax.random.fold_in(key, 2))
@@ -68,4 +77,5 @@ def probe(
         sensitivity = jnp.mean(jax.lax.map(lambda probe: strength(problem, probe), keys))
     precision = jnp.where(jnp.isfinite(report.output_precision), report.output_precision, 1)
     moved = weight_change(begun, network)
-    return Probe(update, lengths(gradient), moved, sensitivity * precision, own)
+    found = sensitivity * precision
+    return Probe(update, lengths(gradient), moved, found, own, imbalance).record()

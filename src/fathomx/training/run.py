@@ -13,13 +13,13 @@ import jax.numpy as jnp
 import numpy as np
 
 from fathomx.checks import warn
-from fathomx.diagnostics.energy_balance import energy_balance
 from fathomx.graph.mesh import Mesh
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import parameter_count
 from fathomx.learning import Learner, StepReport
-from fathomx.records.values import plain
+from fathomx.records.values import numbers, plain
 from fathomx.training.advance import MOST_STEPS, Advance, step_memory
+from fathomx.training.choosing import certified
 from fathomx.training.devices import mesh_for
 from fathomx.training.feed import Load, feed
 from fathomx.training.likeness import rates_of, without_rates
@@ -94,7 +94,12 @@ class Run:
         # The step takes its rates as an input; those of solvers inside of rules are part of it.
         learner = Learner(learner.rule, without_rates(learner.optimizer), learner.pose)
         self._advance = Advance(
-            learner, plan.steps_per_epoch, augmentation, self.mesh, choices.average
+            learner,
+            plan.steps_per_epoch,
+            augmentation,
+            self.mesh,
+            choices.average,
+            choices.certify,
         )
         # Which of a step's scores say something.
         self.scored = ("loss", "accuracy") if task.by_classes(network) else ("loss",)
@@ -264,14 +269,15 @@ class Run:
             return np.asarray([value for record in self.records for value in record[name]], float)
 
         network = self.state.network
+        chosen = self._certified()
         scores = self._score("validation")
         self._check_weights(epoch, scores["loss"])
         key = jax.random.fold_in(jax.random.fold_in(self.state.key, 2), epoch)
         learner = self._advance.learner
         divided = self.mesh.divided((self.begun, network))
-        probed = run(probe, *divided, learner.rule, learner.pose, self.probe, key)
+        energy = jnp.asarray(numbers(self.records[-1]["energy_per_node"]))
+        probed = run(probe, *divided, learner.rule, learner.pose, self.probe, key, energy)
         inferred = np.isfinite(gather("strength")).any()
-        energy = jnp.asarray(self.records[-1]["energy_per_node"])
         record = plain(
             {
                 "epoch": epoch + 1,
@@ -279,13 +285,14 @@ class Run:
                 **{f"train_{name}": gather(name).mean() for name in self.scored},
                 **{f"validation_{name}": value for name, value in scores.items()},
                 "unsettled": {
-                    "median": np.median(gather("unsettled_median")) if inferred else None,
-                    "max": gather("unsettled_max").max() if inferred else None,
+                    "median": np.median(gather("unsettled_median")[chosen]) if inferred else None,
+                    "max": gather("unsettled_max")[chosen].max() if inferred else None,
                 },
+                "certified": {"steps": chosen.sum(), "of": len(chosen)} if inferred else None,
                 "output_precision": gather("output_precision")[-1] if inferred else None,
-                "energy_per_node": energy if inferred else None,
-                "imbalance": energy_balance(self.posed, energy).imbalance if inferred else None,
-                **probed.record(),
+                "energy_per_node": self.records[-1]["energy_per_node"] if inferred else None,
+                **probed,
+                "imbalance": probed["imbalance"] if inferred else None,
             }
         )
         state = eqx.tree_at(
@@ -298,6 +305,16 @@ class Run:
         self.history.append(record)
         self.records, self.validated = [], 0
         self.state = state
+
+    def _certified(self) -> np.ndarray:
+        """Which of the steps that are recorded of this epoch were certified."""
+        steps = [
+            np.arange(record["step"] - len(record["loss"]), record["step"])
+            for record in self.records
+        ]
+        of, certify = self.plan.steps_per_epoch, self.plan.choices.certify
+        found: np.ndarray = certified(np.concatenate(steps), of, certify)
+        return found
 
     def _with_best(self, state: TrainingState, record: dict[str, Any]) -> TrainingState:
         """The state after an epoch, which may have been the best."""
