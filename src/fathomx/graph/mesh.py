@@ -217,7 +217,7 @@ class Mesh:
         sharding = NamedSharding(self._grid, PartitionSpec(None, *of_batch.spec))
 
         def placed(array: jax.Array) -> jax.Array:
-            def part(index: tuple[slice, ...]) -> jax.Array:
+            def part(index: Any) -> jax.Array:
                 begin, end, _ = index[1].indices(size)
                 return array[:, begin - rows.start : end - rows.start]
 
