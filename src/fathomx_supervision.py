@@ -32,7 +32,7 @@ def supervise(words: list[str]) -> int:
     here, there = socket.socketpair()
     worker = subprocess.Popen(
         [sys.executable, "-m", "fathomx_command", *words],
-        stdin=there,
+        stdin=there.fileno(),
         stderr=subprocess.PIPE,
         env={**os.environ, SUPERVISED: "1", "TF_CPP_MIN_LOG_LEVEL": "3"},
         # Ctrl-C in a terminal reaches this process alone, which hands it on.
