@@ -123,7 +123,8 @@ def _needs_package(words: list[str]) -> bool:
 def main() -> None:
     """Runs the command line; the package is imported for a command alone."""
     if fathomx_supervision.wanted(sys.argv[1:]):
-        sys.exit(fathomx_supervision.supervise(sys.argv[1:]))
+        worker = [sys.executable, "-m", "fathomx_command", *sys.argv[1:]]
+        sys.exit(fathomx_supervision.supervise(worker))
     # Ctrl-C in the middle of an import would print where that import was.
     before = signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
     run: Any = lambda: commands.main(prog_name="fathomx")  # noqa: E731

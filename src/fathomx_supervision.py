@@ -27,11 +27,11 @@ def wanted(words: list[str]) -> bool:
     return "--distributed" in words and SUPERVISED not in os.environ
 
 
-def supervise(words: list[str]) -> int:
-    """Runs the command line in a process of its own; its exit code."""
+def supervise(command: list[str]) -> int:
+    """Runs a command in a process of its own; the exit code to end with."""
     here, there = socket.socketpair()
     worker = subprocess.Popen(
-        [sys.executable, "-m", "fathomx_command", *words],
+        command,
         stdin=there.fileno(),
         stderr=subprocess.PIPE,
         env={**os.environ, SUPERVISED: "1", "TF_CPP_MIN_LOG_LEVEL": "3"},

@@ -14,7 +14,7 @@ from fathomx_supervision import SUPERVISED
 
 _CHANNEL = 0
 # Others that make the same mistake say so before they find this process gone.
-_GRACE = 1.0
+_GRACE = 3.0
 
 
 def begin() -> None:
