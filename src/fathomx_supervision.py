@@ -22,11 +22,6 @@ _SIGNALS = ("SIGINT", "SIGTERM", "SIGUSR1")
 _FATAL = re.compile(rb"F\d{4} \d\d:")
 
 
-def wanted(words: list[str]) -> bool:
-    """Whether these words of a command line are to be run under supervision."""
-    return "--distributed" in words and SUPERVISED not in os.environ
-
-
 def supervise(command: list[str]) -> int:
     """Runs a command in a process of its own; the exit code to end with."""
     here, there = socket.socketpair()

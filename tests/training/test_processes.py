@@ -33,8 +33,8 @@ def trained(mesh, data, *observers):
         6, 4, width=8, depth=6, parameterization=fx.MuPC(), key=jax.random.key(3)
     )
     return fx.fit(
-        network, data, fx.Equilibrium(fx.StateDescent(0.1, 4), output_precision=1.0),
-        optimizer=optax.sgd(0.5), epochs=2, batch_size=32, mesh=mesh, observers=observers,
+        network, data, fx.Equilibrium(fx.StateDescent(0.3, 10), output_precision=1.0),
+        optimizer=optax.sgd(0.5), epochs=2, batch_size=32, mesh=mesh, observers=(fx.training.Observer(), *observers),
         early_stopping=fx.training.EarlyStopping(5),
     )
 
