@@ -42,21 +42,21 @@ def trained(count: int, depth: int) -> dict[str, list[np.ndarray]]:
     """The weights after training, by numbers and optimizer."""
     found = {}
     for numbers in NUMBERS:
-        with jax.enable_x64(numbers == "float64"):
-            network = fx.models.residual_mlp(
-                64, 10, width=16, depth=6, parameterization=fx.MuPC(), key=jax.random.key(0)
+        jax.config.update("jax_enable_x64", numbers == "float64")
+        network = fx.models.residual_mlp(
+            64, 10, width=16, depth=6, parameterization=fx.MuPC(), key=jax.random.key(0)
+        )
+        for name, optimizer in OPTIMIZERS.items():
+            result = fx.fit(
+                network,
+                fx.data.load("digits"),
+                optimizer=optimizer,
+                epochs=2,
+                mesh=fx.Mesh(count // depth, depth, jax.devices()[:count]),
+                observers=(),
             )
-            for name, optimizer in OPTIMIZERS.items():
-                result = fx.fit(
-                    network,
-                    fx.data.load("digits"),
-                    optimizer=optimizer,
-                    epochs=2,
-                    mesh=fx.Mesh(count // depth, depth),
-                    observers=(),
-                )
-                leaves = jax.tree.leaves(fx.weights(result.network))
-                found[f"{numbers} {name}"] = [np.asarray(leaf) for leaf in leaves]
+            leaves = jax.tree.leaves(fx.weights(result.network))
+            found[f"{numbers} {name}"] = [np.asarray(leaf) for leaf in leaves]
     return found
 
 

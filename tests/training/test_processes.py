@@ -34,7 +34,8 @@ def trained(mesh, data, *observers):
     )
     return fx.fit(
         network, data, fx.Equilibrium(fx.StateDescent(0.3, 10), output_precision=1.0),
-        optimizer=optax.sgd(0.5), epochs=2, batch_size=32, mesh=mesh, observers=(fx.training.Observer(), *observers),
+        optimizer=optax.sgd(0.5), epochs=2, batch_size=32, mesh=mesh,
+        observers=(fx.training.Observer(), *observers),
         early_stopping=fx.training.EarlyStopping(5),
     )
 

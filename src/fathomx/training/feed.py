@@ -201,6 +201,8 @@ class _Ahead:
     def __init__(self, found: Iterator[Any]) -> None:
         self._found: queue.Queue[Any] = queue.Queue(maxsize=1)
         self._stopped = threading.Event()
+        # A setting of JAX's that may belong to one thread.
+        self._float64 = jax.config.jax_enable_x64
         self._thread = threading.Thread(target=self._work, args=(found,), daemon=True)
         self._thread.start()
 
@@ -217,9 +219,10 @@ class _Ahead:
 
     def _work(self, found: Iterator[Any]) -> None:
         try:
-            for value in found:
-                if not self._put((None, value)):
-                    return
+            with jax.enable_x64(self._float64):
+                for value in found:
+                    if not self._put((None, value)):
+                        return
         except BaseException as error:
             self._put((BaseException, error))
 
