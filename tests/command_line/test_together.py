@@ -20,7 +20,6 @@ BY_HAND = ["--coordinator", "localhost:1", "--processes", "2", "--process"]
 @pytest.mark.parametrize(
     ("given", "text"),
     [
-        (["--distributed"], "finds no Slurm, MPI or Kubernetes job"),
         ([*BY_HAND, "0"], "--coordinator is for several processes; add --distributed"),
         (["--distributed", *BY_HAND[:2]], "give --processes and --process, too"),
         (["--distributed", *BY_HAND, "2"], "2 processes are numbered from 0 to 1"),
@@ -34,6 +33,15 @@ def test_what_does_not_belong_together_is_refused(run, given, text, tmp_path):
     code, _, err = run("train", *given)
     assert code == 1 and err.count("\n") == 1 and text in err
     assert not any(tmp_path.iterdir())
+
+
+def test_outside_of_a_job_processes_have_to_be_told(run, monkeypatch):
+    def initialize(*arguments, **options):
+        raise ValueError("coordinator_address should be defined.")
+
+    monkeypatch.setattr(jax.distributed, "initialize", initialize)
+    code, _, err = run("train", "--distributed")
+    assert code == 1 and err.count("\n") == 1 and "finds no Slurm, MPI or Kubernetes job" in err
 
 
 def test_a_port_that_is_taken_and_one_where_nobody_answers():

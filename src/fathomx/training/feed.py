@@ -75,14 +75,11 @@ def feed(task: Task, network: Network, plan: Plan, mesh: Mesh) -> Feed:
 
     Raises `ProcessError` where these do not begin with the same batch.
     """
-    streamed = isinstance(task.data, Stream) or mesh.processes.count > 1
-    found = (_Streamed if streamed else _InMemory)(task, network, plan, mesh)
-    digest = hashlib.sha256()
-    for array in found.first.values() if mesh.processes.count > 1 else ():
-        digest.update(np.asarray(array).tobytes())
+    if mesh.processes.count == 1 and not isinstance(task.data, Stream):
+        return _InMemory(task, network, plan, mesh)
+    found = _Streamed(task, network, plan, mesh)
     mesh.processes.check_alike(
-        {"the first batch": digest.hexdigest()[:8]},
-        "give all of them the same data, of which each takes its part",
+        found.described(), "give all of them the same data, of which each takes its part"
     )
     return found
 
@@ -134,6 +131,17 @@ class _Streamed(Feed):
         self._size = ChunkSize(batch, steps, most, data.name, mesh.rows)
         self._ahead: _Ahead | None = None
         self._now: tuple[int, Load] | None = None
+
+    def described(self) -> dict[str, Any]:
+        """What tells this data from other data: sizes, and a digest of the first batch."""
+        digest = hashlib.sha256()
+        for array in self.first.values():
+            digest.update(np.asarray(array).tobytes())
+        return {
+            "training examples": getattr(self._stream.train, "size", None),
+            "batches in an epoch": self._plan.steps_per_epoch,
+            "the first batch": digest.hexdigest()[:8],
+        }
 
     def begin(self, state: TrainingState) -> str | None:
         place = None if state.place is None else np.asarray(state.place).tobytes()
@@ -202,7 +210,7 @@ class _Ahead:
         self._found: queue.Queue[Any] = queue.Queue(maxsize=1)
         self._stopped = threading.Event()
         # A setting of JAX's that may belong to one thread.
-        self._float64 = jax.config.jax_enable_x64
+        self._float64 = jnp.result_type(float) == np.float64
         self._thread = threading.Thread(target=self._work, args=(found,), daemon=True)
         self._thread.start()
 
