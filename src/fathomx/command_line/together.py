@@ -126,6 +126,8 @@ class Together:
                 shutdown_timeout_seconds=_ENDING,
             )
         except ValueError:
+            if self.coordinator is not None:
+                raise
             raise ValueError(
                 "--distributed finds no Slurm, MPI or Kubernetes job around this process; start it "
                 "from one, or give --coordinator HOST:PORT --processes N --process I."
