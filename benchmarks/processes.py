@@ -62,6 +62,7 @@ def trained(count: int, depth: int) -> dict[str, list[np.ndarray]]:
 
 def work(index: int, count: int, depth: int, port: str, path: str) -> None:
     """One process of several."""
+    jax.config.update("jax_cpu_enable_async_dispatch", False)
     jax.distributed.initialize(f"127.0.0.1:{port}", count, index)
     found = trained(count, depth)
     if index == 0:

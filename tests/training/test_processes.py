@@ -45,6 +45,7 @@ def arrays(result):
 TOGETHER = """
 import pathlib, signal, sys
 port, index, folder = sys.argv[1], int(sys.argv[2]), pathlib.Path(sys.argv[3])
+jax.config.update("jax_cpu_enable_async_dispatch", False)
 jax.distributed.initialize(f"127.0.0.1:{port}", 2, index)
 
 class Stops(fx.training.Observer):

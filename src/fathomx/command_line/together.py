@@ -115,6 +115,9 @@ class Together:
             f"not all processes had come after {_JOINING} s; start all of them, with the same "
             "--coordinator and --processes."
         )
+        # On processors, programs that are computed beside each other would meet those of other
+        # processes in another order, and wait for ever.
+        jax.config.update("jax_cpu_enable_async_dispatch", False)
         try:
             jax.distributed.initialize(
                 self.coordinator,

@@ -279,7 +279,9 @@ def _put(array: jax.Array, sharding: NamedSharding) -> jax.Array:
     if sharding.is_fully_addressable:
         return jax.device_put(array, sharding)
     if not array.is_fully_addressable:
-        return jax.jit(lambda held: held, out_shardings=sharding)(array)
+        moved: jax.Array = jax.jit(lambda held: held, out_shardings=sharding)(array)
+        # Before another program asks the other processes for something.
+        return jax.block_until_ready(moved)
     if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
         data = _put(jax.random.key_data(array), sharding)
         return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
