@@ -56,7 +56,8 @@ class Mesh:
     same program and holds what is on its own devices (`jax.distributed`); `compiler_options` for
     functions that run on the devices. A mesh of one device moves nothing.
 
-    Raises `ValueError` for more devices than there are, and for devices of some processes only.
+    Raises `ValueError` for more devices than there are, for devices of some processes only, and for
+    a depth that goes across processes on processors.
 
     ```python
     jax.config.update("jax_num_cpu_devices", 8)         # before anything is computed
@@ -87,6 +88,7 @@ class Mesh:
         self.data, self.depth = data, depth
         self.devices = known if devices is not None else self._of_every_process(known)
         self.processes = Processes.of(self.devices)
+        self._check_depth()
         grid = jax.sharding.Mesh(np.asarray(self.devices).reshape(data, depth), (DATA, DEPTH))
         self._grid = grid
         self._whole = NamedSharding(grid, PartitionSpec())
@@ -233,6 +235,21 @@ class Mesh:
         if self.processes.count == 1:
             return _map(lambda array: jax.device_put(array, self.devices[0]), tree)
         return _map(lambda array: array.addressable_data(0), self._placed(tree, self._whole))
+
+    def _check_depth(self) -> None:
+        """On processors XLA may compute collectives of one program in another order in each process.
+
+        Those that devices send along the depth, inside of loops, then wait for ever.
+        """
+        if self.devices[0].platform != "cpu":
+            return
+        for begin in range(0, len(self.devices), self.depth):
+            if len(_by_process(self.devices[begin : begin + self.depth])) > 1:
+                raise ValueError(
+                    f"{self} divides the depth among processes, which on processors may wait for "
+                    "each other for ever; divide it among the devices of each process "
+                    f"(JAX_NUM_CPU_DEVICES={self.depth}), and the examples among processes."
+                )
 
     def _of_every_process(self, known: tuple[jax.Device, ...]) -> tuple[jax.Device, ...]:
         """The first devices of every process, as many of each."""
