@@ -57,23 +57,23 @@ try:
     fx.Mesh(depth=2)
 except ValueError as error:
     print(error)
-for name, mesh in (("data", fx.Mesh(data=2)),):
-    whole = trained(mesh, data())
-    run = fx.training.RunFolder.create(folder / name, {})
-    try:
-        trained(mesh, data(), run, Stops())
-    except KeyboardInterrupt:
-        print(name, "stopped")
-    print(sorted(p.name for p in (folder / name / "checkpoints").iterdir()))
-    if index == 0:
-        import shutil
-        shutil.copytree(folder / name, folder / f"{name} of one")
-    run = fx.training.RunFolder.resume(folder / name)
-    gone_on = trained(mesh, data(), run)
-    run.close()
-    same = all(np.array_equal(a, b) for a, b in zip(arrays(whole), arrays(gone_on), strict=True))
-    print(name, "bit for bit", same, whole.summary["test_loss"] == gone_on.summary["test_loss"])
-    np.savez(folder / f"{name}{index}.npz", *arrays(whole))
+name, mesh = "data", fx.Mesh(data=2)
+whole = trained(mesh, data())
+run = fx.training.RunFolder.create(folder / name, {})
+try:
+    trained(mesh, data(), run, Stops())
+except KeyboardInterrupt:
+    print(name, "stopped")
+print(sorted(p.name for p in (folder / name / "checkpoints").iterdir()))
+if index == 0:
+    import shutil
+    shutil.copytree(folder / name, folder / f"{name} of one")
+run = fx.training.RunFolder.resume(folder / name)
+gone_on = trained(mesh, data(), run)
+run.close()
+same = all(np.array_equal(a, b) for a, b in zip(arrays(whole), arrays(gone_on), strict=True))
+print(name, "bit for bit", same, whole.summary["test_loss"] == gone_on.summary["test_loss"])
+np.savez(folder / f"{name}{index}.npz", *arrays(whole))
 np.savez(folder / f"rows{index}.npz", *arrays(trained(fx.Mesh(data=2), rows())))
 try:
     trained(fx.Mesh(data=2), data().take(32 + index))

@@ -237,7 +237,7 @@ class Mesh:
         return _map(lambda array: array.addressable_data(0), self._placed(tree, self._whole))
 
     def _check_depth(self) -> None:
-        """On processors XLA may compute collectives of one program in another order in each process.
+        """On processors XLA may order the collectives of one program otherwise in each process.
 
         Those that devices send along the depth, inside of loops, then wait for ever.
         """
