@@ -120,6 +120,11 @@ def _needs_package(words: list[str]) -> bool:
 
 def main() -> None:
     """Runs the command line; the package is imported for a command alone."""
+    if "--distributed" in sys.argv[1:]:
+        from fathomx_supervision import SUPERVISED, supervise
+
+        if SUPERVISED not in os.environ:
+            sys.exit(supervise([sys.executable, "-m", "fathomx_command", *sys.argv[1:]]))
     # Ctrl-C in the middle of an import would print where that import was.
     before = signal.signal(signal.SIGINT, lambda number, frame: os._exit(130))
     run: Any = lambda: commands.main(prog_name="fathomx")  # noqa: E731

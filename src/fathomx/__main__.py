@@ -1,5 +1,5 @@
 """`python -m fathomx` is the command `fathomx`."""
 
-from fathomx.command_line.commands import main
+from fathomx_command import main
 
 main()

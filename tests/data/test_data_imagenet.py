@@ -17,7 +17,7 @@ import fathomx as fx
 from fathomx import data
 from fathomx.data import DataError
 from fathomx.data._decoding import pixels_of
-from fathomx.data._sources import ChunkSize, Position
+from fathomx.data._sources import Batches, ChunkSize, Position, Rows
 
 # What Grain's threads and Orbax leave open is not ours to close.
 pytestmark = [
@@ -337,6 +337,22 @@ def test_processes_have_parts_that_are_the_whole_together(images):
         stream(images).for_process(0, 28)
     with pytest.raises(ValueError, match=r"process_index must be .* at most 1, not 2"):
         stream(images).for_process(2, 2)
+
+
+def test_of_each_batch_a_process_reads_its_own_rows(images):
+    """Of rows, of batches and of images alike."""
+    x = np.arange(12, dtype=np.float32)[:, None]
+    by_six = [{"input": x[:6], "target": x[:6]}, {"input": x[6:], "target": x[6:]}]
+    for source in (Rows((x, x)), Batches(by_six), stream(images).train):
+        found = []
+        for own in (lambda size: slice(0, size), lambda size: slice(4, size)):
+            size = ChunkSize(6, 2, 2, "toy", own)
+            found.append(next(source.chunks(Position(0, 0), size, order(3))))
+        whole, part = found
+        assert part.batch == whole.batch == 6 and part.steps == whole.steps == 2
+        for name, array in whole.arrays.items():
+            rows = array.reshape(2, 6, *array.shape[1:])[:, 4:]
+            assert np.array_equal(part.arrays[name], rows.reshape(4, *array.shape[1:]))
 
 
 def test_workers_give_the_same_batches_and_name_what_is_broken(tmp_path, monkeypatch):

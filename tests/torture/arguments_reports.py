@@ -185,6 +185,8 @@ def runs(table: Table, world: World) -> None:
     mesh = fx.Mesh(data=2)
     for name in ("gathered", "parts", "whole", "divided", "joined"):
         table.inner(mesh, name, {"x": world.x})
+    table.inner(mesh, "rows", 32)
+    table.inner(mesh, "batches", {"x": jnp.zeros((3, 32, 2))}, 32)
     table.inner(mesh, "network", world.network)
     table.inner(mesh, "check", world.network, 32)
 

@@ -10,7 +10,9 @@ import jax
 from fathomx.command_line.messages import as_options, say_mistake
 from fathomx.command_line.runtime import prepare
 from fathomx.command_line.stopping import Stopped, never_ended_by_printing, stopped_by_signals
+from fathomx.command_line.supervised import begin, leave
 from fathomx.data import DataError
+from fathomx.graph.processes import ProcessError
 from fathomx.records.writing import remedy
 from fathomx.training import CheckpointError, DivergenceError, RunFolderError
 from fathomx_command import commands as commands
@@ -21,6 +23,7 @@ _EXPECTED = (
     CheckpointError,
     DivergenceError,
     RunFolderError,
+    ProcessError,
     MemoryError,
     ImportError,
     ConnectionError,
@@ -30,6 +33,7 @@ _LARGEST_MESSAGE = 200
 
 def main() -> None:
     """Runs the command line; whatever goes wrong is one line, without a traceback."""
+    begin()
     prepare()
     never_ended_by_printing()
     try:
@@ -39,6 +43,7 @@ def main() -> None:
         code = stopped.code
     except KeyboardInterrupt:
         code = 130
+    leave(code if isinstance(code, int) else 0)
     sys.exit(code if isinstance(code, int) else 0)
 
 

@@ -25,6 +25,7 @@ from fathomx.data import TASKS, ImageStream, Text
 from fathomx.data._imagenet import Examples
 from fathomx.graph.mesh import Mesh
 from fathomx.graph.network import Network
+from fathomx.graph.processes import Processes
 from fathomx.learning import PredictiveCoding
 from fathomx.records.errors import DamagedFileError, RunFolderError
 from fathomx.records.lock import FolderLock
@@ -117,16 +118,23 @@ def _digest(data: Examples) -> str:
     return found.hexdigest()
 
 
+def _tidy(folder: Path) -> None:
+    """The lock removes what was left by a process that was killed at its last file."""
+    with contextlib.suppress(RunFolderError), FolderLock(folder):
+        pass
+
+
 @dataclasses.dataclass(frozen=True)
 class Session:
-    """Where a run prints, under which name, the command that continues it, who else hears, and on
-    which devices it computes."""
+    """Where a run prints, under which name, the command that continues it, who else hears, on
+    which devices it computes, and in which processes, of which the first writes."""
 
     console: Console
     name: str
     command: str
     observers: tuple[Observer, ...] = ()
     mesh: Mesh | None = None
+    processes: Processes = dataclasses.field(default_factory=Processes)
 
     def go_on(self, job: Job, data: Examples, network: Network, folder: Path) -> bool:
         """Trains on from where the run in a folder is, or makes what it lacks at its end.
@@ -135,25 +143,28 @@ class Session:
         """
         check_places(folder)
         outcome = Outcome(folder, job, data)
-        if not self._has_ended(folder):
+        if not self.processes.first(lambda: self._has_ended(folder)):
             self.train(network, outcome, RunFolder.resume(folder))
             return True
-        lacking = outcome.lacking()
+        lacking = self.processes.first(outcome.lacking)
         if not lacking:
-            # The lock removes what was left by a process that was killed at its last file.
-            with contextlib.suppress(RunFolderError), FolderLock(folder):
-                pass
+            self.processes.first(lambda: _tidy(folder))
             return False
         try:
             trained = trained_network(job, data, folder)
         except CheckpointError as error:
             say(self.console, f"{self.name}: {str(error).partition('; ')[0]}; trained again.")
-            (folder / "summary.json").unlink()
+            self.processes.first((folder / "summary.json").unlink)
             self.train(network, outcome, RunFolder.resume(folder))
             return True
         say(self.console, f"{self.name}: the run has ended; made again: {', '.join(lacking)}")
-        with FolderLock(folder), self._saying_how_to_continue():
-            outcome.complete(network, trained)
+
+        def complete() -> None:
+            with FolderLock(folder):
+                outcome.complete(network, trained)
+
+        with self._saying_how_to_continue():
+            self.processes.first(complete)
         self._show_sample(outcome)
         return True
 
@@ -188,7 +199,7 @@ class Session:
                     certify=job.certify,
                     mesh=self.mesh,
                 )
-                outcome.complete(network, result.network)
+                self.processes.first(lambda: outcome.complete(network, result.network))
             finally:
                 bar.close()
                 run.close()

@@ -104,14 +104,15 @@ class Pictures(Source):
         # What the seed of the run says, without the seed.
         seed = int(np.random.SeedSequence(order(0, 64).tolist()).generate_state(1)[0])
         epoch, step, _ = begin
-        varied = _Varied(self, seed, size.batch, size.steps, epoch * size.steps + step)
+        varied = _Varied(self, seed, size, epoch * size.steps + step)
         batches = iter(_ahead(varied, self.workers))
         try:
             while True:
                 count = min(size.most, size.steps - step)
                 found = [self._next(batches, size.name) for _ in range(count)]
                 joined = {name: np.concatenate([a[name] for a in found]) for name in found[0]}
-                yield Chunk(Position(epoch, step), count, joined, [None] * count)
+                nowhere: list[bytes | None] = [None] * count
+                yield Chunk(Position(epoch, step), count, joined, nowhere, size.batch)
                 step += count
                 if step == size.steps:
                     epoch, step = epoch + 1, 0
@@ -202,9 +203,10 @@ class _InOrder:
 class _Varied:
     """Batches of a run from one on, without end."""
 
-    def __init__(self, pictures: Pictures, seed: int, batch: int, steps: int, begin: int) -> None:
-        self.pictures, self.seed, self.batch = pictures, seed, batch
-        self.steps, self.begin = steps, begin
+    def __init__(self, pictures: Pictures, seed: int, size: ChunkSize, begin: int) -> None:
+        self.pictures, self.seed, self.begin = pictures, seed, begin
+        # Worker processes are handed this object: numbers alone.
+        self.batch, self.steps, self.own = size.batch, size.steps, size.own(size.batch)
         self._now: tuple[int, NDArray[Any]] | None = None
 
     def __len__(self) -> int:
@@ -216,7 +218,7 @@ class _Varied:
         if now is None or now[0] != epoch:
             # Threads may do this twice, with the same result.
             now = self._now = epoch, self.pictures.epoch(self.seed, epoch)
-        places = now[1][step * self.batch : (step + 1) * self.batch]
+        places = now[1][step * self.batch : (step + 1) * self.batch][self.own]
         decoding = self.pictures.decoding
         pixels = decoding.varied(places, self.seed, epoch)
         return {"input": pixels, "target": decoding.records.labels[places]}

@@ -36,12 +36,16 @@ class Position(NamedTuple):
 
 
 class Chunk(NamedTuple):
-    """Some batches in a row: their examples, how many batches, and the places after each."""
+    """Some batches in a row: how many, their examples, and the places after each.
+
+    `batch` examples are in each of them, of which `arrays` hold those of this process.
+    """
 
     begin: Position
     steps: int
     arrays: Arrays
     places: list[bytes | None]
+    batch: int
 
 
 class Source(abc.ABC):
@@ -73,13 +77,22 @@ class Source(abc.ABC):
         return Position(0, 0)
 
 
+def _all_rows(size: int) -> slice:
+    return slice(0, size)
+
+
 class ChunkSize(NamedTuple):
-    """Examples in a batch, batches in an epoch, most batches in a chunk; for messages, of what."""
+    """Examples in a batch, batches in an epoch, most batches in a chunk; for messages, of what.
+
+    `own(size)` are the rows of a batch of `size` examples that this process takes: all, unless
+    several processes share the batches.
+    """
 
     batch: int
     steps: int
     most: int
     name: str
+    own: Callable[[int], slice] = _all_rows
 
 
 Order = Callable[[int, int], NDArray[Any]]
@@ -153,7 +166,10 @@ class Rows(Source):
                 # An incomplete batch has a shape of its own.
                 count = min(size.most, whole - step) if step < whole else 1
                 rows = places[step * size.batch : (step + count) * size.batch]
-                yield Chunk(Position(epoch, step), count, self.take(rows), [None] * count)
+                batch = len(rows) // count
+                own = rows.reshape(count, batch)[:, size.own(batch)].ravel()
+                nowhere: list[bytes | None] = [None] * count
+                yield Chunk(Position(epoch, step), count, self.take(own), nowhere, batch)
                 step += count
             epoch, step = epoch + 1, 0
 
@@ -213,8 +229,10 @@ class Batches(Source):
 
         def chunk() -> Chunk:
             places, arrays = [place for _, _, place in found], [arrays for _, arrays, _ in found]
-            joined = {name: np.concatenate([a[name] for a in arrays]) for name in arrays[0]}
-            return Chunk(found[0][0], len(found), joined, places)
+            batch = _size(arrays[0])
+            own = size.own(batch)
+            joined = {name: np.concatenate([a[name][own] for a in arrays]) for name in arrays[0]}
+            return Chunk(found[0][0], len(found), joined, places, batch)
 
         for position, arrays, place in self._from(begin, size):
             incomplete = _size(arrays) < size.batch

@@ -7,6 +7,7 @@ from typing import Any, TypeVar
 
 import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 from jax.sharding import NamedSharding, PartitionSpec
 from jaxtyping import Array
@@ -16,6 +17,7 @@ from fathomx.graph.chain import DATA, DEPTH, Across, Chain, Gathering, weight_ax
 from fathomx.graph.entries import Stack
 from fathomx.graph.network import Network
 from fathomx.graph.predictor import Chained, Predictor
+from fathomx.graph.processes import Processes
 
 Tree = TypeVar("Tree")
 _WEIGHTS = ("whole", "divided")
@@ -55,13 +57,15 @@ class Mesh:
       of inference anew: it saves memory, and costs what is sent.
 
     **Arguments**: `data` and `depth`, how many devices along each axis; `devices`, `data * depth`
-    of them, the first ones of JAX's default backend unless given; `weights`, `"whole"` or
-    `"divided"`.
+    of them, the first ones of JAX's default backend unless given, as many of each process;
+    `weights`, `"whole"` or `"divided"`.
 
-    **Attributes**: these, and `compiler_options` for functions that run on the devices. A mesh of
-    one device moves nothing.
+    **Attributes**: these; `processes`, those that its devices belong to, each of which runs the
+    same program and holds what is on its own devices (`jax.distributed`); `compiler_options` for
+    functions that run on the devices. A mesh of one device moves nothing.
 
-    Raises `ValueError` for more devices than there are, and for weights divided among one.
+    Raises `ValueError` for more devices than there are, for devices of some processes only, for a
+    depth that goes across processes on processors, and for weights divided among one.
 
     ```python
     jax.config.update("jax_num_cpu_devices", 8)         # before anything is computed
@@ -101,7 +105,9 @@ class Mesh:
                 "is 1; choose data of at least 2, or depth, which divides the weights of stacks."
             )
         self.data, self.depth, self.weights = data, depth, weights
-        self.devices = known[:count]
+        self.devices = known if devices is not None else self._of_every_process(known)
+        self.processes = Processes.of(self.devices)
+        self._check_depth()
         grid = jax.sharding.Mesh(np.asarray(self.devices).reshape(data, depth), (DATA, DEPTH))
         self._grid = grid
         self._whole = NamedSharding(grid, PartitionSpec())
@@ -131,8 +137,15 @@ class Mesh:
         """
         known = tuple(jax.devices()) if devices is None else tuple(devices)
         least = _LEAST_EXAMPLES if known and known[0].platform == "cpu" else 1
-        data = equal_parts(batch_size, len(known), least)
-        return cls(data, 1, known[:data])
+        of_each = _by_process(known)
+        count = max(1, len(of_each))
+        if batch_size % count:
+            raise ValueError(
+                f"{count} processes do not share a batch of {batch_size} examples evenly; choose a "
+                f"batch size that is a multiple of {count}."
+            )
+        each = equal_parts(batch_size // count, len(known) // count, least)
+        return cls(each * count, 1, tuple(d for own in of_each for d in own[:each]))
 
     @property
     def compiler_options(self) -> dict[str, Any]:
@@ -238,16 +251,80 @@ class Mesh:
         cannot be divided evenly, as an incomplete batch.
         """
         sizes = {leaf.shape[0] for leaf in jax.tree.leaves(eqx.filter(tree, eqx.is_array))}
-        for place, count in ((self._spread, len(self.devices)), (self._parts, self.data)):
-            if all(size % count == 0 for size in sizes):
-                return self._placed(tree, place)
-        return self._placed(tree, self._whole)
+        return self._placed(tree, self._of_batch(*sizes))
 
-    def gathered(self, tree: Tree) -> Tree:
-        """The tree on the first device alone, as arrays usually are."""
+    def rows(self, size: int) -> slice:
+        """Which rows of a batch of so many examples this process computes with."""
+        places = self._of_batch(size).addressable_devices_indices_map((size,)).values()
+        ends = [place[0].indices(size) for place in places if place is not None]
+        return slice(min(begin for begin, _, _ in ends), max(end for _, end, _ in ends))
+
+    def batches(self, tree: Tree, size: int) -> Tree:
+        """Batches of `size` examples, `(steps, batch, ...)`, each divided as `parts` divides one.
+
+        Of each batch, `tree` holds the rows of this process (`rows`).
+        """
         if len(self.devices) == 1:
             return tree
-        return _map(lambda array: jax.device_put(array, self.devices[0]), tree)
+        of_batch, rows = self._of_batch(size), self.rows(size)
+        sharding = NamedSharding(self._grid, PartitionSpec(None, *of_batch.spec))
+
+        def placed(array: jax.Array) -> jax.Array:
+            def part(index: Any) -> jax.Array:
+                begin, end, _ = index[1].indices(size)
+                return array[:, begin - rows.start : end - rows.start]
+
+            shape = (len(array), size, *array.shape[2:])
+            return jax.make_array_from_callback(shape, sharding, part)
+
+        return _map(placed, tree)
+
+    def gathered(self, tree: Tree) -> Tree:
+        """The tree on the first device alone, of each process, as arrays usually are."""
+        if len(self.devices) == 1:
+            return tree
+        if self.processes.count == 1:
+            return _map(lambda array: jax.device_put(array, self.devices[0]), tree)
+        return _map(lambda array: array.addressable_data(0), self._placed(tree, self._whole))
+
+    def _check_depth(self) -> None:
+        """On processors XLA may order the collectives of one program otherwise in each process.
+
+        Those inside of loops, along the depth or of divided weights, then wait for ever.
+        """
+        if self.devices[0].platform != "cpu":
+            return
+        if self.weights == "divided" and self.processes.count > 1:
+            raise ValueError(
+                f"{self} divides weights among processes, which on processors may wait for each "
+                "other for ever; leave them whole there."
+            )
+        for begin in range(0, len(self.devices), self.depth):
+            if len(_by_process(self.devices[begin : begin + self.depth])) > 1:
+                raise ValueError(
+                    f"{self} divides the depth among processes, which on processors may wait for "
+                    "each other for ever; divide it among the devices of each process "
+                    f"(JAX_NUM_CPU_DEVICES={self.depth}), and the examples among processes."
+                )
+
+    def _of_every_process(self, known: tuple[jax.Device, ...]) -> tuple[jax.Device, ...]:
+        """The first devices of every process, as many of each."""
+        of_each = _by_process(known)
+        each, rest = divmod(self.data * self.depth, len(of_each))
+        if rest or any(len(own) < each for own in of_each):
+            raise ValueError(
+                f"{self} has {self.data * self.depth} devices, of which {len(of_each)} processes "
+                f"with {' and '.join(str(len(own)) for own in of_each)} devices cannot give as "
+                f"many each; choose a multiple of {len(of_each)}."
+            )
+        return tuple(device for own in of_each for device in own[:each])
+
+    def _of_batch(self, *sizes: int) -> NamedSharding:
+        """How arrays of so many examples are divided."""
+        for place, count in ((self._spread, len(self.devices)), (self._parts, self.data)):
+            if all(size % count == 0 for size in sizes):
+                return place
+        return self._whole
 
     def _placed(self, tree: Tree, sharding: NamedSharding) -> Tree:
         if len(self.devices) == 1:
@@ -257,9 +334,33 @@ class Mesh:
             # In a compiled function an array has no place to be taken from: the compiler is told.
             if isinstance(array, jax.core.Tracer):
                 return jax.lax.with_sharding_constraint(array, sharding)
-            return jax.device_put(array, sharding)
+            return _put(array, sharding)
 
         return _map(placed, tree)
+
+
+def _by_process(devices: Sequence[jax.Device]) -> list[list[jax.Device]]:
+    """The devices of each process."""
+    found: dict[int, list[jax.Device]] = {}
+    for device in devices:
+        found.setdefault(device.process_index, []).append(device)
+    return list(found.values())
+
+
+def _put(array: jax.Array, sharding: NamedSharding) -> jax.Array:
+    """The array on devices that may be those of other processes, which hold the same array."""
+    if sharding.is_fully_addressable:
+        return jax.device_put(array, sharding)
+    if not array.is_fully_addressable:
+        moved: jax.Array = jax.jit(lambda held: held, out_shardings=sharding)(array)
+        # Before another program asks the other processes for something.
+        return jax.block_until_ready(moved)
+    if jnp.issubdtype(array.dtype, jax.dtypes.prng_key):
+        data = _put(jax.random.key_data(array), sharding)
+        return jax.random.wrap_key_data(data, impl=jax.random.key_impl(array))
+    # JAX's own `device_put` compares the array with those of all processes each time.
+    held = np.asarray(array)
+    return jax.make_array_from_callback(held.shape, sharding, lambda index: held[index])
 
 
 def _is_stack(part: object) -> bool:

@@ -3,6 +3,7 @@
 import importlib as _importlib
 from typing import TYPE_CHECKING as _TYPE_CHECKING
 
+from fathomx.graph.processes import ProcessError as ProcessError
 from fathomx.records.errors import DamagedFileError as DamagedFileError
 from fathomx.records.errors import RunFolderError as RunFolderError
 from fathomx.training.checkpoints import CheckpointError as CheckpointError

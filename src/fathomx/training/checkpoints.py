@@ -21,6 +21,7 @@ import jax
 import numpy as np
 
 from fathomx.graph.network import Network
+from fathomx.graph.processes import ProcessError, Processes
 from fathomx.records.writing import remedy
 from fathomx.training.observer import TrainingState
 from fathomx.training.signals import held_back
@@ -62,6 +63,9 @@ class Checkpoints:
     so a killed run leaves the checkpoint before intact. (Checkpoints of version 0.1 have no
     checksums, and are read without.)
 
+    Of several processes each writes its part of the arrays that are divided among them, and the
+    first the rest. All read whole arrays, so that their number may be another one.
+
     Raises `CheckpointError` with one sentence when writing or reading fails.
     """
 
@@ -70,6 +74,7 @@ class Checkpoints:
         import orbax.checkpoint as orbax
 
         self._orbax = orbax
+        self._processes = Processes.here()
         self.folder = folder.absolute()
         try:
             with _quiet():
@@ -98,9 +103,11 @@ class Checkpoints:
         arrays = _arrays(state)
         arrays[_CHECKSUMS] = _checksums(arrays, position)
         try:
-            with _quiet(), held_back():
+            with self._processes.watched(), _quiet(), held_back():
                 self._manager.save(position, args=self._orbax.args.StandardSave(arrays))
                 self._manager.wait_until_finished()
+        except ProcessError:
+            raise
         except (OSError, ValueError, RuntimeError) as error:
             for unfinished in self.folder.glob("*.orbax-checkpoint-tmp*"):
                 shutil.rmtree(unfinished, ignore_errors=True)
@@ -116,13 +123,18 @@ class Checkpoints:
         Newer ones that are damaged stay where they are, until `discard_after`.
         """
         damaged: dict[int, CheckpointError] = {}
-        for position in sorted(self._manager.all_steps(), reverse=True):
+        for position in self._processes.agreed(sorted(self._manager.all_steps(), reverse=True)):
+            lost: str | None = None
             try:
                 state = self._read(position, fresh)
             except CheckpointError as error:
-                damaged[position] = error
+                lost = str(error)
+            # What one process cannot read, none goes on from.
+            lost = next((told for told in self._processes.told(lost) if told is not None), None)
+            if lost is not None:
+                damaged[position] = CheckpointError(lost)
                 continue
-            notes = [f"{lost}; the run goes on from step {position}." for lost in damaged.values()]
+            notes = [f"{text}; the run goes on from step {position}." for text in damaged.values()]
             return Found(state, position, tuple(notes))
         for first in damaged.values():
             raise CheckpointError(
@@ -132,10 +144,14 @@ class Checkpoints:
 
     def discard_after(self, position: int) -> None:
         """Removes the checkpoints behind a position, so that they can be written again."""
-        later = [found for found in self._manager.all_steps() if found > position]
-        for found in later:
-            shutil.rmtree(self.folder / str(found), ignore_errors=True)
-        if later:
+
+        def remove() -> list[int]:
+            later = [found for found in self._manager.all_steps() if found > position]
+            for found in later:
+                shutil.rmtree(self.folder / str(found), ignore_errors=True)
+            return later
+
+        if self._processes.first(remove):
             self._manager.reload()
 
     def close(self) -> None:
@@ -145,9 +161,9 @@ class Checkpoints:
     def _read(self, position: int, fresh: TrainingState) -> TrainingState:
         """The state at a position; `CheckpointError`, a sentence without its end, if damaged."""
         which = f"the checkpoint at step {position} in {self.folder}"
-        expected = _arrays(fresh)
-        found = self._stored(position, expected)
+        expected = {name: np.asarray(array) for name, array in _arrays(fresh).items()}
         before = {k: a for k, a in expected.items() if not k.startswith(_CARRIED)}
+        found = self._stored(position, expected)
         if found is None and len(before) < len(expected):
             # It was written when updates carried nothing, and goes on by measuring it.
             expected, found = before, self._stored(position, before)
@@ -190,7 +206,7 @@ def _checksums(arrays: Mapping[str, Any], position: int) -> np.ndarray:
     """The SHA-256 of every array, in the order of their names, as rows of bytes."""
     rows = []
     for name in sorted(arrays):
-        array = np.asarray(arrays[name])
+        array = _whole(arrays[name])
         hashed = hashlib.sha256(f"{position} {name} {array.dtype} {array.shape} ".encode())
         hashed.update(np.ascontiguousarray(array).view(np.uint8).data if array.size else b"")
         rows.append(np.frombuffer(hashed.digest(), np.uint8))
@@ -221,8 +237,24 @@ def _stored_name(path: Any, places: dict[int, int]) -> str:
     return re.sub(r"(^|\.)_predictors\.(\d+)\b", lambda m: f"{m[1]}nodes.{places[int(m[2])]}", name)
 
 
-def _arrays(state: TrainingState) -> dict[str, np.ndarray]:
-    return {name: np.asarray(array) for name, array in _named(state)[0]}
+def _arrays(state: TrainingState) -> dict[str, Any]:
+    """The state's arrays by name; those that are divided among processes stay so."""
+    return {
+        name: array if _is_divided(array) else np.asarray(array) for name, array in _named(state)[0]
+    }
+
+
+def _is_divided(array: Any) -> bool:
+    return not (array.is_fully_addressable or array.is_fully_replicated)
+
+
+def _whole(array: Any) -> np.ndarray:
+    """All of an array in each process."""
+    if not isinstance(array, jax.Array) or not _is_divided(array):
+        return np.asarray(array)
+    from jax.experimental.multihost_utils import process_allgather
+
+    return np.asarray(process_allgather(array, tiled=True))
 
 
 def _with_arrays(fresh: TrainingState, found: dict[str, Any]) -> TrainingState:

@@ -22,7 +22,8 @@ def mesh_for(network: Network, rule: LearningRule, batch_size: int) -> Mesh:
     if devices[0].platform == "cpu" and (
         isinstance(rule, Backprop) or parameter_count(network) > _MOST_PARAMETERS_DIVIDED
     ):
-        devices = devices[:1]
+        devices = list({device.process_index: device for device in reversed(devices)}.values())
+        devices.sort(key=lambda device: device.process_index)
     return Mesh.of(batch_size, devices)
 
 

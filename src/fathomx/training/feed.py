@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import abc
 import dataclasses
+import hashlib
 import queue
 import threading
 from collections.abc import Iterator
@@ -12,9 +13,9 @@ from typing import Any
 import jax
 import jax.numpy as jnp
 import numpy as np
-from jaxtyping import Array, Int
+from jaxtyping import Array, Int, PRNGKeyArray
 
-from fathomx.data import Stream
+from fathomx.data import Dataset, Stream
 from fathomx.data._sources import Chunk, ChunkSize, Position
 from fathomx.graph.mesh import Mesh
 from fathomx.graph.network import Network
@@ -30,12 +31,13 @@ _PATIENCE = 0.1
 class Load:
     """Examples on the device, and which of them each step takes.
 
-    **Fields**: `arrays` by name; `order`, of places in them, a row for each step; `begin`, the
-    first step that is in it, and `end`, the first that is not; `places` in the stream after each.
+    **Fields**: `arrays` by name; `order`, for each step a row of places in them, or the place of
+    its batch where they are batches; `begin`, the first step that is in it, and `end`, the first
+    that is not; `places` in the stream after each.
     """
 
     arrays: dict[str, Array]
-    order: Int[Array, "steps batch"]
+    order: Int[Array, "steps *batch"]
     begin: int
     end: int
     places: tuple[bytes | None, ...] = ()
@@ -69,14 +71,22 @@ class Feed(abc.ABC):
 
 
 def feed(task: Task, network: Network, plan: Plan, mesh: Mesh) -> Feed:
-    """The feed that a data set needs."""
-    kind = _Streamed if isinstance(task.data, Stream) else _InMemory
-    return kind(task, network, plan, mesh)
+    """The feed that a data set needs; of several processes each puts its own rows on its devices.
+
+    Raises `ProcessError` where these do not begin with the same batch.
+    """
+    if mesh.processes.count == 1 and not isinstance(task.data, Stream):
+        return _InMemory(task, network, plan, mesh)
+    found = _Streamed(task, network, plan, mesh)
+    mesh.processes.check_alike(
+        found.described(), "give all of them the same data, of which each takes its part"
+    )
+    return found
 
 
-def _order(state: TrainingState, epoch: int, size: int) -> Array:
+def _order(key: PRNGKeyArray, epoch: int, size: int) -> Array:
     """The order of the examples in an epoch, the same for a stream of rows as in memory."""
-    key = jax.random.fold_in(jax.random.fold_in(state.key, 0), epoch)
+    key = jax.random.fold_in(jax.random.fold_in(key, 0), epoch)
     return jax.random.permutation(key, size)
 
 
@@ -99,7 +109,7 @@ class _InMemory(Feed):
         if self._now is None or self._now[0] != epoch:
             assert self._state is not None
             steps, batch = self._plan.steps_per_epoch, self._plan.batch_size
-            order = _order(self._state, epoch, self._size)[: steps * batch]
+            order = _order(self._state.key, epoch, self._size)[: steps * batch]
             self._now = epoch, Load(self._arrays, order.reshape(steps, batch), 0, steps)
         return self._now[1]
 
@@ -108,24 +118,35 @@ class _Streamed(Feed):
     """Chunks of a stream, the next of which is read while the one before is trained on."""
 
     def __init__(self, task: Task, network: Network, plan: Plan, mesh: Mesh) -> None:
-        assert isinstance(task.data, Stream)
         self._task, self._network, self._plan, self._mesh = task, network, plan, mesh
-        self._stream = task.data
+        self._stream = data = task.data if isinstance(task.data, Stream) else _rows(task.data)
         first = self._stream.first(plan.batch_size)
-        task.check_values(network, first, f"the first batch of stream {self._stream.name!r}")
+        task.check_values(network, first, f"the first batch of stream {data.name!r}")
         self.first = task.on_device(network, first)
-        self.place = self._stream.train.begin().place
+        self.place = data.train.begin().place
         size = sum(array.nbytes for array in first.values())
-        fitting = self._stream.buffer * _MEBIBYTE // max(1, size)
-        most = max(1, min(fitting, MOST_STEPS, plan.steps_per_epoch))
-        self._size = ChunkSize(plan.batch_size, plan.steps_per_epoch, most, self._stream.name)
+        fitting = data.buffer * _MEBIBYTE // max(1, size)
+        batch, steps = plan.batch_size, plan.steps_per_epoch
+        most = max(1, min(fitting, MOST_STEPS, steps))
+        self._size = ChunkSize(batch, steps, most, data.name, mesh.rows)
         self._ahead: _Ahead | None = None
         self._now: tuple[int, Load] | None = None
+
+    def described(self) -> dict[str, Any]:
+        """What tells this data from other data: sizes, and a digest of the first batch."""
+        digest = hashlib.sha256()
+        for array in self.first.values():
+            digest.update(np.asarray(array).tobytes())
+        return {
+            "training examples": getattr(self._stream.train, "size", None),
+            "batches in an epoch": self._plan.steps_per_epoch,
+            "the first batch": digest.hexdigest()[:8],
+        }
 
     def begin(self, state: TrainingState) -> str | None:
         place = None if state.place is None else np.asarray(state.place).tobytes()
         position = Position(int(state.epoch), int(state.step), place)
-        self._ahead = _Ahead(self._loads(state, position))
+        self._ahead = _Ahead(self._loads(self._mesh.gathered(state.key), position))
         if not position.step or not self._stream.train.replays:
             return None
         return (
@@ -145,13 +166,13 @@ class _Streamed(Feed):
         if self._ahead is not None:
             self._ahead.close()
 
-    def _loads(self, state: TrainingState, begin: Position) -> Iterator[tuple[int, Load]]:
+    def _loads(self, key: PRNGKeyArray, begin: Position) -> Iterator[tuple[int, Load]]:
         """What is trained on from a position to the end."""
         if begin.epoch >= self._plan.epochs:
             return
 
         def order(epoch: int, size: int) -> np.ndarray:
-            return np.asarray(_order(state, epoch, size))
+            return np.asarray(_order(key, epoch, size))
 
         for chunk in self._stream.train.chunks(begin, self._size, order):
             yield chunk.begin.epoch, self._loaded(chunk)
@@ -164,17 +185,22 @@ class _Streamed(Feed):
         end, name = begin + chunk.steps, self._stream.name
         which = f"batches {begin + 1} to {end} of epoch {epoch + 1} of stream {name!r}"
         self._task.check_values(self._network, chunk.arrays, which)
-        rows = len(next(iter(chunk.arrays.values())))
         # One shape, and one program, for all chunks but an incomplete batch.
-        most, batch = self._size.most, self._size.batch
-        if rows % batch:
-            most, batch = 1, rows
-        arrays = {k: _padded(array, most * batch) for k, array in chunk.arrays.items()}
-        order = np.roll(np.arange(most * batch).reshape(most, batch), begin % most, axis=0)
-        placed = self._task.on_device(self._network, arrays), jnp.asarray(order)
-        on_device, places = jax.block_until_ready(self._mesh.whole(placed))
+        most = self._size.most if chunk.batch == self._size.batch else 1
+        rows = self._mesh.rows(chunk.batch)
+        own = most * (rows.stop - rows.start)
+        arrays = {k: _padded(array, own) for k, array in chunk.arrays.items()}
+        found = self._task.on_device(self._network, arrays)
+        batches = {k: array.reshape(most, -1, *array.shape[1:]) for k, array in found.items()}
+        order = self._mesh.whole(jnp.asarray(np.roll(np.arange(most), begin % most)))
+        placed = jax.block_until_ready(self._mesh.batches(batches, chunk.batch))
         kept = tuple(chunk.places) if self.place is not None else ()
-        return Load(on_device, places, begin, end, kept)
+        return Load(placed, order, begin, end, kept)
+
+
+def _rows(data: Dataset) -> Stream:
+    """The training examples of a data set in memory as a stream, which visits them alike."""
+    return Stream(data.arrays("train"), name=data.name)
 
 
 class _Ahead:
@@ -183,6 +209,8 @@ class _Ahead:
     def __init__(self, found: Iterator[Any]) -> None:
         self._found: queue.Queue[Any] = queue.Queue(maxsize=1)
         self._stopped = threading.Event()
+        # A setting of JAX's that may belong to one thread.
+        self._float64 = jnp.result_type(float) == np.float64
         self._thread = threading.Thread(target=self._work, args=(found,), daemon=True)
         self._thread.start()
 
@@ -199,9 +227,10 @@ class _Ahead:
 
     def _work(self, found: Iterator[Any]) -> None:
         try:
-            for value in found:
-                if not self._put((None, value)):
-                    return
+            with jax.enable_x64(self._float64):
+                for value in found:
+                    if not self._put((None, value)):
+                        return
         except BaseException as error:
             self._put((BaseException, error))
 

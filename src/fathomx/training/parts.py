@@ -124,9 +124,10 @@ class Parts:
         return f"{len(places)} of the {int(self._learns.sum())} nodes that learn ({named})"
 
 
-def squared_lengths(network: Network) -> np.ndarray:
+def squared_lengths(network: Network) -> Array:
     """Of the weights of every node; one program of those that runs share."""
-    return np.asarray(run(_with_itself, network))
+    found: Array = run(_with_itself, network)
+    return found
 
 
 def _with_itself(network: Network) -> Array:

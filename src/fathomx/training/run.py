@@ -27,7 +27,7 @@ from fathomx.training.observer import Best, Observer, Plan, TrainingState, copie
 from fathomx.training.parts import squared_lengths
 from fathomx.training.probe import probe
 from fathomx.training.programs import Program, program, run
-from fathomx.training.signals import held_back
+from fathomx.training.signals import held_back, stopped_together
 from fathomx.training.task import Task
 from fathomx.training.watch import Watch, expected
 
@@ -57,10 +57,11 @@ class Run:
         self.seed = seed
         self.mesh = mesh_for(network, learner.rule, plan.batch_size) if mesh is None else mesh
         self.mesh.check(network, plan.batch_size)
+        self.processes = self.mesh.processes
         key = jax.random.fold_in(jax.random.key(seed), _RUN)
         self.feed = feed(task, network, plan, self.mesh)
         self.probe = self.mesh.parts(self.feed.first)
-        self.posed = task.pose(network, self.probe)
+        self.posed = task.pose(network, self.feed.first)
         choices = plan.choices
         fresh = TrainingState.begun(
             network,
@@ -110,6 +111,10 @@ class Run:
 
     def train(self) -> tuple[Network, list[dict[str, Any]], dict[str, Any]]:
         """The network, the record of every epoch and the summary."""
+        with self.processes.watched(), stopped_together(self.processes) as self._meet:
+            return self._train()
+
+    def _train(self) -> tuple[Network, list[dict[str, Any]], dict[str, Any]]:
         begun = time.perf_counter()
         self._tell("started", self.plan, self.state)
         for text in self.lost:
@@ -123,7 +128,7 @@ class Run:
         # A network whose weights are divided may be too large for one device.
         result = self.mesh.divided(self.state.result)
         held = result if self.mesh.divides_weights else self.mesh.gathered(result)
-        scores = self.task.score(held, "test")
+        scores = self.processes.agreed(self.task.score(held, "test"))
         self.state = self.mesh.gathered(self.state)
         last = self._record_of_result()
         summary = plain(
@@ -149,7 +154,9 @@ class Run:
 
     def _score(self, title: str) -> dict[str, float | None]:
         """The scores of a part of the data."""
-        return self.task.score(self.mesh.divided(self.state.scored), title)
+        found = self.task.score(self.mesh.divided(self.state.scored), title)
+        agreed: dict[str, float | None] = self.processes.agreed(found)
+        return agreed
 
     def _ending(self) -> str | None:
         """Why training ends before its last epoch; `None` if it goes on."""
@@ -161,7 +168,8 @@ class Run:
             if why is not None:
                 return why
         answers = (observer.stop(self.history) for observer in self.observers)
-        return next((why for why in answers if why is not None), None)
+        why = next((why for why in answers if why is not None), None)
+        return next((why for why in self.processes.told(why) if why is not None), None)
 
     def _record_of_result(self) -> dict[str, Any]:
         """That of the epoch whose weights are returned.
@@ -196,9 +204,11 @@ class Run:
         epoch = int(self.state.epoch)
         while (step := int(self.state.step)) < self.plan.steps_per_epoch:
             self._validate(epoch, step)
+            self._meet()
             begun = time.perf_counter()
             load = self.feed.load(epoch, step)
-            count = min(self._next_count(), self._stretch(step), load.end - step)
+            most = self.processes.agreed(self._next_count())
+            count = min(most, self._stretch(step), load.end - step)
             before = dataclasses.replace(self.state, place=None, best=None)
             arguments = (self._rates, before, load.arrays, load.order, jnp.asarray(count))
             compiled = self._compiled(load, arguments, before)
@@ -277,6 +287,7 @@ class Run:
         divided = self.mesh.divided((self.begun, network))
         energy = jnp.asarray(numbers(self.records[-1]["energy_per_node"]))
         probed = run(probe, *divided, learner.rule, learner.pose, self.probe, key, energy)
+        probed = self.mesh.gathered(probed)
         inferred = np.isfinite(gather("strength")).any()
         record = plain(
             {
@@ -326,7 +337,8 @@ class Run:
         score = np.asarray(np.nan if value is None else value, best.score.dtype)
         if int(best.epoch) and not stopping.is_better(float(score), float(best.score)):
             return state
-        best = Best(copied(state.scored), state.epoch, jnp.asarray(score))
+        held = self.mesh.whole(jnp.asarray(score))
+        best = Best(copied(state.scored), state.epoch, held)
         return dataclasses.replace(state, best=best)
 
     def _validate(self, epoch: int, step: int) -> None:
@@ -368,7 +380,7 @@ class Run:
 
     def _check_weights(self, epoch: int, loss: float | None) -> None:
         """The last update of an epoch shows in no energy yet."""
-        finite = np.isfinite(squared_lengths(self.state.network))
+        finite = np.isfinite(self.mesh.gathered(squared_lengths(self.state.network)))
         if not finite.all() or not (loss is None or np.isfinite(loss)):
             worst = int(np.argmin(finite)) if not finite.all() else -1
             what = "the size of the weights" if not finite.all() else "the loss"

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from fathomx.checks import gate
+from fathomx.graph.processes import Processes
 from fathomx.records.errors import RunFolderError
 from fathomx.records.lock import FolderLock
 from fathomx.records.run_files import FORMAT, RunFiles, check_places, read_config
@@ -41,13 +42,17 @@ class RunFolder(Observer):
 
     Files appear complete or not at all. `create` refuses a folder that exists; `resume` refuses
     one whose configuration differs. Until `close`, nobody else can write to the folder.
+
+    Of several processes (`jax.distributed`), which all have this observer of one folder that all of
+    them see, the first writes; of the checkpoints each writes the arrays that it holds a part of.
     """
 
     keeps = False
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
-        self._lock = FolderLock(folder)
+        self._processes = Processes.here()
+        self._lock = FolderLock(folder) if self._processes.writes else None
         self._checkpoints: Checkpoints | None = None
         self._plan: Plan | None = None
         self._saved = time.monotonic()
@@ -55,13 +60,17 @@ class RunFolder(Observer):
     @classmethod
     def create(cls, folder: Path, config: dict[str, Any]) -> RunFolder:
         """A new run folder. Raises `RunFolderError` if something is there already."""
-        if folder.exists():
-            raise RunFolderError(
-                f"{folder} exists already; choose another --out, or continue that run with "
-                f"`fathomx train --resume {folder}`."
-            )
-        with appearing(folder) as unfinished:
-            cls.prepare(unfinished, config)
+
+        def write() -> None:
+            if folder.exists():
+                raise RunFolderError(
+                    f"{folder} exists already; choose another --out, or continue that run with "
+                    f"`fathomx train --resume {folder}`."
+                )
+            with appearing(folder) as unfinished:
+                cls.prepare(unfinished, config)
+
+        Processes.here().first(write)
         return cls(folder)
 
     @classmethod
@@ -95,12 +104,18 @@ class RunFolder(Observer):
         found = self._store().restore(fresh)
         if found is not None:
             self._store().discard_after(found.position)
-        files = RunFiles(self.folder)
-        kept = [] if found is None else _before(files.records, found.state)
-        notes = _lost(files, kept, found)
-        if (self.folder / "metrics.jsonl").exists():
-            lines = [json.dumps(record) + "\n" for record in kept]
-            write_text(self.folder / "metrics.jsonl", "".join(lines))
+
+        def cut() -> tuple[list[dict[str, Any]], tuple[str, ...]]:
+            files = RunFiles(self.folder)
+            kept = [] if found is None else _before(files.records, found.state)
+            notes = _lost(files, kept, found)
+            if (self.folder / "metrics.jsonl").exists():
+                lines = [json.dumps(record) + "\n" for record in kept]
+                write_text(self.folder / "metrics.jsonl", "".join(lines))
+            return kept, notes
+
+        kept, told = self._processes.first(cut)
+        notes = tuple(told)
         if found is None:
             return None if not notes else Restored(fresh, [], [], 0.0, notes)
         history = [r for r in kept if r["kind"] == "epoch"]
@@ -124,7 +139,7 @@ class RunFolder(Observer):
 
     def stepped(self, record: dict[str, Any], state: TrainingState) -> None:
         self._append({"kind": "steps", **record})
-        if time.monotonic() - self._saved > _CHECKPOINT_SECONDS:
+        if self._processes.agreed(time.monotonic() - self._saved > _CHECKPOINT_SECONDS):
             self._save(state)
 
     def validated(self, record: dict[str, Any], state: TrainingState) -> None:
@@ -148,13 +163,15 @@ class RunFolder(Observer):
         self.close()
 
     def finished(self, summary: dict[str, Any], state: TrainingState) -> None:
-        write_json(self.folder / "summary.json", {**summary, "versions": versions()})
+        if self._processes.writes:
+            write_json(self.folder / "summary.json", {**summary, "versions": versions()})
         self._close_checkpoints()
 
     def close(self) -> None:
         """Ends the checkpoint threads; the folder can be used again."""
         self._close_checkpoints()
-        self._lock.release()
+        if self._lock is not None:
+            self._lock.release()
 
     def _close_checkpoints(self) -> None:
         if self._checkpoints is not None:
@@ -176,8 +193,9 @@ class RunFolder(Observer):
         return int(state.epoch) * self._plan.steps_per_epoch + int(state.step)
 
     def _append(self, record: dict[str, Any]) -> None:
-        line = json.dumps(plain(record), allow_nan=False)
-        append_line(self.folder / "metrics.jsonl", line)
+        if self._processes.writes:
+            line = json.dumps(plain(record), allow_nan=False)
+            append_line(self.folder / "metrics.jsonl", line)
 
 
 def _before(records: list[dict[str, Any]], state: TrainingState) -> list[dict[str, Any]]:
