@@ -666,7 +666,8 @@ def test_a_stack_block_by_block_is_a_stack_at_once(step, first):
         None,
     )
     sources, own = [jnp.asarray(normal(3, 4, 3))], jnp.asarray(normal(4, depth, 4, 3))
-    by_block, at_once = part._by_block(sources, own), part._at_once(sources, own)
+    by_block = part._by_block(stack.chain, sources, own)
+    at_once = part._at_once(sources, own)
     jax.tree.map(partial(np.testing.assert_allclose, rtol=1e-6, atol=1e-6), by_block, at_once)
     # Something is computed from the step in which the last block is reached.
     assert (np.abs(np.asarray(by_block[1])).max() > 0) == (step > 0)

@@ -85,7 +85,7 @@ def test_of_divided_weights_one_block_at_a_time_is_whole():
     mesh, optimizer, rule = fx.Mesh(data=2, weights="divided"), optax.adam(1e-2), fx.Equilibrium()
     network = chain(depth, width=width)
     held = mesh.whole((network, rule.init_optimizer(optimizer, network)))
-    for tree in (held[0], held[1][0].mu):
+    for tree in (held[0], held[1].optimizer_state[0].mu):
         leaf = next(a for a in jax.tree.leaves(tree.entry("hidden").block) if a.ndim == 3)
         assert {shard.data.shape for shard in leaf.addressable_shards} == {(depth, 8, 16)}
         first = next(a for a in jax.tree.leaves(tree.entry("first")) if a.ndim == 2)

@@ -249,7 +249,7 @@ def test_own_scores_and_poses():
 
 
 class StopAfter(Observer):
-    """Interrupts a run after some steps, as Ctrl-C does; those of the last dispatch are lost."""
+    """Interrupts a run after more than so many steps, as Ctrl-C does; none of them is lost."""
 
     def __init__(self, steps):
         self.left = steps
@@ -293,7 +293,7 @@ def test_a_stream_that_is_replayed_says_so(tmp_path, monkeypatch):
     folder.close()
     said = (tmp_path / "run" / "metrics.jsonl").read_text()
     assert (
-        "stream 'stream' keeps no place of its own: the first 4 batches of epoch 2 are gone "
+        "stream 'stream' keeps no place of its own: the first 5 batches of epoch 2 are gone "
         "through again, and not trained on." in said
     )
 
