@@ -162,26 +162,20 @@ def runs(table: Table, world: World) -> None:
         {"devices": devices, "weights": kinds.choice("whole", "divided")},
         finish=lambda made: len(made.devices),
     )
-    table.method(
-        fx.Mesh,
-        "of",
-        {"batch_size": 32, "devices": jax.devices()},
-        {"devices": devices},
-        finish=lambda made: len(made.devices),
-    )
     table.call(
         "fx.Division",
         {"devices": jax.devices()},
         {"devices": devices.also(NOTHING)},
         finish=lambda made: len(made.devices),
     )
-    table.method(
-        fx.Division,
-        "of",
-        {"batch_size": 32, "devices": jax.devices()},
-        {"devices": devices},
-        finish=lambda made: len(made.devices),
-    )
+    for kind in (fx.Mesh, fx.Division):
+        table.method(
+            kind,
+            "of",
+            {"batch_size": 32, "devices": jax.devices()},
+            {"devices": devices},
+            finish=lambda made: len(made.devices),
+        )
     mesh = fx.Mesh(data=2)
     for name in ("gathered", "parts", "whole", "divided", "joined"):
         table.inner(mesh, name, {"x": world.x})

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import dataclasses
-from collections.abc import Callable
-from typing import Any, TypeVar
 
 import click
 
+from fathomx.command_line.options import all_of, typed
 from fathomx.graph.mesh import Mesh
 from fathomx.graph.network import Network
 
-Command = TypeVar("Command", bound=Callable[..., Any])
-
-_OPTIONS = (
+# The options, as `data_parallel`, `depth_parallel` and `shard_weights`.
+mesh_options = all_of(
     click.option(
         "--data-parallel",
         type=click.IntRange(1),
@@ -34,13 +32,6 @@ _OPTIONS = (
         "less memory, more to send.",
     ),
 )
-
-
-def mesh_options(command: Command) -> Command:
-    """The options, as `data_parallel`, `depth_parallel` and `shard_weights`."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -72,6 +63,9 @@ class MeshChoice:
     @property
     def written(self) -> str:
         """The options as they are typed, after a space each."""
-        named = {"data": self.data, "depth": self.depth}
-        found = "".join(f" --{k}-parallel {v}" for k, v in named.items() if v is not None)
-        return found + " --shard-weights" * self.shard_weights
+        values = {
+            "data-parallel": self.data,
+            "depth-parallel": self.depth,
+            "shard-weights": self.shard_weights or None,
+        }
+        return "".join(f" {option}" for option in typed(values))

@@ -6,7 +6,7 @@ import dataclasses
 import itertools
 import shlex
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -40,10 +40,15 @@ _KINDS: dict[frozenset[str], Any] = {
 
 def job_options(*, training: bool, of: type[Settings] = Settings) -> Decorator:
     """One option for every field of a job, with or without those that only training asks for."""
+    return all_of(*(_option_of(field) for field in option_fields(training=training, of=of)))
+
+
+def all_of(*options: Decorator) -> Decorator:
+    """Several options as one, listed in their order."""
 
     def with_options(command: Callable[..., Any]) -> Callable[..., Any]:
-        for field in reversed(option_fields(training=training, of=of)):
-            command = _option_of(field)(command)
+        for option in reversed(options):
+            command = option(command)
         return command
 
     return with_options
@@ -155,16 +160,22 @@ def new_folder(out: Path | None, command: str) -> Path:
 
 def written_options(job: Job, usual: dict[str, Any] | None = None) -> list[str]:
     """The options that lead to this job, where they are not usual, unless given the model's own."""
-    options = []
     if usual is None:
         usual = {**type(job)(model=job.model).config(), "model": Settings.model}
-    for field in option_fields(training=True, of=type(job)):
-        name, option = field.name, option_name(field)
-        value = getattr(job, name)
-        if value is None or value == usual[name]:
-            continue
+    values = {
+        option_name(field): getattr(job, field.name)
+        for field in option_fields(training=True, of=type(job))
+        if getattr(job, field.name) != usual[field.name]
+    }
+    return typed(values)
+
+
+def typed(values: Mapping[str, Any]) -> list[str]:
+    """Options by name as they are typed; what is `None` is left out."""
+    options = []
+    for option, value in values.items():
         if isinstance(value, bool):
             options.append(f"--{option}" if value else f"--no-{option}")
-        else:
+        elif value is not None:
             options.append(f"--{option} {shlex.quote(str(value))}")
     return options

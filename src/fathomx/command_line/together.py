@@ -10,22 +10,20 @@ import importlib.metadata
 import os
 import socket
 import time
-from collections.abc import Callable
-from typing import Any, TypeVar
 
 import click
 import jax
 
+from fathomx.command_line.options import all_of, typed
 from fathomx.command_line.supervised import last_words
 from fathomx.graph.processes import ProcessError, Processes, gone
-
-Command = TypeVar("Command", bound=Callable[..., Any])
 
 # Seconds: until all have come; without a sign of life of a process; at the end.
 _JOINING, _SILENT, _ENDING = 60, 30, 60
 _VERSIONS = ("fathomx", "jax", "jaxlib")
 
-_OPTIONS = (
+# The four options, under their names.
+distributed_options = all_of(
     click.option(
         "--distributed",
         is_flag=True,
@@ -41,13 +39,6 @@ _OPTIONS = (
     click.option("--processes", type=int, default=None, help="How many processes there are."),
     click.option("--process", type=int, default=None, help="Which one this is, from 0 on."),
 )
-
-
-def distributed_options(command: Command) -> Command:
-    """The four options, under their names."""
-    for option in reversed(_OPTIONS):
-        command = option(command)
-    return command
 
 
 @dataclasses.dataclass(frozen=True)
@@ -89,13 +80,13 @@ class Together:
     @property
     def written(self) -> str:
         """The options as they are typed, after a space each."""
-        named = {
+        values = {
+            "distributed": self.distributed or None,
             "coordinator": self.coordinator,
             "processes": self.processes,
             "process": self.process,
         }
-        found = " --distributed" if self.distributed else ""
-        return found + "".join(f" --{k} {v}" for k, v in named.items() if v is not None)
+        return "".join(f" {option}" for option in typed(values))
 
     def join(self) -> Processes:
         """Waits for the other processes, and returns them; this one alone without `--distributed`.

@@ -382,9 +382,9 @@ def _run(
     run: Run,
     certify: bool | Array,
 ) -> tuple[Relaxation, Any]:
-    if start is not None:
-        return _drive(problem, solver, start, at, run, certify)
-    found: tuple[Relaxation, Any] = _compiled(problem, solver, at, run, certify)
+    # With a start it is a part of what is being compiled.
+    drive = _compiled if start is None else _drive
+    found: tuple[Relaxation, Any] = drive(problem, solver, start, at, run, certify)
     return found
 
 
@@ -429,11 +429,7 @@ def _drive(
     return relaxation(problem, there, unsettled, progress), observations
 
 
-@eqx.filter_jit
-def _compiled(
-    problem: Problem, solver: Solver, at: Entries | None, run: Run, certify: bool | Array
-) -> tuple[Relaxation, Any]:
-    return _drive(problem, solver, None, at, run, certify)
+_compiled = eqx.filter_jit(_drive)
 
 
 def where_wanted(wanted: bool | Array, compute: Callable[[], Array]) -> Array:

@@ -129,14 +129,7 @@ class Newton(Solver[NewtonState]):
         def descend(state: NewtonState, temperature: Array) -> tuple[NewtonState, None]:
             smooth = problem.with_network(smoothed(problem.network, temperature))
 
-            def going(inner: tuple[NewtonState, Array]) -> Array:
-                return (inner[1] < stage.max_iterations) & ~jnp.all(inner[0].done)
-
-            def advance(inner: tuple[NewtonState, Array]) -> tuple[NewtonState, Array]:
-                return stage.step(smooth, inner[0]), inner[1] + 1
-
-            inner = (moved(smooth, state), jnp.asarray(0))
-            return jax.lax.while_loop(going, advance, inner)[0], None
+            return advanced(smooth, stage, moved(smooth, state), steps), None
 
         temperatures = jnp.asarray(_TEMPERATURES, problem.network.dtype)
         followed, _ = jax.lax.scan(descend, state, temperatures)

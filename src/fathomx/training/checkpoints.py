@@ -161,7 +161,8 @@ class Checkpoints:
     def _read(self, position: int, fresh: TrainingState) -> TrainingState:
         """The state at a position; `CheckpointError`, a sentence without its end, if damaged."""
         which = f"the checkpoint at step {position} in {self.folder}"
-        expected = {name: np.asarray(array) for name, array in _arrays(fresh).items()}
+        own = _arrays(fresh)
+        expected = {name: np.asarray(array) for name, array in own.items()}
         before = {k: a for k, a in expected.items() if not k.startswith(_CARRIED)}
         found = self._stored(position, expected)
         if found is None and len(before) < len(expected):
@@ -183,7 +184,7 @@ class Checkpoints:
             if wrong.any():
                 name = sorted(found)[int(np.argmax(wrong))]
                 raise CheckpointError(f"{which} is damaged: {name} does not have its checksum")
-        return _with_arrays(fresh, _arrays(fresh) | found)
+        return _with_arrays(fresh, own | found)
 
     def _stored(self, position: int, expected: dict[str, np.ndarray]) -> dict[str, Any] | None:
         """The arrays of these names, with checksums or, of version 0.1, without; else `None`."""
