@@ -5,7 +5,12 @@ Run all of it with `make bench-peers`, or a part with
     python benchmarks/peers --cases residual-8-width-128 --libraries fathomx fabricpc --rounds 5
 
 Every library runs in a virtual environment of its own, kept in the cache folder. Results are
-merged into `benchmarks/results/peers.json`, from which the table and the figure are made.
+merged into `benchmarks/results/peers.json`, from which the table and the figure are made. On a card
+
+    FATHOMX_PEERS=here python benchmarks/peers --accelerator
+
+measures larger networks in three precisions, all libraries in this environment, into
+`benchmarks/results/accelerator.json`.
 """
 
 from __future__ import annotations
@@ -15,7 +20,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 import report
-from cases import CASES, FATHOMX, LIBRARIES, RACES, skipped
+from cases import ACCELERATOR_CASES, CASES, FATHOMX, LIBRARIES, RACES, skipped
 from environments import python_of
 from protocol import WorkerError
 from racing import race_to_equilibrium
@@ -24,9 +29,14 @@ from training import training_steps
 
 def main() -> None:
     """Measures what the command line asks for and reports everything measured so far."""
-    names = [case.name for case in CASES] + [race.name for race in RACES]
+    cases = [*CASES, *ACCELERATOR_CASES]
+    names = [case.name for case in cases] + [race.name for race in RACES]
+    usual = [case.name for case in CASES] + [race.name for race in RACES]
     parser = argparse.ArgumentParser(prog="benchmarks/peers", description=__doc__.split("\n")[0])
-    parser.add_argument("--cases", nargs="+", choices=names, default=names, metavar="CASE")
+    parser.add_argument("--cases", nargs="+", choices=names, metavar="CASE")
+    parser.add_argument(
+        "--accelerator", action="store_true", help="the cases for a card, into accelerator.json"
+    )
     parser.add_argument("--libraries", nargs="+", choices=LIBRARIES, default=LIBRARIES)
     parser.add_argument("--rounds", type=int, default=15, help="turns per contestant")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
@@ -34,22 +44,29 @@ def main() -> None:
     if options.list:
         print("\n".join(names))
         return
+    name = "accelerator" if options.accelerator else "peers"
+    on_card = [case.name for case in ACCELERATOR_CASES]
+    chosen = options.cases or (on_card if options.accelerator else usual)
     missing = _install(options.libraries)
     libraries = [library for library in options.libraries if library not in missing]
-    for case in CASES:
-        if case.name in options.cases:
+    for case in cases:
+        if case.name in chosen:
             print(case.name, flush=True)
             begun = time.strftime("%Y-%m-%d %H:%M:%S")
             rows = training_steps(case, libraries, options.rounds)
             absent = {**skipped(case), **missing}
-            report.merge("rows", rows + _left_out(case.name, absent, options.libraries), begun)
+            report.merge(
+                name, "rows", rows + _left_out(case.name, absent, options.libraries), begun
+            )
     for race in RACES:
-        if race.name in options.cases and FATHOMX in libraries:
+        if race.name in chosen and FATHOMX in libraries:
             print(race.name, flush=True)
             begun = time.strftime("%Y-%m-%d %H:%M:%S")
             rows = race_to_equilibrium(race, libraries)
-            report.merge("races", rows + _left_out(race.name, missing, options.libraries), begun)
-    report.show()
+            report.merge(
+                name, "races", rows + _left_out(race.name, missing, options.libraries), begun
+            )
+    report.show(name)
 
 
 def _install(libraries: Sequence[str]) -> dict[str, str]:

@@ -6,6 +6,7 @@ Standard library only, since the workers of every library read it in their own e
 from __future__ import annotations
 
 import dataclasses
+from collections.abc import Iterator, Sequence
 
 FATHOMX, FABRICPC, PCX, JAX = "fathomx", "fabricpc", "pcx", "jax"
 LIBRARIES = (FATHOMX, FABRICPC, PCX, JAX)
@@ -14,6 +15,13 @@ STATE, ERROR = "state descent", "error descent"
 GAUSS_NEWTON, NEWTON = "Gauss-Newton", "Newton"
 BACKPROP = "backprop"
 UNROLLED, SCANNED = "backprop, unrolled", "backprop, scanned"
+FORWARD_UPDATE, PROPAGATION = "forward update", "equilibrium propagation"
+
+# How matrix products and convolutions are computed, with the relative difference of outputs up to
+# which two networks are the same: float32 throughout; operands rounded to 10 bits of mantissa, what
+# JAX does on NVIDIA's cards unless told otherwise; activities and products in bfloat16.
+FLOAT32, TENSORFLOAT32, BFLOAT16 = "float32", "tensorfloat32", "bfloat16"
+TOLERANCES = {FLOAT32: 1e-4, TENSORFLOAT32: 3e-2, BFLOAT16: 1e-1}
 
 
 @dataclasses.dataclass(frozen=True)
@@ -21,9 +29,11 @@ class Task:
     """A network and the data it learns, the same in every library.
 
     `residual-mlp` is `mu_1 = a_1 W_1 x`, `mu_l = z_{l-1} + a_l W_l phi(z_{l-1})` and
-    `mu_L = a_L W_L phi(z_{L-1})` on MNIST; `vgg-5` is four 3x3 convolutions with 2x2 max pooling
-    and a linear layer on CIFAR-10, each `a W phi(z)` (the first without `phi`), with `width` times
-    the usual channels. Gaussian energies of precision 1, no biases, Adam on the weights.
+    `mu_L = a_L W_L phi(z_{L-1})` on MNIST. On CIFAR-10, with `width` times the usual channels and
+    each node `a W phi(z)` (the first without `phi`): `vgg-5` is four 3x3 convolutions with 2x2 max
+    pooling and a linear layer, `vgg-10` nine in four stages with pooling at the end of each, and
+    `resnet-18` the network of eight two-layer blocks whose skips are edges. Gaussian energies of
+    precision 1, no biases, Adam on the weights.
     """
 
     model: str
@@ -32,6 +42,7 @@ class Task:
     activation: str
     batch: int = 64
     learning_rate: float = 1e-3
+    precision: str = FLOAT32
 
 
 @dataclasses.dataclass(frozen=True)
@@ -95,6 +106,8 @@ class Race:
 
 def skipped(case: Case) -> dict[str, str]:
     """Libraries that are left out of a case, with the reason."""
+    if case in ACCELERATOR_CASES:
+        return {}
     if case.task.model != "residual-mlp":
         return {PCX: "not compared on convolutions: compiling takes minutes"}
     if (case.task.depth, case.task.width) not in _PCX_SIZES:
@@ -124,6 +137,65 @@ def _vgg() -> Case:
 
 
 CASES = (*(_residual(depth, 128) for depth in (8, 32, 128)), _residual(32, 512), _vgg())
+
+
+def _on_accelerator(
+    name: str, task: Task, peers: Sequence[tuple[str, Sequence[Method]]]
+) -> Iterator[Case]:
+    """A task for an accelerator: as JAX computes by default, exactly, and in bfloat16.
+
+    Where the precision is not the default, only what differs by it is run again.
+    """
+    again = {FATHOMX: (GAUSS_NEWTON, BACKPROP), JAX: (BACKPROP, UNROLLED, SCANNED)}
+    for precision in (TENSORFLOAT32, BFLOAT16, FLOAT32):
+        usual = precision == TENSORFLOAT32
+        chosen = tuple(
+            Contestant(library, method)
+            for library, methods in peers
+            for method in methods
+            if usual or method.name in again.get(library, ())
+        )
+        label = name if usual else f"{name}-{precision}"
+        yield Case(label, dataclasses.replace(task, precision=precision), chosen)
+
+
+def _chains() -> Iterator[Case]:
+    state, error, backprop = Method(STATE, 0.1, 128), Method(ERROR, 0.2, 5), Method(BACKPROP)
+    newton = Method(GAUSS_NEWTON, steps=1)
+    plain = (Method(UNROLLED), Method(SCANNED))
+    for width, batch in ((128, 64), (1024, 512)):
+        task = Task("residual-mlp", 128, width, "relu", batch=batch)
+        peers = (
+            (FATHOMX, (state, error, newton, backprop)),
+            (FABRICPC, (state, error, backprop)),
+            (JAX, plain),
+        )
+        yield from _on_accelerator(f"card-residual-128-width-{width}", task, peers)
+
+
+def _images() -> Iterator[Case]:
+    for model, depth in (("resnet-18", 18), ("vgg-10", 10)):
+        # Three steps more than nodes, as `fathomx reproduce deeper-pcns` takes.
+        state, error, backprop = (
+            Method(STATE, 0.1, depth + 3),
+            Method(ERROR, 0.2, 5),
+            Method(BACKPROP),
+        )
+        own = (
+            Method(GAUSS_NEWTON, steps=1),
+            backprop,
+            error,
+            Method(FORWARD_UPDATE, 0.5, depth + 3),
+            Method(PROPAGATION),
+            state,
+        )
+        peers = ((FATHOMX, own), (FABRICPC, (backprop, error, state)), (JAX, (backprop,)))
+        task = Task(model, depth, 1.0, "gelu", batch=128)
+        yield from _on_accelerator(f"card-{model}", task, peers)
+
+
+# What `python benchmarks/peers --accelerator` measures.
+ACCELERATOR_CASES = (*_chains(), *_images())
 
 _ERROR_RATES = (0.05, 0.1, 0.2, 0.5, 1.0)
 _STATE_RATES = (0.1, 0.2, 0.4)

@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import networks
 import numpy as np
-from cases import Contestant, Task
+from cases import BFLOAT16, TENSORFLOAT32, TOLERANCES, Case, Contestant, Race, Task
 from environments import cache, python_of
 from protocol import Worker, WorkerError
 
@@ -18,26 +18,28 @@ Row = dict[str, Any]
 Result = TypeVar("Result")
 
 COMPILE_LIMIT = 300.0
-_SAME_FUNCTION = 1e-4
 _HERE = Path(__file__).parent
 
 
 class Competitor:
     """A contestant in a process of its own, with the `row` that it fills."""
 
-    def __init__(self, case: str, contestant: Contestant) -> None:
-        self.contestant = contestant
+    def __init__(self, case: Case | Race, contestant: Contestant) -> None:
+        precision = case.task.precision
+        self.contestant, self.tolerance = contestant, TOLERANCES[precision]
         self.row: Row = {
-            "case": case,
+            "case": case.name,
             "library": contestant.library,
             "method": contestant.method.label,
             "algorithm": contestant.method.name,
         }
-        words = f"{case} {contestant.label}"
+        words = f"{case.name} {contestant.label}"
         log = cache() / "logs" / ("".join(c if c.isalnum() else "-" for c in words) + ".txt")
         log.parent.mkdir(exist_ok=True)
         script = _HERE / f"worker_{contestant.library}.py"
-        self.worker = Worker(python_of(contestant.library), script, log)
+        products = TENSORFLOAT32 if precision == BFLOAT16 else precision
+        variables = {"JAX_DEFAULT_MATMUL_PRECISION": products}
+        self.worker = Worker(python_of(contestant.library), script, log, variables)
 
     @property
     def alive(self) -> bool:
@@ -73,7 +75,7 @@ class Competitor:
         outputs = self.outputs()
         differ = 0.0 if expected is None else difference(outputs, expected)
         self.row["outputs differ by"] = differ
-        if not differ <= _SAME_FUNCTION:
+        if not differ <= self.tolerance:
             raise WorkerError(f"not the same function: the outputs differ by {differ:.1e}")
         return outputs
 
@@ -84,7 +86,7 @@ def difference(values: np.ndarray, expected: np.ndarray) -> float:
 
 
 @contextlib.contextmanager
-def competing(case: str, contestant: Contestant) -> Iterator[Competitor]:
+def competing(case: Case | Race, contestant: Contestant) -> Iterator[Competitor]:
     """A competitor whose process ends with the block."""
     competitor = Competitor(case, contestant)
     try:
@@ -95,6 +97,6 @@ def competing(case: str, contestant: Contestant) -> Iterator[Competitor]:
 
 def written(task: Task) -> Path:
     """The task's weights and batches, in a file that all workers read."""
-    path = cache() / f"{task.model}-{task.depth}-{task.width:g}.npz"
+    path = cache() / f"{task.model}-{task.depth}-{task.width:g}-{task.batch}.npz"
     networks.write(task, path)
     return path

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cases import CASES, FABRICPC, FATHOMX, JAX, PCX, RACES, Case, Race
+from cases import ACCELERATOR_CASES, CASES, FABRICPC, FATHOMX, JAX, PCX, RACES, Case, Race
 
 from fathomx.drawing.style import COLORS, FAINT, legend, legend_key, new_figure, save, set_title
 
@@ -127,7 +127,9 @@ def _draw_points(axes: Any, points: Sequence[_Point]) -> None:
 
 
 def _name(name: str) -> str:
-    task: Case | Race = next(each for each in (*CASES, *RACES) if each.name == name)
+    task: Case | Race = next(
+        each for each in (*CASES, *ACCELERATOR_CASES, *RACES) if each.name == name
+    )
     if task.task.model != "residual-mlp":
         return "VGG-5, width 1/4"
     return f"{task.task.depth} nodes, width {task.task.width:g}, {task.task.activation}"

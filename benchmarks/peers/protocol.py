@@ -96,6 +96,15 @@ def peak_memory() -> float:
     return peak / 2**20 if sys.platform == "darwin" else peak / 1024
 
 
+def _device_memory() -> float | None:
+    """Peak memory taken on the device in MiB; none where JAX does not count it."""
+    import jax
+
+    counts = jax.local_devices()[0].memory_stats() or {}
+    peak = counts.get("peak_bytes_in_use")
+    return None if peak is None else peak / 2**20
+
+
 def serve(session: Session) -> None:
     """Answers requests until standard input ends."""
     replies = os.fdopen(os.dup(sys.stdout.fileno()), "w")
@@ -125,7 +134,7 @@ def _answer(session: Session, request: Mapping[str, Any]) -> Mapping[str, Any]:
             count = request["count"]
             return {"seconds": _seconds(lambda: session.steps(count)) / count}
         case "memory":
-            return {"peak_mib": peak_memory()}
+            return {"peak_mib": peak_memory(), "device_mib": _device_memory()}
         case "begin":
             session.begin()
             return {}
@@ -150,14 +159,19 @@ def _seconds(call: Any) -> float:
 class Worker:
     """The driver's end: a worker process in a library's environment."""
 
-    def __init__(self, python: Path, script: Path, log: Path) -> None:
+    def __init__(self, python: Path, script: Path, log: Path, variables: Mapping[str, str]) -> None:
         self._log = log
         # A first step is only that if nothing was compiled in an earlier run.
-        variables = {**os.environ, "JAX_ENABLE_COMPILATION_CACHE": "false"}
+        # On an accelerator several processes share its memory.
+        own = {
+            "JAX_ENABLE_COMPILATION_CACHE": "false",
+            "XLA_PYTHON_CLIENT_PREALLOCATE": "false",
+            **variables,
+        }
         pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE}
         with log.open("w") as errors:
             self._process = subprocess.Popen(
-                [python, script], **pipes, stderr=errors, env=variables
+                [python, script], **pipes, stderr=errors, env={**os.environ, **own}
             )
         self._pending = b""
 

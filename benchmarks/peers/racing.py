@@ -25,7 +25,7 @@ def race_to_equilibrium(race: Race, libraries: Sequence[str]) -> list[Row]:
     files = written(race.task)
     first, *others = race.contestants
     assert first.method.name == NEWTON
-    with competing(race.name, first) as newton:
+    with competing(race, first) as newton:
         judge = _Judge(race, newton.worker)
         newton.attempt(lambda: newton.build(race.task, files))
         outputs = newton.attempt(lambda: newton.check(None))
@@ -33,7 +33,7 @@ def race_to_equilibrium(race: Race, libraries: Sequence[str]) -> list[Row]:
         rows = [newton.row]
         for contestant in others:
             if newton.alive and contestant.library in libraries:
-                with competing(race.name, contestant) as competitor:
+                with competing(race, contestant) as competitor:
                     competitor.attempt(lambda it=competitor: it.build(race.task, files))
                     competitor.attempt(lambda it=competitor: it.check(outputs))
                     competitor.attempt(lambda it=competitor: judge.time_descent(it))

@@ -11,7 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import figure
-from cases import CASES, COMPARISONS, FATHOMX, RACES
+import jax
+from cases import ACCELERATOR_CASES, CASES, COMPARISONS, FATHOMX, RACES
 from rich.console import Console
 from rich.table import Table
 
@@ -20,32 +21,32 @@ from fathomx.command_line.runtime import cores
 Row = dict[str, Any]
 
 _RESULTS = Path(__file__).parents[1] / "results"
-_FILE = _RESULTS / "peers.json"
 _WIDTH = 170
 # The method of a row that says why nothing of a library was measured.
 ALL_METHODS = "all"
 
 
-def merge(part: str, rows: Sequence[Row], run: str) -> None:
+def merge(name: str, part: str, rows: Sequence[Row], run: str) -> None:
     """Puts rows in place of those of the same case, library and method; the others stay.
 
-    `run` is when they were measured: only rows of one run may be compared with each other.
+    `name` is that of the file, `run` when they were measured: only rows of one
+    run may be compared with each other.
     """
-    record = _read()
+    record = _read(name)
     fresh = [{**row, "run": run, "machine": _machine()} for row in rows]
     replaced = {_key(row) for row in fresh} | {(*_key(row)[:2], ALL_METHODS) for row in fresh}
     kept = [row for row in record[part] if _key(row) not in replaced]
     record[part] = sorted(kept + fresh, key=_order)
     record |= {"date": time.strftime("%Y-%m-%d"), "comparisons": comparisons(record["rows"])}
     _RESULTS.mkdir(exist_ok=True)
-    _FILE.write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
+    (_RESULTS / f"{name}.json").write_text(json.dumps(record, indent=1) + "\n", encoding="utf-8")
 
 
-def show() -> None:
+def show(name: str) -> None:
     """Prints the tables and draws the figure."""
-    record, console = _read(), Console(width=_WIDTH)
+    record, console = _read(name), Console(width=_WIDTH)
     if record["rows"]:
-        console.print(_table("Training step (float32, batch 64)", map(_step_words, record["rows"])))
+        console.print(_table("Training step", map(_step_words, record["rows"])))
     if record["comparisons"]:
         words = map(_comparison_words, record["comparisons"])
         console.print(_table("How many times Fathomx's time the other one takes", words))
@@ -54,13 +55,13 @@ def show() -> None:
         console.print(_table(title, map(_race_words, record["races"])))
     for library, versions in _versions(record["rows"] + record["races"]).items():
         print(f"{library}:", ", ".join(f"{name} {number}" for name, number in versions.items()))
-    print("written:", _FILE, figure.draw(record, _RESULTS / "peers.png"))
+    print("written:", _RESULTS / f"{name}.json", figure.draw(record, _RESULTS / f"{name}.png"))
 
 
 def comparisons(rows: Sequence[Row]) -> list[Row]:
     """Median and quartiles of the ratios, turn by turn, of interleaved rows."""
     found = []
-    for case in CASES:
+    for case in (*CASES, *ACCELERATOR_CASES):
         timed = [row for row in rows if row["case"] == case.name and "turns, ms" in row]
         for own_method, library, method in COMPARISONS:
             own = _pick(timed, FATHOMX, own_method)
@@ -95,9 +96,10 @@ def _pick(rows: Sequence[Row], library: str, algorithm: str) -> Row | None:
     return min(family, key=lambda row: row["step, ms"], default=None)
 
 
-def _read() -> dict[str, Any]:
+def _read(name: str) -> dict[str, Any]:
     empty = {"title": "Fathomx beside its peers", "rows": [], "comparisons": [], "races": []}
-    return json.loads(_FILE.read_text(encoding="utf-8")) if _FILE.exists() else empty
+    path = _RESULTS / f"{name}.json"
+    return json.loads(path.read_text(encoding="utf-8")) if path.exists() else empty
 
 
 def _versions(rows: Sequence[Row]) -> dict[str, dict[str, str]]:
@@ -110,7 +112,7 @@ def _key(row: Row) -> tuple[str, ...]:
 
 def _order(row: Row) -> tuple[int, int]:
     """Rows in the order of the cases and of their contestants."""
-    listed = [*CASES, *RACES]
+    listed = [*CASES, *ACCELERATOR_CASES, *RACES]
     place = next((i for i, each in enumerate(listed) if each.name == row["case"]), len(listed))
     keys = [(it.library, it.method.label) for each in listed[place:][:1] for it in each.contestants]
     own = (row["library"], row["method"])
@@ -118,7 +120,8 @@ def _order(row: Row) -> tuple[int, int]:
 
 
 def _machine() -> str:
-    return f"{platform.machine()}, {cores()} cores"
+    kind = jax.devices()[0].device_kind
+    return f"{platform.machine()}, {'' if kind == 'cpu' else f'{kind}, '}{cores()} cores"
 
 
 def _table(title: str, rows: Iterator[dict[str, str]]) -> Table:

@@ -28,7 +28,7 @@ def training_steps(case: Case, libraries: Sequence[str], rounds: int) -> list[Ro
     files = written(case.task)
     with contextlib.ExitStack() as stack:
         competitors = [
-            stack.enter_context(competing(case.name, contestant))
+            stack.enter_context(competing(case, contestant))
             for contestant in case.contestants
             if contestant.library in libraries
         ]
@@ -70,10 +70,12 @@ def _turn(competitor: Competitor) -> float:
 
 
 def _summarize(competitor: Competitor, seconds: Sequence[float]) -> None:
+    memory = competitor.worker.ask("memory")
     competitor.row |= {
         "step, ms": 1000 * statistics.median(seconds),
         "turns, ms": [1000 * each for each in seconds],
-        "peak, MiB": competitor.worker.ask("memory")["peak_mib"],
+        "peak, MiB": memory["peak_mib"],
+        "device, MiB": memory["device_mib"],
     }
 
 

@@ -67,20 +67,64 @@ class Residual(Map):
         return source + Map.predict(params, inputs, state, node_info)[0], None
 
 
-class PooledConvolution(Map):
-    """`max_pool(multiplier * (W * phi(z)))`, with the operations of `ConvNode` and `MaxPool`."""
+class Convolution(Map):
+    """`multiplier * (W * phi(z))`, with the operations of `ConvNode`."""
 
     @staticmethod
     def predict(params: Any, inputs: Any, state: Any, node_info: Any) -> tuple[Any, None]:
         (edge, source), config = next(iter(inputs.items())), node_info.node_config
-        convolved = jax.lax.conv_general_dilated(
-            lhs=config["phi"](source),
-            rhs=params.weights[edge],
-            window_strides=(1, 1),
-            padding="SAME",
-            dimension_numbers=("NHWC", "HWIO", "NHWC"),
-        )
-        return MaxPool._pool(config["multiplier"] * convolved, node_info), None
+        convolved = _convolve(config["phi"](source), params.weights[edge], config.get("step", 1))
+        return config["multiplier"] * convolved, None
+
+
+class PooledConvolution(Map):
+    """The same, then `max_pool`, with the operations of `MaxPool`."""
+
+    @staticmethod
+    def predict(params: Any, inputs: Any, state: Any, node_info: Any) -> tuple[Any, None]:
+        convolved, _ = Convolution.predict(params, inputs, state, node_info)
+        return MaxPool._pool(convolved, node_info), None
+
+
+class Joined(Map):
+    """`W * phi(z_inner) + skipped`: the end of a residual block.
+
+    What is skipped is the block's input, or where channels change its 1x1 convolution.
+    """
+
+    @staticmethod
+    def get_slots() -> dict[str, SlotSpec]:
+        return {name: SlotSpec(name=name, is_multi_input=False) for name in ("branch", "skip")}
+
+    @staticmethod
+    def predict(params: Any, inputs: Any, state: Any, node_info: Any) -> tuple[Any, None]:
+        config = node_info.node_config
+        edge_of = {edge.rpartition(":")[2]: edge for edge in node_info.in_edges}
+        branch, skip = edge_of["branch"], edge_of["skip"]
+        skipped = inputs[skip]
+        if skip in params.weights:
+            skipped = _convolve(skipped, params.weights[skip], config["step"])
+        return _convolve(config["phi"](inputs[branch]), params.weights[branch]) + skipped, None
+
+
+class Averaged(Map):
+    """`multiplier * mean(phi(z)) W` with the mean of every channel."""
+
+    @staticmethod
+    def predict(params: Any, inputs: Any, state: Any, node_info: Any) -> tuple[Any, None]:
+        (edge, source), config = next(iter(inputs.items())), node_info.node_config
+        means = config["phi"](source).mean(axis=(1, 2))
+        return config["multiplier"] * jnp.matmul(means, params.weights[edge]), None
+
+
+def _convolve(source: jax.Array, kernel: jax.Array, step: int = 1) -> jax.Array:
+    return jax.lax.conv_general_dilated(
+        lhs=source,
+        rhs=kernel,
+        window_strides=(step, step),
+        padding=[((size - 1) // 2, size // 2) for size in kernel.shape[:2]],
+        dimension_numbers=("NHWC", "HWIO", "NHWC"),
+    )
 
 
 class FabricSession(Session):
@@ -150,21 +194,35 @@ class FabricSession(Session):
 
 
 def _graph(task: Mapping[str, Any], files: Files, inference: Any) -> tuple[Any, GraphParams]:
-    make = _convolutional if task["model"] == "vgg-5" else _residual
-    nodes = make(task, files)
-    edges = [Edge(source=a, target=b.slot("in")) for a, b in pairwise(nodes)]
+    """The structure and its weights; every edge comes with its weight, where it has one."""
+    makers = {"residual-mlp": _residual, "resnet-18": _residual_network}
+    nodes, edges = makers.get(task["model"], _plain_network)(task, files)
     structure = graph(
-        nodes=nodes, edges=edges, task_map=TaskMap(x=nodes[0], y=nodes[-1]), inference=inference
+        nodes=nodes,
+        edges=[edge for edge, _ in edges],
+        task_map=TaskMap(x=nodes[0], y=nodes[-1]),
+        inference=inference,
     )
-    params = {nodes[0].name: NodeParams(weights={}, biases={})}
-    for node, weight in zip(nodes[1:], files.weights, strict=True):
-        (edge,) = structure.nodes[node.name].node_info.in_edges
-        array = jnp.asarray(weight.T if weight.ndim == 2 else weight)
-        params[node.name] = NodeParams(weights={edge: array}, biases={})
+    params = {node.name: NodeParams(weights={}, biases={}) for node in nodes}
+    for edge, weight in edges:
+        if weight is not None:
+            array = jnp.asarray(weight.T if weight.ndim == 2 else weight)
+            target = edge.target_node.name
+            key = f"{edge.source.name}->{target}:{edge.target_slot}"
+            assert key in structure.nodes[target].node_info.in_edges
+            params[target].weights[key] = array
     return structure, GraphParams(nodes=params)
 
 
-def _residual(task: Mapping[str, Any], files: Files) -> list[NodeBase]:
+Edges = list[tuple[Edge, "np.ndarray | None"]]
+
+
+def _chain(nodes: list[NodeBase], files: Files) -> tuple[list[NodeBase], Edges]:
+    edges = [Edge(source=a, target=b.slot("in")) for a, b in pairwise(nodes)]
+    return nodes, list(zip(edges, files.weights, strict=True))
+
+
+def _residual(task: Mapping[str, Any], files: Files) -> tuple[list[NodeBase], Edges]:
     nodes: list[NodeBase] = [Linear(shape=files.inputs.shape[2:], name="input")]
     phi, last = _ACTIVATIONS[task["activation"]], len(files.weights) - 1
     for index, multiplier in enumerate(files.multipliers):
@@ -176,29 +234,67 @@ def _residual(task: Mapping[str, Any], files: Files) -> list[NodeBase]:
                 multiplier=multiplier,
             )
         )
-    return nodes
+    return _chain(nodes, files)
 
 
-def _convolutional(task: Mapping[str, Any], files: Files) -> list[NodeBase]:
+def _plain_network(task: Mapping[str, Any], files: Files) -> tuple[list[NodeBase], Edges]:
+    """A VGG: pooled where the channels change next, and at the end."""
+    *kernels, outward = files.weights
     height, width = files.inputs.shape[2:4]
     nodes: list[NodeBase] = [Linear(shape=files.inputs.shape[2:], name="input")]
     phi, window = _ACTIVATIONS[task["activation"]], (2, 2)
-    for index, weight in enumerate(files.weights[:-1]):
-        height, width = height // 2, width // 2
+    grows = [inward != wide for *_, inward, wide in (kernel.shape for kernel in kernels)]
+    for index, (kernel, pooled) in enumerate(zip(kernels, [*grows[1:], True], strict=True)):
+        chosen: dict[str, Any] = {}
+        if pooled:
+            height, width = height // 2, width // 2
+            chosen = {"window_shape": window, "stride": window, "padding": "VALID"}
         nodes.append(
-            PooledConvolution(
-                shape=(height, width, weight.shape[-1]),
+            (PooledConvolution if pooled else Convolution)(
+                shape=(height, width, kernel.shape[-1]),
                 name=f"layer{index}",
                 phi=phi if index else _identity,
                 multiplier=files.multipliers[index],
-                window_shape=window,
-                stride=window,
-                padding="VALID",
+                **chosen,
             )
         )
-    shape = files.weights[-1].shape[:1]
+    shape = outward.shape[:1]
     nodes.append(Map(shape=shape, name="output", phi=phi, multiplier=files.multipliers[-1]))
-    return nodes
+    return _chain(nodes, files)
+
+
+def _residual_network(task: Mapping[str, Any], files: Files) -> tuple[list[NodeBase], Edges]:
+    """A ResNet of two-layer blocks whose skips are edges."""
+    stem, *kernels, outward = files.weights
+    phi = _ACTIVATIONS[task["activation"]]
+    size = files.inputs.shape[2]
+
+    def convolution(name: str, weight: np.ndarray, phi: Any, step: int = 1) -> NodeBase:
+        shape = (size, size, weight.shape[-1])
+        return Convolution(shape=shape, name=name, phi=phi, multiplier=1.0, step=step)
+
+    images = Linear(shape=files.inputs.shape[2:], name="input")
+    nodes = [images, convolution("stem", stem, _identity)]
+    edges: Edges = [(Edge(source=images, target=nodes[1].slot("in")), stem)]
+    while kernels:
+        first, second, *kernels = kernels
+        begun, number, step, shortcut = nodes[-1], len(nodes), 1, None
+        if first.shape[2] != first.shape[3]:
+            step, (shortcut, *kernels) = 2, kernels
+        size //= step
+        inner = convolution(f"inner{number}", first, phi, step)
+        shape = (size, size, second.shape[-1])
+        joined = Joined(shape=shape, name=f"block{number}", phi=phi, step=step)
+        nodes += [inner, joined]
+        edges += [
+            (Edge(source=begun, target=inner.slot("in")), first),
+            (Edge(source=inner, target=joined.slot("branch")), second),
+            (Edge(source=begun, target=joined.slot("skip")), shortcut),
+        ]
+    shape = outward.shape[:1]
+    output = Averaged(shape=shape, name="output", phi=phi, multiplier=files.multipliers[-1])
+    edges.append((Edge(source=nodes[-1], target=output.slot("in")), outward))
+    return [*nodes, output], edges
 
 
 def _identity(source: jax.Array) -> jax.Array:

@@ -10,6 +10,7 @@ solver from the state that its `init` made, compiled, on one device; for Newton 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 import equinox as eqx
@@ -17,7 +18,16 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from cases import BACKPROP, ERROR, GAUSS_NEWTON, NEWTON, STATE
+from cases import (
+    BACKPROP,
+    BFLOAT16,
+    ERROR,
+    FORWARD_UPDATE,
+    GAUSS_NEWTON,
+    NEWTON,
+    PROPAGATION,
+    STATE,
+)
 from protocol import Files, Session, serve
 
 import fathomx as fx
@@ -127,12 +137,8 @@ class FathomxSession(Session):
 
 
 def _network(task: Mapping[str, Any], files: Files) -> fx.Network:
-    weights = list(files.weights)
-    if task["model"] == "vgg-5":
-        network = fx.models.vgg(
-            5, width=task["width"], activation=task["activation"], key=jax.random.key(0)
-        )
-    else:
+    weights, model = list(files.weights), task["model"]
+    if model == "residual-mlp":
         network = fx.models.residual_mlp(
             784,
             10,
@@ -143,27 +149,47 @@ def _network(task: Mapping[str, Any], files: Files) -> fx.Network:
             key=jax.random.key(0),
         )
         weights = [weights[0], np.stack(weights[1:-1]), weights[-1]]
+    else:
+        make = _IMAGES[model.partition("-")[0]]
+        network = make(
+            task["depth"],
+            width=task["width"],
+            activation=task["activation"],
+            key=jax.random.key(0),
+        )
 
     learned, rest = fx.split(network)
     given = [jnp.asarray(weight) for weight in weights]
-    return eqx.combine(jax.tree.unflatten(jax.tree.structure(learned), given), rest)
+    network = eqx.combine(jax.tree.unflatten(jax.tree.structure(learned), given), rest)
+    return fx.mixed_precision(network) if task["precision"] == BFLOAT16 else network
+
+
+_IMAGES = {"vgg": fx.models.vgg, "resnet": partial(fx.models.resnet, auxiliary=False)}
 
 
 def _rule(method: Mapping[str, Any]) -> fx.LearningRule:
-    solver = _solver(method)
-    return fx.Backprop() if solver is None else fx.Equilibrium(solver, output_precision=1.0)
+    """The learning rule of a method; schedules as in `fathomx reproduce deeper-pcns`."""
+    name, steps = method["name"], method["steps"]
+    if name == BACKPROP:
+        return fx.Backprop()
+    if name == FORWARD_UPDATE:
+        momentum = optax.sgd(method["rate"], momentum=0.9, nesterov=True)
+        return fx.ForwardUpdate(fx.StateDescent(momentum, steps, fx.Spiking(1e-3)), 1.0)
+    if name == PROPAGATION:
+        return fx.EquilibriumPropagation(fx.GaussNewton())
+    return fx.Equilibrium(_solver(method), output_precision=1.0)
 
 
-def _solver(method: Mapping[str, Any]) -> fx.Solver | None:
+def _solver(method: Mapping[str, Any]) -> fx.Solver:
+    """The solver of a method; of one that has none, any, since it is not raced."""
     optimizer = {"sgd": optax.sgd, "adam": optax.adam}[method["optimizer"]](method["rate"])
     solvers = {
         STATE: lambda: fx.StateDescent(optimizer, method["steps"]),
         ERROR: lambda: fx.ErrorDescent(optimizer, method["steps"]),
         GAUSS_NEWTON: lambda: fx.GaussNewton(method["steps"], 2),
         NEWTON: lambda: fx.Newton(tolerance=1e-3),
-        BACKPROP: lambda: None,
     }
-    return solvers[method["name"]]()
+    return solvers.get(method["name"], fx.GaussNewton)()
 
 
 @eqx.filter_jit
