@@ -1,7 +1,7 @@
 """What a card can do, and what Fathomx makes of it.
 
     FATHOMX_PEERS=here python benchmarks/peers --accelerator
-    python benchmarks/accelerator.py
+    python benchmarks/accelerator.py                  # or some of: ceilings precision memory rates
 
 The first command times training steps beside FabricPC and plain JAX. The second measures the
 ceilings of the card (a matrix product in three precisions, a copy, counting bytes read and
@@ -179,8 +179,14 @@ def _read(name: str) -> Any:
     return json.loads((RESULTS / f"{name}.json").read_text(encoding="utf-8"))
 
 
+PARTS = {
+    "ceilings": ("the ceilings of the card", ceilings),
+    "precision": ("how far inference settles", lambda: list(settled())),
+    "memory": ("an update of a transformer", lambda: list(kept())),
+    "rates": ("training steps beside the ceilings", rooflines),
+}
+
 if __name__ == "__main__":
-    publish("accelerator-ceilings", "the ceilings of the card", ceilings())
-    publish("accelerator-precision", "how far inference settles", list(settled()))
-    publish("accelerator-memory", "an update of a transformer", list(kept()))
-    publish("accelerator-rates", "training steps beside the ceilings", rooflines())
+    for part in sys.argv[1:] or PARTS:
+        title, measure = PARTS[part]
+        publish(f"accelerator-{part}", title, measure())

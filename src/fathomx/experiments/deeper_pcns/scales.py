@@ -49,6 +49,13 @@ _OVERNIGHT = (
     "PC, rate 0.1",
 )
 
+_ON_A_CARD = (
+    "backprop",
+    "PC + spiking + forward update",
+    "equilibrium propagation",
+    "Gauss-Newton",
+)
+
 SCALES = {
     "laptop": Scale(
         name="laptop",
@@ -74,6 +81,19 @@ SCALES = {
         learning_rate=1.5e-3,
         augmented=True,
         plan=(Selection(("VGG-10",), _OVERNIGHT), Selection(("ResNet-10",), _OVERNIGHT)),
+    ),
+    "card": Scale(
+        name="card",
+        width=1.0,
+        examples={"": 45_000},
+        validation=5000,
+        test=10_000,
+        epochs=10,
+        batch_size=128,
+        seeds={"": (0,)},
+        learning_rate=7.5e-4,
+        augmented=True,
+        plan=(Selection(("VGG-10",), _ON_A_CARD), Selection(("ResNet-18",), _ON_A_CARD)),
     ),
     "paper": Scale(
         name="paper",
