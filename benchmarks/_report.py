@@ -35,8 +35,11 @@ def seconds(function: Callable[..., Any], *arguments: Any) -> float:
     return time.perf_counter() - begun
 
 
-def publish(name: str, title: str, rows: list[dict[str, Any]]) -> None:
-    """Prints a table and writes it to `results/name.json` with machine, versions and date."""
+def publish(name: str, title: str, rows: list[dict[str, Any]], machine: str | None = None) -> None:
+    """Prints a table and writes it to `results/name.json` with machine, versions and date.
+
+    The machine is this one, unless the rows come from measurements of another.
+    """
     table = Table(title=title)
     columns = list(rows[0])
     for column in columns:
@@ -48,11 +51,16 @@ def publish(name: str, title: str, rows: list[dict[str, Any]]) -> None:
     record = {
         "title": title,
         "date": time.strftime("%Y-%m-%d"),
-        "machine": f"{platform.machine()}, {jax.devices()[0].device_kind}, {cores()} cores",
+        "machine": machine or this_machine(),
         "versions": versions(),
         "rows": rows,
     }
     (RESULTS / f"{name}.json").write_text(json.dumps(record, indent=2) + "\n", encoding="utf-8")
+
+
+def this_machine() -> str:
+    """Its processor, device and cores."""
+    return f"{platform.machine()}, {jax.devices()[0].device_kind}, {cores()} cores"
 
 
 def _shown(value: Any) -> str:

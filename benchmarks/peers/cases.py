@@ -12,7 +12,9 @@ FATHOMX, FABRICPC, PCX, JAX = "fathomx", "fabricpc", "pcx", "jax"
 LIBRARIES = (FATHOMX, FABRICPC, PCX, JAX)
 
 STATE, ERROR = "state descent", "error descent"
-GAUSS_NEWTON, NEWTON = "Gauss-Newton", "Newton"
+GAUSS_NEWTON, NEWTON, QUASI_NEWTON = "Gauss-Newton", "Newton", "quasi-Newton"
+# Solvers that know when they are done.
+UNTIL_DONE = (NEWTON, QUASI_NEWTON)
 BACKPROP = "backprop"
 UNROLLED, SCANNED = "backprop, unrolled", "backprop, scanned"
 FORWARD_UPDATE, PROPAGATION = "forward update", "equilibrium propagation"
@@ -47,12 +49,13 @@ class Task:
 
 @dataclasses.dataclass(frozen=True)
 class Method:
-    """An algorithm with its inference rate and steps, where it has them."""
+    """An algorithm with its inference rate and steps, or the tolerance at which it is done."""
 
     name: str
     rate: float = 0.0
     steps: int = 0
     optimizer: str = "sgd"
+    tolerance: float = 0.0
 
     @property
     def label(self) -> str:
@@ -202,14 +205,15 @@ _STATE_RATES = (0.1, 0.2, 0.4)
 _ADAM_RATE = 1e-2
 
 
-def _race(depth: int, limit: float) -> Race:
-    chosen = [Contestant(FATHOMX, Method(NEWTON)), Contestant(FATHOMX, Method(GAUSS_NEWTON))]
+def _race(depth: int, limit: float, tolerance: float = 1e-3) -> Race:
+    done = [Contestant(FATHOMX, Method(name, tolerance=tolerance)) for name in UNTIL_DONE]
+    chosen = [*done, Contestant(FATHOMX, Method(GAUSS_NEWTON))]
     for library in (FATHOMX, FABRICPC):
         chosen += [Contestant(library, Method(ERROR, rate)) for rate in _ERROR_RATES]
         chosen += [Contestant(library, Method(STATE, rate)) for rate in _STATE_RATES]
     chosen.append(Contestant(FATHOMX, Method(ERROR, _ADAM_RATE, optimizer="adam")))
     task = Task("residual-mlp", depth, 128, "tanh")
-    return Race(f"equilibrium-{depth}", task, limit, tuple(chosen))
+    return Race(f"equilibrium-{depth}", task, limit, tuple(chosen), tolerance)
 
 
 RACES = (_race(32, 300), _race(128, 20))

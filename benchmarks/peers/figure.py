@@ -127,12 +127,21 @@ def _draw_points(axes: Any, points: Sequence[_Point]) -> None:
 
 
 def _name(name: str) -> str:
-    task: Case | Race = next(
+    place: Case | Race = next(
         each for each in (*CASES, *ACCELERATOR_CASES, *RACES) if each.name == name
     )
-    if task.task.model != "residual-mlp":
-        return "VGG-5, width 1/4"
-    return f"{task.task.depth} nodes, width {task.task.width:g}, {task.task.activation}"
+    task = place.task
+    said = [_MODELS.get(task.model, f"{task.depth} nodes"), f"width {task.width:g}"]
+    if task.model not in _MODELS:
+        said.append(task.activation)
+    if place in ACCELERATOR_CASES:
+        said.append(task.precision)
+    if isinstance(place, Race):
+        said.append(f"to {place.tolerance:.0e}")
+    return ", ".join(said)
+
+
+_MODELS = {"vgg-5": "VGG-5", "vgg-10": "VGG-10", "resnet-18": "ResNet-18"}
 
 
 def _log_scale(axes: Any) -> None:

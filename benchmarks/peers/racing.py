@@ -7,7 +7,7 @@ import statistics
 from collections.abc import Sequence
 from pathlib import Path
 
-from cases import NEWTON, Race
+from cases import NEWTON, UNTIL_DONE, Race
 from competitor import COMPILE_LIMIT, Competitor, Row, competing, written
 from environments import cache
 from protocol import Worker
@@ -29,14 +29,16 @@ def race_to_equilibrium(race: Race, libraries: Sequence[str]) -> list[Row]:
         judge = _Judge(race, newton.worker)
         newton.attempt(lambda: newton.build(race.task, files))
         outputs = newton.attempt(lambda: newton.check(None))
-        newton.attempt(lambda: judge.time_newton(newton))
+        newton.attempt(lambda: judge.time_until_done(newton))
         rows = [newton.row]
         for contestant in others:
             if newton.alive and contestant.library in libraries:
                 with competing(race, contestant) as competitor:
                     competitor.attempt(lambda it=competitor: it.build(race.task, files))
                     competitor.attempt(lambda it=competitor: it.check(outputs))
-                    competitor.attempt(lambda it=competitor: judge.time_descent(it))
+                    knows = contestant.method.name in UNTIL_DONE
+                    timed = judge.time_until_done if knows else judge.time_descent
+                    competitor.attempt(lambda it=competitor, timed=timed: timed(it))
                 rows.append(competitor.row)
                 _tell(competitor)
     return rows
@@ -50,13 +52,14 @@ class _Judge:
         self._activities: Path = cache() / "activities.npz"
         self._reference = math.inf
 
-    def time_newton(self, newton: Competitor) -> None:
-        """Median time of a solver that knows when it is done; sets the limit for the others."""
-        ask = newton.worker.ask
+    def time_until_done(self, competitor: Competitor) -> None:
+        """Median time of a solver that knows when it is done; Newton's limits all that follow."""
+        ask = competitor.worker.ask
         ask("begin", timeout=COMPILE_LIMIT)
-        repeats = [ask("relax", count=0)["seconds"] for _ in range(_REPEATS)]
-        self._reference = statistics.median(repeats)
-        self._record(newton, self._reference, None, self._unsettled(newton))
+        taken = statistics.median(ask("relax", count=0)["seconds"] for _ in range(_REPEATS))
+        if competitor.contestant.method.name == NEWTON:
+            self._reference = taken
+        self._record(competitor, taken, None, self._unsettled(competitor))
 
     def time_descent(self, competitor: Competitor) -> None:
         """Looks whenever a tenth more steps are taken; only steps are timed, once compiled."""
@@ -97,5 +100,6 @@ def _tell(competitor: Competitor) -> None:
     row = competitor.row
     if competitor.alive:
         what = "arrived" if row["arrived"] else "not settled"
-        said = f"{what} after {row['steps']} steps, {row['seconds']:.3g} s"
+        after = f"after {row['steps']} steps, " if row["steps"] else "after "
+        said = f"{what} {after}{row['seconds']:.3g} s"
     print(f"  {competitor.contestant.label}: {row.get('reason') or said}", flush=True)

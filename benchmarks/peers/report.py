@@ -50,6 +50,7 @@ def show(name: str) -> None:
     if record["comparisons"]:
         words = map(_comparison_words, record["comparisons"])
         console.print(_table("How many times Fathomx's time the other one takes", words))
+        print(summary(record["comparisons"]))
     if record["races"]:
         title = "Time until the slowest of 64 examples has a relative gradient norm of 1e-3"
         console.print(_table(title, map(_race_words, record["races"])))
@@ -83,6 +84,18 @@ def comparisons(rows: Sequence[Row]) -> list[Row]:
                 }
             )
     return found
+
+
+def summary(found: Sequence[Row]) -> str:
+    """On how many of the rows where both run the same algorithm Fathomx is ahead."""
+    alike = [row for row in found if row["fathomx"].split(",")[0] == row["method"].split(",")[0]]
+    alike = [row for row in alike if row["library"] != FATHOMX]
+    ahead = {kind: sum(row[kind] >= 1 for row in alike) for kind in _AHEAD}
+    said = ", ".join(f"{_AHEAD[kind]} on {count}" for kind, count in ahead.items())
+    return f"of {len(alike)} rows with the same algorithm Fathomx is ahead in {said}"
+
+
+_AHEAD = {"ratio": "the step", "first step": "the first step", "peak memory": "peak memory"}
 
 
 def _pick(rows: Sequence[Row], library: str, algorithm: str) -> Row | None:

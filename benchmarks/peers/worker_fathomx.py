@@ -3,8 +3,8 @@
 Timed: `rule.update`, any number of times in one dispatch, with network and optimizer state donated,
 the batch divided among the cores and the report of the step computed, all as `fx.fit` does in the
 command line, with a certificate in every so many-th of them as there. To equilibrium: `step` of a
-solver from the state that its `init` made, compiled, on one device; for Newton the whole of
-`fx.infer`.
+solver from the state that its `init` made, compiled, on one device; of solvers that know when they
+are done the whole of `fx.infer`.
 """
 
 from __future__ import annotations
@@ -26,7 +26,9 @@ from cases import (
     GAUSS_NEWTON,
     NEWTON,
     PROPAGATION,
+    QUASI_NEWTON,
     STATE,
+    UNTIL_DONE,
 )
 from protocol import Files, Session, serve
 
@@ -56,7 +58,7 @@ class FathomxSession(Session):
         self.problem = fx.Problem(self.network, *self.batches[0])
         # Steps are taken one by one when relaxing; a solver's own number is for training.
         self.solver = _solver({**method, "steps": _MANY})
-        self.until_done = isinstance(self.solver, fx.Newton)
+        self.until_done = method["name"] in UNTIL_DONE
         self._prepare_training(_rule(method), optax.adam(task["learning_rate"]))
 
     def _prepare_training(
@@ -187,7 +189,8 @@ def _solver(method: Mapping[str, Any]) -> fx.Solver:
         STATE: lambda: fx.StateDescent(optimizer, method["steps"]),
         ERROR: lambda: fx.ErrorDescent(optimizer, method["steps"]),
         GAUSS_NEWTON: lambda: fx.GaussNewton(method["steps"], 2),
-        NEWTON: lambda: fx.Newton(tolerance=1e-3),
+        NEWTON: lambda: fx.Newton(tolerance=method["tolerance"]),
+        QUASI_NEWTON: lambda: fx.QuasiNewton(tolerance=method["tolerance"]),
     }
     return solvers.get(method["name"], fx.GaussNewton)()
 

@@ -14,6 +14,7 @@ import fathomx as fx
 from fathomx import layers
 from fathomx.graph.smoothness import has_kinks, is_linear, smoothed
 from fathomx.graph.statistics import holds_statistics, weights
+from fathomx.layers.convolve import convolve
 
 # Compiles faster than the default generator: every shape that is drawn is compiled.
 KEY = jax.random.key(0, impl="rbg")
@@ -281,6 +282,32 @@ def test_the_initial_size_makes_up_for_the_activation():
 
 def test_standard_reads_well():
     assert repr(fx.Standard(gain=2)) == "Standard(gain=2.0)"
+
+
+@pytest.mark.parametrize("stride", [1, 2])
+@pytest.mark.parametrize("size", [8, 7])
+def test_derivatives_on_an_accelerator_are_those_on_a_processor(stride, size, monkeypatch):
+    """There JAX's own are taken: the same numbers, in both arguments and of second order."""
+    rng = np.random.default_rng(0)
+    images, kernels = rng.normal(size=(2, size, size, 3)), rng.normal(size=(3, 3, 3, 4))
+
+    def found(images, kernels):
+        def total(images, kernels):
+            return jnp.sum(jnp.sin(convolve(images, kernels, stride)))
+
+        first = jax.grad(total, (0, 1))
+        return first(images, kernels), jax.jvp(first, (images, kernels), (images, kernels))[1]
+
+    on_processor, program = found(images, kernels), jax.make_jaxpr(found)(images, kernels)
+    monkeypatch.setattr(jax, "default_backend", lambda: "gpu")
+    on_accelerator, other = found(images, kernels), jax.make_jaxpr(found)(images, kernels)
+    assert "channels_last_convolution" in str(program)
+    assert "channels_last_convolution" not in str(other)
+    jax.tree.map(
+        lambda a, b: np.testing.assert_allclose(a, b, rtol=1e-10, atol=1e-10),
+        on_processor,
+        on_accelerator,
+    )
 
 
 def test_mupc_of_convolutions():

@@ -5,16 +5,19 @@ import socket
 import subprocess
 import sys
 
+import equinox as eqx
 import jax
+import jax.numpy as jnp
 import numpy as np
 import pytest
 
 import fathomx as fx
 from fathomx.graph.processes import ProcessError, Processes
+from fathomx.training.checkpoints import Checkpoints
 
 # Run in each of two processes, and the first half of it here.
 TRAINING = """
-import jax, numpy as np, optax
+import equinox as eqx, jax, numpy as np, optax
 import fathomx as fx
 
 def data():
@@ -41,6 +44,15 @@ def trained(mesh, data, *observers):
 
 def arrays(result):
     return [np.asarray(a) for a in jax.tree.leaves(fx.weights(result.network))]
+
+def state(place):
+    """One with the moments of Adam, its stacks and all else where they are put."""
+    from fathomx.training.observer import TrainingState
+    network = fx.models.residual_mlp(6, 4, width=8, depth=6, key=jax.random.key(5))
+    weights, rest = fx.split(network)
+    moments = optax.adam(1e-3).init(jax.tree.map(lambda a: a + 1, weights))
+    placed = jax.tree.map(place, (weights, moments))
+    return TrainingState.begun(eqx.combine(placed[0], rest), placed[1], jax.random.key(6))
 """
 TOGETHER = """
 import pathlib, signal, sys
@@ -75,6 +87,17 @@ same = all(np.array_equal(a, b) for a, b in zip(arrays(whole), arrays(gone_on), 
 print(name, "bit for bit", same, whole.summary["test_loss"] == gone_on.summary["test_loss"])
 np.savez(folder / f"{name}{index}.npz", *arrays(whole))
 np.savez(folder / f"rows{index}.npz", *arrays(trained(fx.Mesh(data=2), rows())))
+axis = jax.sharding.Mesh(np.array(jax.devices()), ("depth",))
+
+def divided(array):
+    where = jax.sharding.PartitionSpec(*(("depth",) if array.ndim == 3 else ()))
+    sharding = jax.sharding.NamedSharding(axis, where)
+    return jax.make_array_from_callback(array.shape, sharding, lambda i: np.asarray(array)[i])
+
+from fathomx.training.checkpoints import Checkpoints
+checkpoints = Checkpoints(folder / "divided")
+checkpoints.save(state(divided), 7)
+checkpoints.close()
 try:
     trained(fx.Mesh(data=2), data().take(32 + index))
 except fx.training.ProcessError as error:
@@ -157,6 +180,26 @@ def test_one_process_goes_on_where_two_stopped(here, together):
     found = stored(folder / "data0.npz")
     for ours, one in zip(found, here["arrays"](gone_on), strict=True):
         np.testing.assert_allclose(ours, one, rtol=1e-9, atol=1e-11)
+
+
+def test_of_arrays_that_are_divided_each_process_writes_its_part(here, together):
+    """And one process reads them whole."""
+    folder, _ = together
+    written = folder / "divided" / "7"
+    assert {path.name for path in written.rglob("ocdbt.process_*")} == {
+        "ocdbt.process_0",
+        "ocdbt.process_1",
+    }
+    with jax.enable_x64(True):
+        expected = here["state"](lambda array: array)
+        checkpoints = Checkpoints(folder / "divided")
+        found = checkpoints.restore(here["state"](jnp.zeros_like))
+        checkpoints.close()
+    assert found.position == 7 and not found.notes
+    assert any(array.shape == (4, 8, 8) for array in jax.tree.leaves(found.state.optimizer))
+    for ours, theirs in zip(*map(jax.tree.leaves, (expected, found.state)), strict=True):
+        if eqx.is_array(ours) and not jnp.issubdtype(ours.dtype, jax.dtypes.prng_key):
+            np.testing.assert_array_equal(ours, theirs)
 
 
 def test_other_data_in_one_of_them_is_refused(together):

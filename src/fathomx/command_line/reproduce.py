@@ -29,7 +29,8 @@ def _having(scale: str) -> str:
     "--scale",
     default="laptop",
     help=f"How large: laptop (two cores; deeper-pcns takes most of an hour, the others minutes), "
-    f"desk (a night and more; {_having('desk')}) or paper (for an accelerator; "
+    f"desk (a night and more; {_having('desk')}), card (half an hour of an accelerator; "
+    f"{_having('card')}) or paper (for an accelerator; "
     f"{_having('paper')}). [default: laptop]",
 )
 @click.option("--network", "networks", multiple=True, help="Only this network; may be repeated.")
