@@ -46,7 +46,7 @@ def arrays(result):
     return [np.asarray(a) for a in jax.tree.leaves(fx.weights(result.network))]
 
 def state(place):
-    """One with the moments of Adam, its stacks and all else where they are put."""
+    # With the moments of Adam, its stacks and all else where they are put.
     from fathomx.training.observer import TrainingState
     network = fx.models.residual_mlp(6, 4, width=8, depth=6, key=jax.random.key(5))
     weights, rest = fx.split(network)
