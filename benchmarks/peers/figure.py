@@ -38,7 +38,7 @@ def draw(record: dict[str, Any], path: Path) -> Path:
     """Draws a panel of step times and one of races, as far as there are any."""
     panels = [
         (
-            "Time of a training step: how many times Fathomx's (right of the line: slower)",
+            "Training step: how many times Fathomx's time (right: slower)",
             list(map(_step_point, record["comparisons"])),
         ),
         (
@@ -137,7 +137,7 @@ def _name(name: str) -> str:
     if place in ACCELERATOR_CASES:
         said.append(task.precision)
     if isinstance(place, Race):
-        said.append(f"to {place.tolerance:.0e}")
+        said.append(f"to {place.tolerance:g}")
     return ", ".join(said)
 
 

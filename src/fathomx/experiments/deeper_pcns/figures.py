@@ -107,6 +107,6 @@ def draw_curves(found: Sequence[Group], path: Path) -> Path:
                 )
         axes.set_title(network, fontsize=10)
         axes.set_xlabel("epoch")
-        axes.legend(fontsize=7, frameon=False, loc="lower right")
+        axes.legend(fontsize=7, frameon=False, loc="best")
     panels[0].set_ylabel("validation accuracy, %")
     return save(figure, path)
