@@ -16,6 +16,7 @@ measures larger networks in three precisions, all libraries in this environment,
 from __future__ import annotations
 
 import argparse
+import os
 import time
 from collections.abc import Mapping, Sequence
 
@@ -29,6 +30,8 @@ from training import training_steps
 
 def main() -> None:
     """Measures what the command line asks for and reports everything measured so far."""
+    # The report asks which device this is, and must not take its memory from the workers.
+    os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
     cases = [*CASES, *ACCELERATOR_CASES]
     names = [case.name for case in cases] + [race.name for race in RACES]
     usual = [case.name for case in CASES] + [race.name for race in RACES]

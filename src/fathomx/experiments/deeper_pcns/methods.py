@@ -17,6 +17,7 @@ from fathomx.learning import (
     Incremental,
     LearningRule,
 )
+from fathomx.problem.strength import HoldStrength
 
 
 @dataclasses.dataclass(frozen=True)
@@ -106,6 +107,9 @@ METHODS = {
     "equilibrium propagation": Method(lambda count: EquilibriumPropagation(GaussNewton())),
     "error descent": Method(lambda count: Equilibrium(ErrorDescent())),
     "Gauss-Newton": Method(lambda count: Equilibrium(GaussNewton())),
+    "Gauss-Newton, strength 0.01": Method(
+        lambda count: Equilibrium(GaussNewton(), HoldStrength(0.01))
+    ),
     "backprop": Method(lambda count: Backprop()),
     "backprop + BatchNorm": Method(lambda count: Backprop(), normalization="batch"),
 }
