@@ -16,6 +16,7 @@ three forward passes, one by error descent with five steps 12, by Gauss-Newton 7
 
 from __future__ import annotations
 
+import argparse
 import json
 import math
 import statistics
@@ -35,13 +36,15 @@ import fathomx as fx
 sys.path.insert(0, str(Path(__file__).parent / "peers"))
 
 from cases import (
-    ACCELERATOR_CASES,
     BACKPROP,
     BFLOAT16,
+    BY_NAME,
     ERROR,
+    FABRICPC,
     FLOAT32,
     GAUSS_NEWTON,
     TENSORFLOAT32,
+    of_float32,
 )
 from networks import operations
 
@@ -70,7 +73,7 @@ def product_rate(precision: str) -> float:
 
         return jax.lax.fori_loop(0, REPEATS, one, left)
 
-    with jax.default_matmul_precision(TENSORFLOAT32 if precision == BFLOAT16 else precision):
+    with jax.default_matmul_precision(of_float32(precision)):
         return 2 * SIDE**3 * REPEATS / median(products, left, right)
 
 
@@ -120,7 +123,8 @@ def kept() -> Iterator[dict[str, Any]]:
                     "on the host, MiB": found.host_temp_size_in_bytes / 2**20,
                     "seconds": median(compiled, problem, state),
                 }
-            except Exception as error:
+            except jax.errors.JaxRuntimeError as error:
+                # Out of memory, say: a row, too.
                 row |= {"temporaries, MiB": "", "on the host, MiB": "", "seconds": str(error)[:300]}
             yield row
 
@@ -133,9 +137,8 @@ def settled() -> Iterator[dict[str, Any]]:
     for precision in PRECISIONS:
         own = fx.mixed_precision(network) if precision == BFLOAT16 else network
         problem = random_problem(own, 64)
-        products = TENSORFLOAT32 if precision == BFLOAT16 else precision
         for name, solver in (("Gauss-Newton", fx.GaussNewton()), ("Newton", fx.Newton())):
-            with jax.default_matmul_precision(products):
+            with jax.default_matmul_precision(of_float32(precision)):
                 found = eqx.filter_jit(fx.infer)(problem, solver)
             yield {
                 "precision": precision,
@@ -152,11 +155,11 @@ def rooflines() -> list[dict[str, Any]]:
     for row in _read("accelerator")["rows"]:
         if "turns, ms" not in row:
             continue
-        (task,) = (case.task for case in ACCELERATOR_CASES if case.name == row["case"])
+        task = BY_NAME[row["case"]].task
         step = row["step, ms"] / 1000
         algorithm = row["algorithm"].partition(",")[0]
-        passes = PASSES.get(algorithm) if row["library"] != "fabricpc" else None
-        passes = 3 if algorithm == BACKPROP else passes
+        counted = row["library"] != FABRICPC or algorithm == BACKPROP
+        passes = PASSES.get(algorithm) if counted else None
         rate = passes and passes * operations(task) / step / 1e12
         ceiling = measured[f"products, {task.precision}"]
         rows.append(
@@ -187,12 +190,26 @@ PARTS = {
 
 RATES = "rates"
 
-if __name__ == "__main__":
-    for part in sys.argv[1:] or (*PARTS, RATES):
+
+def main() -> None:
+    parser = argparse.ArgumentParser(prog="accelerator.py", description=__doc__.split("\n")[0])
+    parser.add_argument("parts", nargs="*", metavar="PART", help=", ".join((*PARTS, RATES)))
+    parts = parser.parse_args().parts or [*PARTS, RATES]
+    for part in parts:
+        if part not in (*PARTS, RATES):
+            parser.error(f"there is no part {part!r}; choose from {', '.join((*PARTS, RATES))}.")
+    if RATES in parts and not (RESULTS / "accelerator.json").exists():
+        parser.error(f"{RATES} needs what `benchmarks/peers --accelerator` measures; run it first.")
+    for part in parts:
         if part == RATES:
             machine = _read("accelerator")["rows"][0]["machine"]
-            title = "training steps beside the ceilings"
-            publish(f"accelerator-{RATES}", title, rooflines(), machine)
+            publish(
+                f"accelerator-{part}", "training steps beside the ceilings", rooflines(), machine
+            )
         else:
             title, measure = PARTS[part]
             publish(f"accelerator-{part}", title, measure())
+
+
+if __name__ == "__main__":
+    main()

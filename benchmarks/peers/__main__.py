@@ -21,7 +21,7 @@ import time
 from collections.abc import Mapping, Sequence
 
 import report
-from cases import ACCELERATOR_CASES, CASES, FATHOMX, LIBRARIES, RACES, skipped
+from cases import ACCELERATOR_CASES, BY_NAME, CASES, FATHOMX, LIBRARIES, RACES, skipped
 from environments import python_of
 from protocol import WorkerError
 from racing import race_to_equilibrium
@@ -32,11 +32,8 @@ def main() -> None:
     """Measures what the command line asks for and reports everything measured so far."""
     # The report asks which device this is, and must not take its memory from the workers.
     os.environ.setdefault("XLA_PYTHON_CLIENT_PREALLOCATE", "false")
-    cases = [*CASES, *ACCELERATOR_CASES]
-    names = [case.name for case in cases] + [race.name for race in RACES]
-    usual = [case.name for case in CASES] + [race.name for race in RACES]
     parser = argparse.ArgumentParser(prog="benchmarks/peers", description=__doc__.split("\n")[0])
-    parser.add_argument("--cases", nargs="+", choices=names, metavar="CASE")
+    parser.add_argument("--cases", nargs="+", choices=BY_NAME, metavar="CASE")
     parser.add_argument(
         "--accelerator", action="store_true", help="the cases for a card, into accelerator.json"
     )
@@ -45,14 +42,14 @@ def main() -> None:
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
     options = parser.parse_args()
     if options.list:
-        print("\n".join(names))
+        print("\n".join(BY_NAME))
         return
     name = "accelerator" if options.accelerator else "peers"
-    on_card = [case.name for case in ACCELERATOR_CASES]
-    chosen = options.cases or (on_card if options.accelerator else usual)
+    usual = ACCELERATOR_CASES if options.accelerator else (*CASES, *RACES)
+    chosen = options.cases or [each.name for each in usual]
     missing = _install(options.libraries)
     libraries = [library for library in options.libraries if library not in missing]
-    for case in cases:
+    for case in (*CASES, *ACCELERATOR_CASES):
         if case.name in chosen:
             print(case.name, flush=True)
             begun = time.strftime("%Y-%m-%d %H:%M:%S")

@@ -26,6 +26,11 @@ FLOAT32, TENSORFLOAT32, BFLOAT16 = "float32", "tensorfloat32", "bfloat16"
 TOLERANCES = {FLOAT32: 1e-4, TENSORFLOAT32: 3e-2, BFLOAT16: 1e-1}
 
 
+def of_float32(precision: str) -> str:
+    """JAX's setting for the products of float32 that there are, also beside bfloat16."""
+    return TENSORFLOAT32 if precision == BFLOAT16 else precision
+
+
 @dataclasses.dataclass(frozen=True)
 class Task:
     """A network and the data it learns, the same in every library.
@@ -104,7 +109,7 @@ class Race:
     task: Task
     limit: float
     contestants: tuple[Contestant, ...]
-    tolerance: float = 1e-3
+    tolerance: float
 
 
 def skipped(case: Case) -> dict[str, str]:
@@ -165,13 +170,12 @@ def _on_accelerator(
 def _chains() -> Iterator[Case]:
     state, error, backprop = Method(STATE, 0.1, 128), Method(ERROR, 0.2, 5), Method(BACKPROP)
     newton = Method(GAUSS_NEWTON, steps=1)
-    plain = (Method(UNROLLED), Method(SCANNED))
     for width, batch in ((128, 64), (1024, 512)):
         task = Task("residual-mlp", 128, width, "relu", batch=batch)
         peers = (
             (FATHOMX, (state, error, newton, backprop)),
             (FABRICPC, (state, error, backprop)),
-            (JAX, plain),
+            (JAX, (Method(UNROLLED), Method(SCANNED))),
         )
         yield from _on_accelerator(f"card-residual-128-width-{width}", task, peers)
 
@@ -179,11 +183,8 @@ def _chains() -> Iterator[Case]:
 def _images() -> Iterator[Case]:
     for model, depth in (("resnet-18", 18), ("vgg-10", 10)):
         # Three steps more than nodes, as `fathomx reproduce deeper-pcns` takes.
-        state, error, backprop = (
-            Method(STATE, 0.1, depth + 3),
-            Method(ERROR, 0.2, 5),
-            Method(BACKPROP),
-        )
+        state, error = Method(STATE, 0.1, depth + 3), Method(ERROR, 0.2, 5)
+        backprop = Method(BACKPROP)
         own = (
             Method(GAUSS_NEWTON, steps=1),
             backprop,
@@ -203,20 +204,24 @@ ACCELERATOR_CASES = (*_chains(), *_images())
 _ERROR_RATES = (0.05, 0.1, 0.2, 0.5, 1.0)
 _STATE_RATES = (0.1, 0.2, 0.4)
 _ADAM_RATE = 1e-2
+_TOLERANCE = 1e-3
 
 
-def _race(depth: int, limit: float, tolerance: float = 1e-3) -> Race:
-    done = [Contestant(FATHOMX, Method(name, tolerance=tolerance)) for name in UNTIL_DONE]
+def _race(depth: int, limit: float) -> Race:
+    done = [Contestant(FATHOMX, Method(name, tolerance=_TOLERANCE)) for name in UNTIL_DONE]
     chosen = [*done, Contestant(FATHOMX, Method(GAUSS_NEWTON))]
     for library in (FATHOMX, FABRICPC):
         chosen += [Contestant(library, Method(ERROR, rate)) for rate in _ERROR_RATES]
         chosen += [Contestant(library, Method(STATE, rate)) for rate in _STATE_RATES]
     chosen.append(Contestant(FATHOMX, Method(ERROR, _ADAM_RATE, optimizer="adam")))
     task = Task("residual-mlp", depth, 128, "tanh")
-    return Race(f"equilibrium-{depth}", task, limit, tuple(chosen), tolerance)
+    return Race(f"equilibrium-{depth}", task, limit, tuple(chosen), _TOLERANCE)
 
 
 RACES = (_race(32, 300), _race(128, 20))
+
+# All that can be measured, by name, in the order of the tables.
+BY_NAME: dict[str, Case | Race] = {each.name: each for each in (*CASES, *ACCELERATOR_CASES, *RACES)}
 
 # Who is measured against whom in a case: Fathomx's method, the other library, its method.
 COMPARISONS = (

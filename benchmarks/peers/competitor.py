@@ -10,7 +10,7 @@ from typing import Any, TypeVar
 
 import networks
 import numpy as np
-from cases import BFLOAT16, TENSORFLOAT32, TOLERANCES, Case, Contestant, Race, Task
+from cases import TOLERANCES, Case, Contestant, Race, Task, of_float32
 from environments import cache, python_of
 from protocol import Worker, WorkerError
 
@@ -37,8 +37,7 @@ class Competitor:
         log = cache() / "logs" / ("".join(c if c.isalnum() else "-" for c in words) + ".txt")
         log.parent.mkdir(exist_ok=True)
         script = _HERE / f"worker_{contestant.library}.py"
-        products = TENSORFLOAT32 if precision == BFLOAT16 else precision
-        variables = {"JAX_DEFAULT_MATMUL_PRECISION": products}
+        variables = {"JAX_DEFAULT_MATMUL_PRECISION": of_float32(precision)}
         self.worker = Worker(python_of(contestant.library), script, log, variables)
 
     @property

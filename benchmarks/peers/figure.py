@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cases import ACCELERATOR_CASES, CASES, FABRICPC, FATHOMX, JAX, PCX, RACES, Case, Race
+from cases import ACCELERATOR_CASES, BY_NAME, FABRICPC, FATHOMX, JAX, PCX, Race
 
 from fathomx.drawing.style import COLORS, FAINT, legend, legend_key, new_figure, save, set_title
 
@@ -127,9 +127,7 @@ def _draw_points(axes: Any, points: Sequence[_Point]) -> None:
 
 
 def _name(name: str) -> str:
-    place: Case | Race = next(
-        each for each in (*CASES, *ACCELERATOR_CASES, *RACES) if each.name == name
-    )
+    place = BY_NAME[name]
     task = place.task
     said = [_MODELS.get(task.model, f"{task.depth} nodes"), f"width {task.width:g}"]
     if task.model not in _MODELS:

@@ -12,7 +12,7 @@ from typing import Any
 
 import figure
 import jax
-from cases import ACCELERATOR_CASES, CASES, COMPARISONS, FATHOMX, RACES
+from cases import ACCELERATOR_CASES, BY_NAME, CASES, COMPARISONS, FATHOMX
 from rich.console import Console
 from rich.table import Table
 
@@ -29,8 +29,8 @@ ALL_METHODS = "all"
 def merge(name: str, part: str, rows: Sequence[Row], run: str) -> None:
     """Puts rows in place of those of the same case, library and method; the others stay.
 
-    `name` is that of the file, `run` when they were measured: only rows of one
-    run may be compared with each other.
+    `name` is that of the file, `run` when they were measured: only rows of one run may be compared
+    with each other.
     """
     record = _read(name)
     fresh = [{**row, "run": run, "machine": _machine()} for row in rows]
@@ -125,7 +125,7 @@ def _key(row: Row) -> tuple[str, ...]:
 
 def _order(row: Row) -> tuple[int, int]:
     """Rows in the order of the cases and of their contestants."""
-    listed = [*CASES, *ACCELERATOR_CASES, *RACES]
+    listed = list(BY_NAME.values())
     place = next((i for i, each in enumerate(listed) if each.name == row["case"]), len(listed))
     keys = [(it.library, it.method.label) for each in listed[place:][:1] for it in each.contestants]
     own = (row["library"], row["method"])

@@ -56,9 +56,7 @@ class FathomxSession(Session):
             for x, y in zip(files.inputs, files.targets, strict=True)
         ]
         self.problem = fx.Problem(self.network, *self.batches[0])
-        # Steps are taken one by one when relaxing; a solver's own number is for training.
-        self.solver = _solver({**method, "steps": _MANY})
-        self.until_done = method["name"] in UNTIL_DONE
+        self.method, self.until_done = method, method["name"] in UNTIL_DONE
         self._prepare_training(_rule(method), optax.adam(task["learning_rate"]))
 
     def _prepare_training(
@@ -110,6 +108,8 @@ class FathomxSession(Session):
         self.learner, self.optimizer_state, _ = jax.block_until_ready(updated)
 
     def begin(self) -> None:
+        # Steps are taken one by one when relaxing; a solver's own number is for training.
+        self.solver = _solver({**self.method, "steps": _MANY})
         if self.until_done:
             self.relax(0)
             return
@@ -183,7 +183,6 @@ def _rule(method: Mapping[str, Any]) -> fx.LearningRule:
 
 
 def _solver(method: Mapping[str, Any]) -> fx.Solver:
-    """The solver of a method; of one that has none, any, since it is not raced."""
     optimizer = {"sgd": optax.sgd, "adam": optax.adam}[method["optimizer"]](method["rate"])
     solvers = {
         STATE: lambda: fx.StateDescent(optimizer, method["steps"]),
@@ -192,7 +191,7 @@ def _solver(method: Mapping[str, Any]) -> fx.Solver:
         NEWTON: lambda: fx.Newton(tolerance=method["tolerance"]),
         QUASI_NEWTON: lambda: fx.QuasiNewton(tolerance=method["tolerance"]),
     }
-    return solvers.get(method["name"], fx.GaussNewton)()
+    return solvers[method["name"]]()
 
 
 @eqx.filter_jit

@@ -56,6 +56,19 @@ _ON_A_CARD = (
     "Gauss-Newton",
 )
 
+_PAPER = Scale(
+    name="paper",
+    width=1.0,
+    examples={"": 45_000},
+    validation=5000,
+    test=10_000,
+    epochs=50,
+    batch_size=128,
+    seeds={"": (0, 1, 2)},
+    learning_rate=7.5e-4,
+    augmented=True,
+)
+
 SCALES = {
     "laptop": Scale(
         name="laptop",
@@ -82,29 +95,12 @@ SCALES = {
         augmented=True,
         plan=(Selection(("VGG-10",), _OVERNIGHT), Selection(("ResNet-10",), _OVERNIGHT)),
     ),
-    "card": Scale(
+    "card": dataclasses.replace(
+        _PAPER,
         name="card",
-        width=1.0,
-        examples={"": 45_000},
-        validation=5000,
-        test=10_000,
         epochs=10,
-        batch_size=128,
         seeds={"": (0,)},
-        learning_rate=7.5e-4,
-        augmented=True,
         plan=(Selection(("VGG-10",), _ON_A_CARD), Selection(("ResNet-18",), _ON_A_CARD)),
     ),
-    "paper": Scale(
-        name="paper",
-        width=1.0,
-        examples={"": 45_000},
-        validation=5000,
-        test=10_000,
-        epochs=50,
-        batch_size=128,
-        seeds={"": (0, 1, 2)},
-        learning_rate=7.5e-4,
-        augmented=True,
-    ),
+    "paper": _PAPER,
 }
