@@ -375,7 +375,9 @@ def inner_solvers(table: Table, world: World) -> None:
         table.inner(dynamics, name, problem, state)
     for solver in local:
         begun = _begun(solver, world.problem)
-        table.inner(solver, "with_weights_changed", world.problem, begun)
+        activities = solver.activities(world.problem, begun)
+        table.inner(solver, "resumed", world.problem, begun, activities)
+    table.refusing(fx.Newton(), "resumed", world.problem, None, {})
     table.refusing(fx.Newton(), "with_weights_changed", world.problem, None)
 
 

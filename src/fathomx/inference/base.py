@@ -111,11 +111,22 @@ class Solver(eqx.Module, Generic[State]):
         """The step in which an error reaches each node; 0 unless a solver is local."""
         return (0,) * len(problem.network.labels)
 
-    def with_weights_changed(self, problem: Problem, state: State) -> State:
-        """The state at the same activities, for a problem whose weights are no longer the same.
+    def resumed(self, problem: Problem, state: State, activities: Entries) -> State:
+        """The state at activities from which weights have learned, in a problem with the new ones.
 
-        Incremental learning needs it. Raises `TypeError` where a solver does not offer it.
+        `activities` are those where the state stands. Incremental learning needs it. Raises
+        `TypeError` where a solver does not offer it.
         """
+        if type(self).with_weights_changed is not Solver.with_weights_changed:
+            checks.warn(
+                f"{type(self).__name__}.with_weights_changed is now resumed(problem, state, "
+                "activities).",
+                DeprecationWarning,
+            )
+        return self.with_weights_changed(problem, state)
+
+    def with_weights_changed(self, problem: Problem, state: State) -> State:
+        """The former name of `resumed`, which solvers may still define in its place."""
         raise TypeError(
             f"{type(self).__name__} cannot go on after a change of weights; incremental learning "
             "works with StateDescent, ErrorDescent and GaussNewton."

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import dataclasses
 
-import jax
 import optax
+from jaxtyping import Array
 
 from fathomx.checks import CountOrZero, Optimizer, Positive, gate
 from fathomx.graph.arrival import entry_weights
@@ -13,25 +13,19 @@ from fathomx.graph.vector_space import Entries
 from fathomx.inference.base import beginning
 from fathomx.inference.descent import Descent, DescentState
 from fathomx.inference.schedule import Schedule, Uniform
-from fathomx.problem.evaluation import (
-    Evaluation,
-    Linearization,
-    evaluate_at,
-    gradient_at,
-    unrolled,
-    with_gradient,
-)
+from fathomx.problem.evaluation import Evaluation, Linearization, evaluate, evaluate_at, unrolled
 from fathomx.problem.problem import Problem
 
 
 class ErrorDescentState(DescentState):
-    """A descent state with the evaluation at its errors, and the gradient where it began.
+    """A descent state whose coordinates are errors, at which nothing is evaluated yet.
 
-    The evaluation has no gradient: the next step needs it, and the last one has none after it.
+    The next step does it, since its reverse pass then has what the forward pass found, and after
+    the last step a forward pass is enough. `gradient` is that of the next step where it is known
+    before, else empty.
     """
 
-    here: Evaluation
-    first: Entries
+    gradient: Entries
 
 
 @gate
@@ -64,45 +58,60 @@ class ErrorDescent(Descent[ErrorDescentState]):
         optimizer = optax.sgd(0.2) if optimizer is None else optimizer
         super().__init__(optimizer, steps, schedule, precision)
 
+    @property
+    def steps_in_init(self) -> int:
+        return min(self.steps, 1)
+
     def init(self, problem: Problem, start: Linearization, here: Evaluation) -> ErrorDescentState:
         begun = self.begin(problem, here.errors, start)
-        point = dataclasses.replace(here, gradient={})
-        return ErrorDescentState(**beginning(here), **begun, here=point, first=here.gradient)
+        state = ErrorDescentState(**beginning(here), **begun, gradient={})
+        if self.steps == 0:
+            return state
+        weights = self._weights(problem, state)
+        here = here if weights is None else start.evaluation(problem, weights)
+        return self._moved(problem, state, here.gradient, here.energy)
 
     def step(self, problem: Problem, state: ErrorDescentState) -> ErrorDescentState:
-        errors, optimizer = self.descend(problem, state, self._gradient(problem, state))
-        here = unrolled(problem, errors)
+        if state.gradient:
+            return self._moved(problem, state, state.gradient, state.previous_energy)
+        here = evaluate(problem, state.coordinates, self._weights(problem, state))
+        return self._moved(problem, state, here.gradient, here.energy)
+
+    def _moved(
+        self, problem: Problem, state: ErrorDescentState, gradient: Entries, energy: Array
+    ) -> ErrorDescentState:
+        """One step along a gradient, from a point of this energy."""
+        errors, optimizer = self.descend(problem, state, gradient)
         return ErrorDescentState(
-            previous_energy=state.here.energy,
+            previous_energy=energy,
             steps=state.steps + 1,
             evaluations=state.evaluations + 1,
             coordinates=errors,
             optimizer=optimizer,
             count=state.count + 1,
             everywhere=state.everywhere,
-            here=here,
-            first=state.first,
+            gradient={},
         )
 
-    def _gradient(self, problem: Problem, state: ErrorDescentState) -> Entries:
-        """The gradient `w Pi e + J^T w g` of the scheduled energy."""
-        if not isinstance(self.schedule, Uniform):
-            weights = entry_weights(problem.network, self.weights(problem, state))
-            return gradient_at(problem, state.here, weights)
-        known: Entries = jax.lax.cond(
-            state.count == 0,
-            lambda: state.first,
-            lambda: gradient_at(problem, state.here),
-        )
-        return known
+    def _weights(self, problem: Problem, state: ErrorDescentState) -> Entries | None:
+        """What the energies of entries are multiplied by in the next step; `None` for 1."""
+        if isinstance(self.schedule, Uniform):
+            return None
+        return entry_weights(problem.network, self.weights(problem, state))
 
     def evaluation(self, problem: Problem, state: ErrorDescentState) -> Evaluation:
-        return with_gradient(problem, state.here)
+        return evaluate(problem, state.coordinates)
 
     def point(self, problem: Problem, state: ErrorDescentState) -> Evaluation:
-        return state.here
+        return unrolled(problem, state.coordinates)
 
-    def with_weights_changed(self, problem: Problem, state: ErrorDescentState) -> ErrorDescentState:
-        here = evaluate_at(problem, state.here.activities)
-        point = dataclasses.replace(here, gradient={})
-        return dataclasses.replace(state, coordinates=here.errors, here=point)
+    def resumed(
+        self, problem: Problem, state: ErrorDescentState, activities: Entries
+    ) -> ErrorDescentState:
+        here = evaluate_at(problem, activities, self._weights(problem, state))
+        return dataclasses.replace(
+            state,
+            previous_energy=here.energy,
+            coordinates=here.errors,
+            gradient=here.gradient,
+        )

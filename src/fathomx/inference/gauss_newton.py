@@ -105,8 +105,10 @@ class GaussNewton(Solver[GaussNewtonState]):
     def point(self, problem: Problem, state: GaussNewtonState) -> Evaluation:
         return state.here
 
-    def with_weights_changed(self, problem: Problem, state: GaussNewtonState) -> GaussNewtonState:
-        here = evaluate_at(problem, state.here.activities)
+    def resumed(
+        self, problem: Problem, state: GaussNewtonState, activities: Entries
+    ) -> GaussNewtonState:
+        here = evaluate_at(problem, activities)
         return dataclasses.replace(state, here=_point(here))
 
     def _iterate(

@@ -109,5 +109,9 @@ class StateDescent(Descent[StateDescentState]):
     def activities(self, problem: Problem, state: StateDescentState) -> Entries:
         return state.coordinates
 
-    def with_weights_changed(self, problem: Problem, state: StateDescentState) -> StateDescentState:
-        return dataclasses.replace(state, constant=constant_predictions(problem))
+    def resumed(
+        self, problem: Problem, state: StateDescentState, activities: Entries
+    ) -> StateDescentState:
+        return dataclasses.replace(
+            state, coordinates=activities, constant=constant_predictions(problem)
+        )

@@ -28,7 +28,7 @@ from fathomx.problem.energies import weight_gradient
 from fathomx.problem.evaluation import Evaluation, with_gradient
 from fathomx.problem.problem import Problem
 
-_Visit = Callable[[Problem, Any, Array, Any], tuple[Problem, Any]]
+_Visit = Callable[[Problem, Entries, Array, Any], tuple[Problem, Any]]
 
 
 @gate
@@ -61,8 +61,9 @@ class Incremental(PredictiveCoding):
     solver: Solver = eqx.field(default_factory=ErrorDescent)
 
     def gradient(self, problem: Problem, key: PRNGKeyArray) -> tuple[Network, StepReport]:
-        def add(problem: Problem, state: Any, reached: Array, total: Any) -> tuple[Problem, Any]:
-            activities = self.solver.activities(problem, state)
+        def add(
+            problem: Problem, activities: Entries, reached: Array, total: Any
+        ) -> tuple[Problem, Any]:
             mask = entry_weights(problem.network, reached)
             errors = problem.all_errors(activities)
             masked = {name: jnp.where(mask[name], error, 0) for name, error in errors.items()}
@@ -95,8 +96,9 @@ class Incremental(PredictiveCoding):
         optimizer_state: Any,
         key: PRNGKeyArray,
     ) -> tuple[Network, Any, StepReport]:
-        def learn(problem: Problem, state: Any, reached: Array, states: Any) -> tuple[Problem, Any]:
-            activities = self.solver.activities(problem, state)
+        def learn(
+            problem: Problem, activities: Entries, reached: Array, states: Any
+        ) -> tuple[Problem, Any]:
             return _learn(problem, activities, reached, optimizer, states)
 
         self.check_state(optimizer, optimizer_state, problem.network)
@@ -117,9 +119,9 @@ class Incremental(PredictiveCoding):
         arrivals = jnp.asarray(solver.arrivals(problem))
 
         def visited(problem: Problem, state: Any, step: Any, carried: Any) -> Any:
-            reached = arrivals <= step + 1
-            problem, carried = visit(problem, state, reached, carried)
-            return problem, solver.with_weights_changed(problem, state), carried
+            activities = solver.activities(problem, state)
+            problem, carried = visit(problem, activities, arrivals <= step + 1, carried)
+            return problem, solver.resumed(problem, state, activities), carried
 
         first = solver.steps_in_init
         if first:

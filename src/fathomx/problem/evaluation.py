@@ -35,10 +35,14 @@ class Evaluation(eqx.Module):
         return cls(errors, {}, explained, jnp.zeros(problem.batch), {})
 
 
-def evaluate(problem: Problem, errors: Entries) -> Evaluation:
-    """Energy, activities and `dF/de = Pi e + J^T dE/do` by one reverse pass."""
+def evaluate(problem: Problem, errors: Entries, weights: Entries | None = None) -> Evaluation:
+    """Energy, activities and `dF/de = Pi e + J^T dE/do` by one reverse pass.
+
+    `weights`, by name, multiply the energies of entries and feedbacks in the gradient: those of a
+    schedule.
+    """
     explained, pull, activities = jax.vjp(problem.explain, errors, has_aux=True)
-    return _evaluation(problem, errors, explained, activities, lambda g: pull(g)[0])
+    return _evaluation(problem, errors, explained, activities, lambda g: pull(g)[0], weights)
 
 
 def unrolled(problem: Problem, errors: Entries) -> Evaluation:
@@ -59,19 +63,35 @@ def _evaluation(
     explained: Entries,
     activities: Entries,
     pull: Callable[[Entries], Entries],
+    weights: Entries | None = None,
 ) -> Evaluation:
-    pulled = pull(problem.explained_gradient(explained))
-    weighed = problem.weigh(errors)
     return Evaluation(
         errors=errors,
         activities=activities,
         explained=explained,
         energy=problem.free_energy(errors) + problem.explained_energy(explained),
-        gradient={name: weighed[name] + pulled[name] for name in errors},
+        gradient=_gradient(problem, errors, explained, pull, weights),
     )
 
 
-def evaluate_at(problem: Problem, activities: Entries) -> Evaluation:
+def _gradient(
+    problem: Problem,
+    errors: Entries,
+    explained: Entries,
+    pull: Callable[[Entries], Entries],
+    weights: Entries | None = None,
+) -> Entries:
+    """`w Pi e + J^T w dE/do`."""
+    slope, own = problem.explained_gradient(explained), problem.weigh(errors)
+    if weights is not None:
+        slope, own = ({name: weights[name] * a[name] for name in a} for a in (slope, own))
+    pulled = pull(slope)
+    return {name: own[name] + pulled[name] for name in own}
+
+
+def evaluate_at(
+    problem: Problem, activities: Entries, weights: Entries | None = None
+) -> Evaluation:
     """`evaluate` at the errors of these activities: all predictions at once, one reverse pass.
 
     The activities are those given, not unrolled from the errors again.
@@ -79,20 +99,13 @@ def evaluate_at(problem: Problem, activities: Entries) -> Evaluation:
     known = problem.inferred(activities)
     predicted, explained, pull = _pulled(problem, known)
     errors = problem.errors_from(known, predicted)
-    return _evaluation(problem, errors, explained, problem.select(activities), pull)
+    return _evaluation(problem, errors, explained, problem.select(activities), pull, weights)
 
 
-def gradient_at(problem: Problem, here: Evaluation, weights: Entries | None = None) -> Entries:
-    """`dF/de` where an evaluation was left without it: one reverse pass, and no forward pass.
-
-    `weights` multiply the energies of entries and feedbacks, by name: those of a schedule.
-    """
+def gradient_at(problem: Problem, here: Evaluation) -> Entries:
+    """`dF/de` where an evaluation was left without it: one reverse pass, and no forward pass."""
     _, _, pull = _pulled(problem, problem.inferred(here.activities))
-    slope, own = problem.explained_gradient(here.explained), problem.weigh(here.errors)
-    if weights is not None:
-        slope, own = ({name: weights[name] * a[name] for name in a} for a in (slope, own))
-    pulled = pull(slope)
-    return {name: own[name] + pulled[name] for name in own}
+    return _gradient(problem, here.errors, here.explained, pull)
 
 
 def with_gradient(problem: Problem, here: Evaluation) -> Evaluation:
@@ -180,6 +193,8 @@ class Linearization:
         """At the feedforward pass, `e = 0`."""
         return cls(problem, problem.zeros())
 
-    def evaluation(self, problem: Problem) -> Evaluation:
-        """Energy and gradient here; one reverse pass."""
-        return _evaluation(problem, self.errors, self.explained, self.activities, self.pull)
+    def evaluation(self, problem: Problem, weights: Entries | None = None) -> Evaluation:
+        """Energy and gradient here, as by `evaluate`; one reverse pass."""
+        return _evaluation(
+            problem, self.errors, self.explained, self.activities, self.pull, weights
+        )
