@@ -39,8 +39,8 @@ class Advance(eqx.Module):
         self,
         rates: list[Array],
         state: TrainingState,
-        data: dict[str, Array],
         order: Array,
+        data: dict[str, Array],
         count: Array,
     ) -> tuple[TrainingState, StepReport]:
         optimizer = with_rates(self.learner.optimizer, rates)

@@ -50,10 +50,10 @@ class Probe(eqx.Module):
 def probe(
     begun: Network,
     network: Network,
+    key: PRNGKeyArray,
     rule: LearningRule,
     pose: Pose,
     batch: dict[str, Array],
-    key: PRNGKeyArray,
 ) -> Probe:
     """The update beside backprop's, the strength, and how far weights are from where they began."""
     problem = pose(network, batch).with_output_precision(1.0)

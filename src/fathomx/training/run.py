@@ -21,12 +21,12 @@ from fathomx.learning import Learner, StepReport
 from fathomx.records.values import plain
 from fathomx.training.advance import MOST_STEPS, Advance, step_memory
 from fathomx.training.devices import mesh_for
-from fathomx.training.feed import Load, feed
+from fathomx.training.feed import Feed, Load, feed
 from fathomx.training.likeness import rates_of, without_rates
 from fathomx.training.observer import Best, Observer, Plan, TrainingState
 from fathomx.training.parts import squared_lengths
 from fathomx.training.probe import probe
-from fathomx.training.programs import Program, program, run
+from fathomx.training.programs import Asking, Call, Program, answered
 from fathomx.training.task import Task
 from fathomx.training.watch import Watch, expected
 
@@ -51,13 +51,15 @@ class Run:
         seed: int,
         observers: Sequence[Observer],
         mesh: Mesh | None = None,
+        shared: Feed | None = None,
     ) -> None:
         self.task, self.plan, self.observers = task, plan, observers
         self.seed = seed
         self.mesh = mesh_for(network, learner.rule, plan.batch_size) if mesh is None else mesh
         self.mesh.check(network, plan.batch_size)
         key = jax.random.fold_in(jax.random.key(seed), _RUN)
-        self.feed = feed(task, network, plan, self.mesh)
+        self.feed = feed(task, network, plan, self.mesh) if shared is None else shared
+        self.together = 1
         self.probe = self.mesh.parts(self.feed.first)
         self.posed = task.pose(network, self.probe)
         choices = plan.choices
@@ -96,13 +98,16 @@ class Run:
         )
         # Which of a step's scores say something.
         self.scored = ("loss", "accuracy") if task.by_classes(network) else ("loss",)
-        self._programs: dict[tuple[int, ...], Program] = {}
         self.memory: int | None = None
         self.step_seconds: list[float] = []
         self.first_step_seconds: float | None = None
 
     def train(self) -> tuple[Network, list[dict[str, Any]], dict[str, Any]]:
         """The network, the record of every epoch and the summary."""
+        return answered(self.training())
+
+    def training(self) -> Asking[tuple[Network, list[dict[str, Any]], dict[str, Any]]]:
+        """`train`, by calls, which may be answered for several runs at once."""
         begun = time.perf_counter()
         for observer in self.observers:
             observer.started(self.plan, self.state)
@@ -112,12 +117,12 @@ class Run:
         if replayed is not None:
             self._note(replayed, "stream")
         while int(self.state.epoch) < self.plan.epochs and self._ending() is None:
-            self._epoch()
+            yield from self._epoch()
         train_seconds = self.earlier_seconds + time.perf_counter() - begun
         # A network that is divided by depth may be too large for one device.
         result = self.mesh.divided(self.state.result)
         held = result if self.mesh.depth > 1 else self.mesh.gathered(result)
-        scores = self.task.score(held, "test")
+        scores = yield from self.task.scoring(held, "test")
         self.state = self.mesh.gathered(self.state)
         last = self._record_of_result()
         summary = plain(
@@ -134,6 +139,7 @@ class Run:
                 "parameters": parameter_count(self.state.network),
                 "epochs": int(self.state.epoch),
                 **self._choice_of_result(),
+                **({"together": self.together} if self.together > 1 else {}),
                 "seed": self.seed,
             }
         )
@@ -141,9 +147,16 @@ class Run:
             observer.finished(summary, self.state)
         return self.state.result, self.history, summary
 
-    def _score(self, title: str) -> dict[str, float | None]:
+    def diverged(
+        self, error: DivergenceError
+    ) -> tuple[Network, list[dict[str, Any]], dict[str, Any]]:
+        """What `train` returns, of a run that has ended by an error: where it was before."""
+        summary = {"diverged": str(error), "epochs": int(self.state.epoch), "seed": self.seed}
+        return self.mesh.gathered(self.state.result), self.history, summary
+
+    def _scoring(self, title: str) -> Asking[dict[str, float | None]]:
         """The scores of a part of the data."""
-        return self.task.score(self.mesh.divided(self.state.scored), title)
+        return (yield from self.task.scoring(self.mesh.divided(self.state.scored), title))
 
     def _ending(self) -> str | None:
         """Why training ends before its last epoch; `None` if it goes on."""
@@ -186,16 +199,19 @@ class Run:
         if not self.observers:
             warn(text)
 
-    def _epoch(self) -> None:
+    def _epoch(self) -> Asking[None]:
         epoch = int(self.state.epoch)
         while (step := int(self.state.step)) < self.plan.steps_per_epoch:
-            self._validate(epoch, step)
+            yield from self._validate(epoch, step)
             begun = time.perf_counter()
             load = self.feed.load(epoch, step)
             count = min(self._next_count(), self._stretch(step), load.end - step)
             before = dataclasses.replace(self.state, place=None, best=None)
-            arguments = (self._rates, before, load.arrays, load.order, jnp.asarray(count))
-            state, reports = self._compiled(load, arguments)(*arguments)
+            own = (self._rates, before, load.order)
+            options = self.mesh.compiler_options
+            answer = yield Call("steps", self._advance, own, (load.arrays,), count, options)
+            (state, reports), count = answer.value, answer.steps
+            self._note_memory(answer.program, load)
             state = state.at_place(load.place_after(step + count))
             state = dataclasses.replace(state, best=self.state.best)
             reports = jax.tree.map(lambda a, n=count: np.asarray(a)[:n], reports)
@@ -227,31 +243,26 @@ class Run:
             self.state = state
             for about, text in self.watch.of_steps(record).items():
                 self._note(text, about)
-        self._end_of_epoch(epoch)
+        yield from self._end_of_epoch(epoch)
 
-    def _compiled(self, load: Load, arguments: tuple[Any, ...]) -> Program:
-        """The program of the steps, one for every shape of what is loaded."""
-        shape = load.order.shape
-        if shape not in self._programs:
-            options = self.mesh.compiler_options
-            made = program(self._advance, *arguments, options=options)
-            self._programs[shape] = made
+    def _note_memory(self, made: Program, load: Load) -> None:
+        """What the first program of the steps needs."""
+        if self.memory is None:
             per_device = step_memory(made.compiled, tuple(load.arrays.values()))
-            if self.memory is None:
-                self.memory = per_device and per_device * len(self.mesh.devices)
-        return self._programs[shape]
+            self.memory = per_device and per_device * len(self.mesh.devices)
 
-    def _end_of_epoch(self, epoch: int) -> None:
+    def _end_of_epoch(self, epoch: int) -> Asking[None]:
         def gather(name: str) -> np.ndarray:
             return np.asarray([value for record in self.records for value in record[name]], float)
 
         network = self.state.network
-        scores = self._score("validation")
+        scores = yield from self._scoring("validation")
         self._check_weights(epoch, scores["loss"])
         key = jax.random.fold_in(jax.random.fold_in(self.state.key, 2), epoch)
         learner = self._advance.learner
         divided = self.mesh.divided((self.begun, network))
-        probed = run(probe, *divided, learner.rule, learner.pose, self.probe, key)
+        shared = (learner.rule, learner.pose, self.probe)
+        probed = (yield Call("probe", probe, (*divided, key), shared)).value
         inferred = np.isfinite(gather("strength")).any()
         energy = jnp.asarray(self.records[-1]["energy_per_node"])
         record = plain(
@@ -294,12 +305,12 @@ class Run:
             return state
         return dataclasses.replace(state, best=Best(state.scored, state.epoch, jnp.asarray(score)))
 
-    def _validate(self, epoch: int, step: int) -> None:
+    def _validate(self, epoch: int, step: int) -> Asking[None]:
         """Scores validation within an epoch, if it is time and not done yet."""
         every = self.plan.choices.validate_every
         if every is None or not step or step % every or step == self.validated:
             return
-        scores = self._score("validation")
+        scores = yield from self._scoring("validation")
         record: dict[str, Any] = {"epoch": epoch + 1, "step": step}
         record.update({f"validation_{name}": value for name, value in scores.items()})
         record = plain(record)
