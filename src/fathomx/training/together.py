@@ -26,7 +26,7 @@ from fathomx.training.scores import Scores
 @gate
 def fit_together(
     networks: Sequence[Network],
-    data: Dataset | tuple[Any, ...],
+    data: Dataset | Stream | tuple[Any, ...],
     rule: LearningRule | None = None,
     *,
     optimizer: Optimizer | Positive | Sequence[Optimizer | Positive] | None = None,
@@ -67,9 +67,8 @@ def fit_together(
     `summary["diverged"]`. `summary["together"]` says how many networks there were: `train_seconds`
     and `step_memory_bytes` are those of all of them.
 
-    Raises `ValueError` without networks, for networks that are not alike, for seeds or optimizers
-    of another number and for what `fx.fit` refuses; `TypeError` for a stream, of which each network
-    would need batches of its own.
+    Raises `ValueError` without networks, for networks that are not alike, for a stream, for seeds
+    or optimizers of another number, and for what `fx.fit` refuses.
 
     ```python
     keys = jax.random.split(jax.random.key(0), 8)
@@ -81,11 +80,6 @@ def fit_together(
     count = len(networks)
     if not count:
         raise ValueError("networks is empty; give at least one network.")
-    if isinstance(data, Stream):
-        raise TypeError(
-            f"fx.fit_together takes data in memory, and {data.name!r} is a stream; train one "
-            "network after the other with fx.fit."
-        )
     seeds = range(count) if seeds is None else seeds
     watching: Sequence[Sequence[Observer]] = [()] * count if observers is None else observers
     optimizers = _of_each(count, optimizer)
@@ -98,17 +92,19 @@ def fit_together(
             raise ValueError(
                 f"{name} holds {given} for {count} networks; give one for each of them."
             )
-    _check_alike("networks", networks, "give networks that one function builds from other keys")
+    why = apart(networks, data)
+    if why is not None:
+        raise ValueError(f"{why}; train one network after the other with fx.fit.")
     choices = Choices(average, validate_every, early_stopping)
     task, plan, rule = prepared(
         networks[0], data, rule, epochs, batch_size, choices, pose, scores, metrics
     )
     learners = [Learner(rule, each, task.pose) for each in optimizers]
-    _check_alike(
-        "optimizer",
-        [(without_rates(each.optimizer), len(rates_of(each.optimizer))) for each in learners],
-        "give optimizers that differ in their rates alone",
+    why = _unlike(
+        "optimizer", [(without_rates(o), len(rates_of(o))) for o in (r.optimizer for r in learners)]
     )
+    if why is not None:
+        raise ValueError(f"{why}; give optimizers that differ in their rates alone.")
     members = Members(jax.devices()[:count])
     try:
         runs: list[Run] = []
@@ -133,21 +129,23 @@ def _of_each(count: int, optimizer: Any) -> Sequence[Any]:
     return found
 
 
-def _check_alike(name: str, given: Sequence[Any], remedy: str) -> None:
-    """Raises `ValueError` for things of which one program would not serve all."""
+def apart(networks: Sequence[Network], data: Any) -> str | None:
+    """Why networks cannot be trained together, the beginning of a sentence; `None` if they can."""
+    if isinstance(data, Stream):
+        return f"{data.name!r} is a stream, of which every network needs batches of its own"
+    return _unlike("networks", networks)
+
+
+def _unlike(name: str, given: Sequence[Any]) -> str | None:
+    """Why one program does not serve several things, if it does not."""
     try:
         kinds = [likeness(each) for each in given]
     except Unlike:
-        raise ValueError(
-            f"{name} holds functions of which nobody can tell whether they are alike; train one "
-            "network after the other with fx.fit."
-        ) from None
-    for at, kind in enumerate(kinds):
-        if kind != kinds[0]:
-            raise ValueError(
-                f"{name}[{at}] and {name}[0] differ in more than values{_sizes(given, at)}; "
-                f"{remedy}."
-            )
+        return f"{name} holds functions of which nobody can tell whether they are alike"
+    other = next((at for at, kind in enumerate(kinds) if kind != kinds[0]), None)
+    if other is None:
+        return None
+    return f"{name}[{other}] and {name}[0] differ in more than values{_sizes(given, other)}"
 
 
 def _sizes(given: Sequence[Any], at: int) -> str:
