@@ -16,6 +16,7 @@ from fathomx.learning import Learner, StepReport
 from fathomx.training.averaging import averaged
 from fathomx.training.likeness import with_rates
 from fathomx.training.observer import TrainingState
+from fathomx.training.programs import Program
 
 MOST_STEPS = 128
 
@@ -90,9 +91,9 @@ class Advance(eqx.Module):
         return found
 
 
-def step_memory(compiled: Any, data: tuple[Array, ...]) -> int | None:
+def step_memory(program: Program, data: tuple[Array, ...]) -> int | None:
     """Bytes that the compiled training step needs at once beside the data, if the backend tells."""
-    found = compiled.memory_analysis()
+    found = program.memory
     if found is None:
         return None
     kept = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import collections
 import dataclasses
+import functools
 from collections.abc import Callable, Generator, Hashable
 from typing import Any, TypeVar
 
@@ -39,6 +40,11 @@ class Program:
             return made
 
         self.compiled = jax.jit(on_arrays, compiler_options=options).lower(*leaves).compile()
+
+    @functools.cached_property
+    def memory(self) -> Any:
+        """What the backend says of its memory, if it does."""
+        return self.compiled.memory_analysis()
 
     def __call__(self, *arguments: Any) -> Any:
         return eqx.combine(self.compiled(*_arrays(arguments)), self._rest)

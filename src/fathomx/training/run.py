@@ -248,7 +248,7 @@ class Run:
     def _note_memory(self, made: Program, load: Load) -> None:
         """What the first program of the steps needs."""
         if self.memory is None:
-            per_device = step_memory(made.compiled, tuple(load.arrays.values()))
+            per_device = step_memory(made, tuple(load.arrays.values()))
             self.memory = per_device and per_device * len(self.mesh.devices)
 
     def _end_of_epoch(self, epoch: int) -> Asking[None]:
