@@ -46,7 +46,7 @@ def fit_together(
     Each result is what `fx.fit(network, data, rule, optimizer=..., seed=...)` gives for this
     network alone, up to rounding: it has its own random keys and its own order of the examples.
 
-    All devices of JAX's default backend share the networks, without a word between them. The cores
+    All devices of the process share the networks, without a word between them. The cores
     of a processor train theirs one after the other within the program (they count as devices if
     JAX is told so before anything is computed, as the command line does); an accelerator trains its
     own at once. What is not part of the program, such as observers and records, is done for one
@@ -105,7 +105,7 @@ def fit_together(
     )
     if why is not None:
         raise ValueError(f"{why}; give optimizers that differ in their rates alone.")
-    members = Members(jax.devices()[:count])
+    members = Members(jax.local_devices()[:count])
     try:
         runs: list[Run] = []
         for each in zip(networks, learners, seeds, watching, strict=True):
