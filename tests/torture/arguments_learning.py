@@ -216,12 +216,16 @@ def fitting(table: Table, world: World) -> None:
         },
         {
             "networks": Kind("networks", (NOTHING, OBJECT, "5", "[]", "[5]", "[network, latent]")),
-            "optimizer": Kind("rates", (OBJECT, "'adam'", "[0.1]", "[0.1, None]"), ("0.1",)),
-            "seeds": Kind("seeds", (OBJECT, "5", "[1]", "[-1, 2]", "[1.5, 2]"), ("[0, 0]",)),
+            "optimizer": Kind(
+                "rates", (OBJECT, "'adam'", "[0.1]", "[0.1, None]"), other=("0.1", "optax.sgd(0.1)")
+            ),
+            "seeds": Kind("seeds", (OBJECT, "5", "[1]", "[-1, 2]", "[1.5, 2]"), other=("[0, 0]",)),
             "observers": Kind("observers", (OBJECT, "5", "[5, 5]", "[[print], []]", "[[]]")),
             "batch_size": kinds.count(most=8),
             "pose": kinds.function().also(*_POSES),
             "scores": kinds.function().also(*scores),
+            "metrics": Kind("metrics", (OBJECT, "5", "'mse'", "[5]", "['rsme']", "[fx.Metric]")),
+            "early_stopping": kinds.thing("early stopping", "fx.EarlyStopping", "True"),
         },
         finish=lambda found: [result.summary["test_loss"] for result in found],
     )
