@@ -81,13 +81,13 @@ FIXED = {"output_precision": 1.0}
 CASES = {
     "Gauss-Newton, its strength measured": (stacked, fx.Equilibrium()),
     "incremental": (stacked, fx.Incremental(fx.StateDescent(optax.sgd(0.1), steps=4), **FIXED)),
-    "convolutions, batch statistics": (convolutional, fx.Backprop()),
 }
 FURTHER = {
     "state descent": (stacked, fx.Equilibrium(fx.StateDescent(optax.sgd(0.1), steps=4), **FIXED)),
     "error descent": (dense, fx.Equilibrium(fx.ErrorDescent(), **FIXED)),
     "Newton, until settled": (dense, fx.Equilibrium(fx.Newton(), **FIXED)),
     "backprop": (dense, fx.Backprop()),
+    "convolutions, batch statistics": (convolutional, fx.Backprop()),
     "convolutions, relaxed": (convolutional, fx.Equilibrium(**FIXED)),
 }
 
