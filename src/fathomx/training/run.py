@@ -324,10 +324,15 @@ class Run:
         return left if every is None else min(left, every - step % every)
 
     def _next_count(self) -> int:
-        """Steps per dispatch: one first, to time it; then as many as take about half a second."""
+        """Steps per dispatch: one first, to time it; then as many as take about half a second.
+
+        Of several networks that are trained together, half a second for each.
+        """
         if self.first_step_seconds is None or not self.step_seconds:
             return 1
-        return int(np.clip(_SECONDS_PER_DISPATCH / self.step_seconds[-1], 1, MOST_STEPS))
+        return int(
+            np.clip(self.together * _SECONDS_PER_DISPATCH / self.step_seconds[-1], 1, MOST_STEPS)
+        )
 
     def _check_finite(self, reports: StepReport, epoch: int, step: int) -> None:
         bad_nodes = ~np.isfinite(reports.energy)
