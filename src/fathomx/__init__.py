@@ -98,6 +98,7 @@ from fathomx.sampling.tokens import generate as generate
 from fathomx.training import DivergenceError as DivergenceError
 from fathomx.training import FitResult as FitResult
 from fathomx.training import fit as fit
+from fathomx.training import fit_together as fit_together
 from fathomx.training.choosing import EarlyStopping as EarlyStopping
 from fathomx.training.devices import Division as Division
 from fathomx.training.saved import save as save

@@ -108,6 +108,35 @@ def test_seeds(run, tmp_path):
     assert held(folder / "seeds.json") == found
 
 
+def test_seeds_trained_together_are_those_trained_in_turn(run, tmp_path):
+    options = ("--count", 3, "--vary", "depth=2,3", *BACKPROP)
+    for out in ("turn", "together"):
+        more = ["--together"] if out == "together" else []
+        code, said, err = run("seeds", *options, "--out", out, *more)
+        assert (code, err) == (0, "")
+    assert "depth=3, seed 0 and 2 more are trained together" in said
+    one, other = (held(tmp_path / out / "seeds.json") for out in ("turn", "together"))
+    assert one.keys() == other.keys()
+    for name in one:
+        for score, by_seed in one[name]["scores"].items():
+            found = [other[name]["scores"][score][seed] for seed in by_seed]
+            np.testing.assert_allclose(found, list(by_seed.values()), rtol=1e-4)
+    runs = sorted((tmp_path / "together").glob("*/seed-*"))
+    assert all((place / "index.html").is_file() for place in runs) and len(runs) == 6
+    assert {held(place / "summary.json")["together"] for place in runs} == {3}
+
+
+@pytest.mark.parametrize("together", [[], ["--together"]])
+def test_a_seed_that_diverges_is_named_and_left_out(run, tmp_path, together):
+    options = ("--count", 2, "--vary", "learning-rate=0.1,1e30", "--optimizer", "sgd")
+    code, out, _ = run("seeds", *options, *BACKPROP, "--out", "out", *together)
+    assert code == 0
+    assert "learning-rate=1e+30, seed 0: " in out and "no longer finite" in out
+    found = held(tmp_path / "out/seeds.json")
+    assert found["learning-rate=0.1"]["scores"]["test_loss"].keys() == {"0", "1"}
+    assert "test_loss" not in found.get("learning-rate=1e+30", {"scores": {}})["scores"]
+
+
 def test_seeds_are_beside_backprop_unless_told_otherwise(run, tmp_path):
     code, out, err = run(
         "seeds", "--count", 1, "--depth", 2, *SMALL, "--strength", 0.2, "--out", "out"

@@ -207,6 +207,33 @@ def fitting(table: Table, world: World) -> None:
         finish=lambda result: (result.network, result.summary["test_loss"]),
     )
     table.call(
+        "fx.fit_together",
+        {
+            "networks": [world.network, world.network],
+            "data": world.data,
+            "rule": fx.Backprop(),
+            "optimizer": [0.1, 0.2],
+            "seeds": [3, 4],
+            "observers": [[], []],
+            "epochs": 1,
+            "batch_size": 4,
+        },
+        {
+            "networks": Kind("networks", (NOTHING, OBJECT, "5", "[]", "[5]", "[network, latent]")),
+            "optimizer": Kind(
+                "rates", (OBJECT, "'adam'", "[0.1]", "[0.1, None]"), other=("0.1", "optax.sgd(0.1)")
+            ),
+            "seeds": Kind("seeds", (OBJECT, "5", "[1]", "[-1, 2]", "[1.5, 2]"), other=("[0, 0]",)),
+            "observers": Kind("observers", (OBJECT, "5", "[5, 5]", "[[print], []]", "[[]]")),
+            "batch_size": kinds.count(most=8),
+            "pose": kinds.function().also(*_POSES),
+            "scores": kinds.function().also(*scores),
+            "metrics": Kind("metrics", (OBJECT, "5", "'mse'", "[5]", "['rsme']", "[fx.Metric]")),
+            "early_stopping": kinds.thing("early stopping", "fx.EarlyStopping", "True"),
+        },
+        finish=lambda found: [result.summary["test_loss"] for result in found],
+    )
+    table.call(
         "fx.EarlyStopping",
         {"patience": 2, "metric": "loss", "better": "lower", "least": 0.1},
         {"better": kinds.choice("higher", "lower", None)},

@@ -193,6 +193,21 @@ class Job(Settings):
         kind = "adamw" if self.optimizer == "adam" else self.optimizer
         return dataclasses.replace(chosen, optimizer=kind, weight_decay=decay).make(steps)
 
+    def fitted(self, data: Examples) -> dict[str, Any]:
+        """What `fx.fit` and `fx.fit_together` are told beside network, data, rule and seed."""
+        return {
+            "optimizer": self.optimizer_for(data),
+            "epochs": self.epochs,
+            "batch_size": self.batch_size,
+            "pose": self.pose,
+            "scores": self.scores,
+            "metrics": self.judged_by,
+            "average": self.average,
+            "validate_every": self.validate_every,
+            "early_stopping": self.stopping,
+            "certify": self.certify,
+        }
+
     @property
     def stopping(self) -> EarlyStopping | None:
         """When training ends early, if it may."""

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +12,6 @@ import click
 from rich.console import Console
 from rich.table import Table
 
-from fathomx.command_line.job import Job
 from fathomx.command_line.messages import say
 from fathomx.command_line.options import (
     check_new,
@@ -21,11 +22,12 @@ from fathomx.command_line.options import (
     refuse_out,
     resume_option,
 )
+from fathomx.command_line.outcome import Outcome
 from fathomx.command_line.session import Session, run_config, stored_data, stored_job
 from fathomx.command_line.varied import Values, check_all, job_with, varied, vary_option
 from fathomx.records.errors import RunFolderError
 from fathomx.records.lock import FolderLock
-from fathomx.records.run_files import RunFiles
+from fathomx.records.run_files import RunFiles, check_places
 from fathomx.records.writing import appearing, write_json
 from fathomx.report import write_overview
 from fathomx.report.seeds import (
@@ -35,7 +37,9 @@ from fathomx.report.seeds import (
     score_rows,
     write_seeds,
 )
-from fathomx.training import RunFolder
+from fathomx.training import DivergenceError, ProgressBar, RunFolder
+from fathomx.training.progress import EpochLines
+from fathomx.training.together import apart, fit_together
 
 _FILE = "seeds.json"
 
@@ -52,8 +56,19 @@ _FILE = "seeds.json"
 @job_options(training=True)
 @out_option("runs")
 @resume_option("Continue the runs in this folder.")
+@click.option(
+    "--together",
+    is_flag=True,
+    help="Train the seeds of a method in one program (data in memory only): meant for "
+    "accelerators; two cores gain little.",
+)
 def seeds(
-    count: int, vary: str | None, out: Path | None, resume: Path | None, **options: Any
+    count: int,
+    vary: str | None,
+    out: Path | None,
+    resume: Path | None,
+    together: bool,
+    **options: Any,
 ) -> None:
     """Trains several seeds of some methods: means, deviations, paired differences with a test.
 
@@ -72,9 +87,8 @@ def seeds(
     if not places:
         raise RunFolderError(f"{folder} holds no seeds; give the folder of `fathomx seeds`.")
     with FolderLock(folder):
-        for config in places:
-            _go_on(console, folder, config.parent)
-        _told(console, folder, [config.parent for config in places])
+        diverged = _train(console, folder, [config.parent for config in places], together)
+        _told(console, folder, [config.parent for config in places], diverged)
 
 
 def _methods(given: dict[str, Any], vary: str | None) -> dict[str, dict[str, Any]]:
@@ -127,17 +141,82 @@ def _order(config: Path) -> tuple[int, int]:
     return int(seed), int(method)
 
 
-def _go_on(console: Console, folder: Path, place: Path) -> None:
-    if RunFiles(place).summary and (place / "index.html").is_file():
-        return
-    job: Job = stored_job(place)
-    data = stored_data(job, place)
-    name = f"{place.parent.name.partition('-')[2]}, seed {job.seed}"
-    Session(console, name, f"seeds --resume {folder}").go_on(job, data, job.network(data), place)
+def _train(console: Console, folder: Path, places: list[Path], together: bool) -> dict[Path, str]:
+    """Trains what has not ended, and completes what lacks files; why runs diverged, by place.
+
+    One after the other, all methods of a seed before the next, but for those trained together.
+    """
+    diverged: dict[Path, str] = {}
+    begun = [place for place in places if together and not RunFiles(place).summary]
+    for method in dict.fromkeys(place.parent for place in begun):
+        own = [place for place in begun if place.parent == method]
+        if len(own) > 1:
+            diverged |= _train_together(console, folder, own)
+    for place in places:
+        ended = RunFiles(place).summary and (place / "index.html").is_file()
+        if ended or place in diverged:
+            continue
+        job = stored_job(place)
+        data = stored_data(job, place)
+        try:
+            session = Session(console, _name(place), f"seeds --resume {folder}")
+            session.go_on(job, data, job.network(data), place)
+        except DivergenceError as error:
+            diverged[place] = str(error)
+    return diverged
 
 
-def _told(console: Console, folder: Path, places: list[Path]) -> None:
+def _name(place: Path) -> str:
+    method = place.parent.name.partition("-")[2]
+    return f"{method}, {place.name.replace('-', ' ')}"
+
+
+def _train_together(console: Console, folder: Path, places: list[Path]) -> dict[Path, str]:
+    """Trains the seeds of a method in one program, if that can be; why runs diverged, by place."""
+    jobs = [stored_job(place) for place in places]
+    data = stored_data(jobs[0], places[0])
+    networks = [job.network(data) for job in jobs]
+    first = jobs[0]
+    session = Session(console, _name(places[0]), f"seeds --resume {folder} --together")
+    why = apart(networks, data)
+    if why is not None:
+        say(console, f"{session.name.partition(', ')[0]}: one seed after the other, since {why}.")
+        return {}
+    session.say_begun(first, data, networks[0])
+    say(console, f"{session.name} and {len(places) - 1} more are trained together")
+    bar = ProgressBar(console, session.name)
+    lines = [EpochLines(console, _name(place)) for place in places[1:]]
+    diverged = {}
+    with contextlib.ExitStack() as closed, session.saying_how_to_continue():
+        closed.callback(bar.close)
+        runs = []
+        for place in places:
+            check_places(place)
+            runs.append(RunFolder.resume(place))
+            closed.callback(runs[-1].close)
+        results = fit_together(
+            networks,
+            data,
+            first.rule(),
+            seeds=[job.seed for job in jobs],
+            observers=list(zip([bar, *lines], runs, strict=True)),
+            **first.fitted(data),
+        )
+        for place, job, network, result in zip(places, jobs, networks, results, strict=True):
+            if "diverged" in result.summary:
+                diverged[place] = result.summary["diverged"]
+                continue
+            outcome = Outcome(place, job, data)
+            outcome.complete(network, result.network)
+            session.show_sample(outcome)
+    return diverged
+
+
+def _told(console: Console, folder: Path, places: list[Path], diverged: Mapping[Path, str]) -> None:
     """Writes and prints what came out."""
+    said = [f"{_name(place)}: {why}" for place, why in diverged.items()]
+    if len(said) == len(places):
+        raise DivergenceError(f"all runs have diverged; {said[0]}")
     summaries: dict[str, dict[int, dict[str, Any]]] = {}
     for place in sorted(places, key=lambda p: (int(p.parent.name.partition("-")[0]), p.name)):
         name = place.parent.name.partition("-")[2]
@@ -156,6 +235,8 @@ def _told(console: Console, folder: Path, places: list[Path]) -> None:
         shown.add_row(*row)
     console.print(shown)
     for sentence in difference_sentences(methods):
+        say(console, sentence)
+    for sentence in said:
         say(console, sentence)
     say(console, f"page: {page}")
 

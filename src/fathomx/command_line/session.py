@@ -163,15 +163,36 @@ class Session:
             with FolderLock(folder):
                 outcome.complete(network, trained)
 
-        with self._saying_how_to_continue():
+        with self.saying_how_to_continue():
             self.processes.first(complete)
-        self._show_sample(outcome)
+        self.show_sample(outcome)
         return True
 
     def train(self, network: Network, outcome: Outcome, run: RunFolder) -> None:
         """Trains the network and leaves all of a run folder."""
-        job, data, rule = outcome.job, outcome.data, outcome.job.rule()
+        job, data = outcome.job, outcome.data
         bar = ProgressBar(self.console, self.name)
+        self.say_begun(job, data, network)
+        with self.saying_how_to_continue():
+            try:
+                result = fit(
+                    network,
+                    data,
+                    job.rule(),
+                    seed=job.seed,
+                    observers=(bar, run, *self.observers),
+                    mesh=self.mesh,
+                    **job.fitted(data),
+                )
+                self.processes.first(lambda: outcome.complete(network, result.network))
+            finally:
+                bar.close()
+                run.close()
+        self.show_sample(outcome)
+
+    def say_begun(self, job: Job, data: Examples, network: Network) -> None:
+        """What is trained."""
+        rule = job.rule()
         say(
             self.console,
             f"{self.name}: {job.model}, {network.depth} nodes, {job.data} "
@@ -179,31 +200,6 @@ class Session:
             f"{job.learning}"
             + (f" with {job.solver()!r}" if isinstance(rule, PredictiveCoding) else ""),
         )
-        with self._saying_how_to_continue():
-            try:
-                result = fit(
-                    network,
-                    data,
-                    rule,
-                    optimizer=job.optimizer_for(data),
-                    epochs=job.epochs,
-                    batch_size=job.batch_size,
-                    seed=job.seed,
-                    observers=(bar, run, *self.observers),
-                    pose=job.pose,
-                    scores=job.scores,
-                    metrics=job.judged_by,
-                    average=job.average,
-                    validate_every=job.validate_every,
-                    early_stopping=job.stopping,
-                    certify=job.certify,
-                    mesh=self.mesh,
-                )
-                self.processes.first(lambda: outcome.complete(network, result.network))
-            finally:
-                bar.close()
-                run.close()
-        self._show_sample(outcome)
 
     def _has_ended(self, folder: Path) -> bool:
         """Whether there is a summary; a damaged one is made again from the last checkpoint."""
@@ -215,14 +211,16 @@ class Session:
             return False
 
     @contextlib.contextmanager
-    def _saying_how_to_continue(self) -> Iterator[None]:
+    def saying_how_to_continue(self) -> Iterator[None]:
+        """Says so where what is done within is stopped."""
         try:
             yield
         except KeyboardInterrupt:
             say(self.console, f"stopped; continue with: fathomx {self.command}")
             raise
 
-    def _show_sample(self, outcome: Outcome) -> None:
+    def show_sample(self, outcome: Outcome) -> None:
+        """Prints the text that a network has written, if it writes any."""
         sample = RunFiles(outcome.folder).sample
         if sample is not None:
             kind = "characters" if outcome.job.tokens is None else "tokens"

@@ -126,7 +126,7 @@ class Mesh:
 
     @property
     def _own(self) -> tuple[Any, ...]:
-        return self.data, self.depth, self.devices, self.weights
+        return type(self), self.data, self.depth, self.devices, self.weights
 
     @classmethod
     def of(cls, batch_size: Count, devices: Sequence[jax.Device] | None = None) -> Mesh:

@@ -28,7 +28,7 @@ _NOTE = (
 class Method(NamedTuple):
     """A method's scores over seeds, and how they differ from those of the first method.
 
-    `seconds` are those of training, by seed.
+    `seconds` are those of training, by seed; of seeds that were trained together an equal part.
     """
 
     name: str
@@ -46,7 +46,10 @@ def methods_of(summaries: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list
     """
     found: list[Method] = []
     for name, by_seed in summaries.items():
-        seconds = _known(by_seed, "train_seconds")
+        seconds = {
+            seed: value / by_seed[seed].get("together", 1)
+            for seed, value in _known(by_seed, "train_seconds").items()
+        }
         keys = dict.fromkeys(key for summary in by_seed.values() for key in metrics_of(summary))
         names = [*(f"test_{key}" for key in keys), "test_loss", "validation_loss"]
         scores: dict[str, dict[int, float]] = {}

@@ -16,6 +16,7 @@ from fathomx.training.observer import Plan as Plan
 from fathomx.training.observer import TrainingState as TrainingState
 from fathomx.training.run import DivergenceError as DivergenceError
 from fathomx.training.run_folder import RunFolder as RunFolder
+from fathomx.training.together import fit_together as fit_together
 from fathomx.training.trackers import MLflow as MLflow
 from fathomx.training.trackers import TensorBoard as TensorBoard
 from fathomx.training.trackers import Tracker as Tracker

@@ -17,6 +17,7 @@ from fathomx.training.averaging import averaged
 from fathomx.training.choosing import certified
 from fathomx.training.likeness import with_rates
 from fathomx.training.observer import TrainingState
+from fathomx.training.programs import Program
 
 MOST_STEPS = 128
 
@@ -42,8 +43,8 @@ class Advance(eqx.Module):
         self,
         rates: list[Array],
         state: TrainingState,
-        data: dict[str, Array],
         order: Array,
+        data: dict[str, Array],
         count: Array,
     ) -> tuple[TrainingState, StepReport]:
         optimizer = with_rates(self.learner.optimizer, rates)
@@ -96,9 +97,9 @@ class Advance(eqx.Module):
         return found
 
 
-def step_memory(compiled: Any, data: tuple[Array, ...]) -> int | None:
+def step_memory(program: Program, data: tuple[Array, ...]) -> int | None:
     """Bytes that the compiled training step needs at once beside the data, if the backend tells."""
-    found = compiled.memory_analysis()
+    found = program.memory
     if found is None:
         return None
     kept = found.argument_size_in_bytes + found.output_size_in_bytes - found.alias_size_in_bytes

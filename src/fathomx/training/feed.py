@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import abc
+import copy
 import dataclasses
 import hashlib
 import queue
@@ -65,6 +66,10 @@ class Feed(abc.ABC):
     def load(self, epoch: int, step: int) -> Load:
         """What holds the examples of a step."""
 
+    def again(self) -> Feed:
+        """A feed of the same data for another run, which holds no copy of it."""
+        raise NotImplementedError(f"a {type(self).__name__} feeds one run")
+
     def close(self) -> None:
         """Ends what reads ahead, if anything does."""
         return None
@@ -100,6 +105,11 @@ class _InMemory(Feed):
         self.first = {k: array[: plan.batch_size] for k, array in self._arrays.items()}
         self._state: TrainingState | None = None
         self._now: tuple[int, Load] | None = None
+
+    def again(self) -> Feed:
+        found = copy.copy(self)
+        found._state = found._now = None
+        return found
 
     def begin(self, state: TrainingState) -> str | None:
         self._state = state

@@ -145,23 +145,13 @@ def fit(
     result = fx.fit(decoder, pictures, epochs=10)          # the roots of the decoder are inferred
     ```
     """
-    rule = Equilibrium() if rule is None else rule
     optimizer = 1e-2 if optimizer is None else optimizer
     if observers is None:
         observers = (NotebookBar(),) if in_notebook() else ()
-    if not isinstance(data, Dataset | Stream):
-        data = _divided(network, *data)
-    task = Task(data, pose, scores, None if metrics is None else chosen(metrics))
     choices = Choices(average, validate_every, early_stopping, certify)
-    plan = _plan(network, data, epochs, batch_size, choices)
-    task.check(network)
-    if not parameter_count(network):
-        raise ValueError(
-            "the network has no weights that learn: all of its entries are frozen, or hold none; "
-            "freeze fewer, or use nodes with weights."
-        )
-    if early_stopping is not None:
-        early_stopping.check(task.score(network, "validation"))
+    task, plan, rule = prepared(
+        network, data, rule, epochs, batch_size, choices, pose, scores, metrics
+    )
     try:
         run = Run(network, task, Learner(rule, optimizer, task.pose), plan, seed, observers, mesh)
     except BaseException:
@@ -178,6 +168,33 @@ def fit(
         raise
     finally:
         run.feed.close()
+
+
+def prepared(
+    network: Network,
+    data: Dataset | Stream | tuple[Any, ...],
+    rule: LearningRule | None,
+    epochs: int,
+    batch_size: int | None,
+    choices: Choices,
+    pose: Pose | None,
+    scores: Scores | None,
+    metrics: Sequence[Any] | None,
+) -> tuple[Task, Plan, LearningRule]:
+    """What is learned, for how long and by which rule; raises for what does not fit."""
+    if not isinstance(data, Dataset | Stream):
+        data = _divided(network, *data)
+    task = Task(data, pose, scores, None if metrics is None else chosen(metrics))
+    plan = _plan(network, data, epochs, batch_size, choices)
+    task.check(network)
+    if not parameter_count(network):
+        raise ValueError(
+            "the network has no weights that learn: all of its entries are frozen, or hold none; "
+            "freeze fewer, or use nodes with weights."
+        )
+    if choices.early_stopping is not None:
+        choices.early_stopping.check(task.score(network, "validation"))
+    return task, plan, Equilibrium() if rule is None else rule
 
 
 def _divided(network: Network, *arrays: Any) -> Dataset:

@@ -54,11 +54,11 @@ class Probe(eqx.Module):
 def probe(
     begun: Network,
     network: Network,
+    key: PRNGKeyArray,
+    energy: Array,
     rule: LearningRule,
     pose: Pose,
     batch: dict[str, Array],
-    key: PRNGKeyArray,
-    energy: Array,
 ) -> dict[str, Any]:
     """The record of a `Probe`: all of it comes from one program.
 

@@ -21,44 +21,18 @@ from fathomx.training.wording import step_scores, text_of, validation
 
 
 @gate
-class ProgressBar(Observer):
-    """Loss, accuracy of classes, settledness and the remaining time, and one line per epoch.
-
-    `name` stands before the bar. Where the console is no terminal, only the lines per epoch are
-    printed; in notebooks `NotebookBar` is live.
-    """
+class EpochLines(Observer):
+    """One line per epoch, and what is noted, behind a name."""
 
     keeps = False
 
     def __init__(self, console: Console, name: str = "training") -> None:
         self._console = console
         self._name = name
-        self._bar: Progress | None = None
-        self._task: TaskID | None = None
         self._plan: Plan | None = None
 
     def started(self, plan: Plan, state: TrainingState) -> None:
         self._plan = plan
-        self._bar = Progress(
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            MofNCompleteColumn(),
-            TextColumn("{task.fields[scores]}"),
-            TimeElapsedColumn(),
-            TextColumn("left"),
-            TimeRemainingColumn(),
-            console=self._console,
-            transient=True,
-            disable=not self._console.is_terminal,
-        )
-        self._task = self._bar.add_task(
-            self._name, total=plan.epochs * plan.steps_per_epoch, scores="compiling"
-        )
-        self._bar.start()
-        self._advance(state, None)
-
-    def stepped(self, record: dict[str, Any], state: TrainingState) -> None:
-        self._advance(state, step_scores(record))
 
     def epoch_ended(self, record: dict[str, Any], state: TrainingState) -> None:
         assert self._plan is not None
@@ -92,6 +66,52 @@ class ProgressBar(Observer):
             f"{self._name}: {record['text']}", highlight=False, markup=False, soft_wrap=True
         )
 
+    def finished(self, summary: dict[str, Any], state: TrainingState) -> None:
+        if summary.get("ended"):
+            self._console.print(
+                f"{self._name}: ended after epoch {summary['epochs']}, because {summary['ended']}.",
+                highlight=False,
+                markup=False,
+                soft_wrap=True,
+            )
+
+
+@gate
+class ProgressBar(EpochLines):
+    """Loss, accuracy of classes, settledness and the remaining time, and one line per epoch.
+
+    `name` stands before the bar. Where the console is no terminal, only the lines per epoch are
+    printed; in notebooks `NotebookBar` is live.
+    """
+
+    def __init__(self, console: Console, name: str = "training") -> None:
+        super().__init__(console, name)
+        self._bar: Progress | None = None
+        self._task: TaskID | None = None
+
+    def started(self, plan: Plan, state: TrainingState) -> None:
+        super().started(plan, state)
+        self._bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            MofNCompleteColumn(),
+            TextColumn("{task.fields[scores]}"),
+            TimeElapsedColumn(),
+            TextColumn("left"),
+            TimeRemainingColumn(),
+            console=self._console,
+            transient=True,
+            disable=not self._console.is_terminal,
+        )
+        self._task = self._bar.add_task(
+            self._name, total=plan.epochs * plan.steps_per_epoch, scores="compiling"
+        )
+        self._bar.start()
+        self._advance(state, None)
+
+    def stepped(self, record: dict[str, Any], state: TrainingState) -> None:
+        self._advance(state, step_scores(record))
+
     def interrupted(self, state: TrainingState) -> None:
         self.close()
 
@@ -100,13 +120,7 @@ class ProgressBar(Observer):
 
     def finished(self, summary: dict[str, Any], state: TrainingState) -> None:
         self.close()
-        if summary.get("ended"):
-            self._console.print(
-                f"{self._name}: ended after epoch {summary['epochs']}, because {summary['ended']}.",
-                highlight=False,
-                markup=False,
-                soft_wrap=True,
-            )
+        super().finished(summary, state)
 
     def close(self) -> None:
         """Removes the bar."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -21,12 +21,12 @@ from fathomx.records.values import numbers, plain
 from fathomx.training.advance import MOST_STEPS, Advance, step_memory
 from fathomx.training.choosing import certified
 from fathomx.training.devices import mesh_for
-from fathomx.training.feed import Load, feed
+from fathomx.training.feed import Feed, Load, feed
 from fathomx.training.likeness import rates_of, without_rates
 from fathomx.training.observer import Best, Observer, Plan, TrainingState, copied
 from fathomx.training.parts import squared_lengths
 from fathomx.training.probe import probe
-from fathomx.training.programs import Program, program, run
+from fathomx.training.programs import Asking, Call, Program, answered
 from fathomx.training.signals import held_back, stopped_together
 from fathomx.training.task import Task
 from fathomx.training.watch import Watch, expected
@@ -52,6 +52,7 @@ class Run:
         seed: int,
         observers: Sequence[Observer],
         mesh: Mesh | None = None,
+        shared: Feed | None = None,
     ) -> None:
         self.task, self.plan, self.observers = task, plan, observers
         self.seed = seed
@@ -59,7 +60,9 @@ class Run:
         self.mesh.check(network, plan.batch_size)
         self.processes = self.mesh.processes
         key = jax.random.fold_in(jax.random.key(seed), _RUN)
-        self.feed = feed(task, network, plan, self.mesh)
+        self.feed = feed(task, network, plan, self.mesh) if shared is None else shared
+        self.together = 1
+        self._meet: Callable[[], None] = lambda: None
         self.probe = self.mesh.parts(self.feed.first)
         self.posed = task.pose(network, self.feed.first)
         choices = plan.choices
@@ -104,7 +107,6 @@ class Run:
         )
         # Which of a step's scores say something.
         self.scored = ("loss", "accuracy") if task.by_classes(network) else ("loss",)
-        self._programs: dict[tuple[int, ...], Program] = {}
         self.memory: int | None = None
         self.step_seconds: list[float] = []
         self.first_step_seconds: float | None = None
@@ -112,9 +114,10 @@ class Run:
     def train(self) -> tuple[Network, list[dict[str, Any]], dict[str, Any]]:
         """The network, the record of every epoch and the summary."""
         with self.processes.watched(), stopped_together(self.processes) as self._meet:
-            return self._train()
+            return answered(self.training())
 
-    def _train(self) -> tuple[Network, list[dict[str, Any]], dict[str, Any]]:
+    def training(self) -> Asking[tuple[Network, list[dict[str, Any]], dict[str, Any]]]:
+        """`train`, by calls, which may be answered for several runs at once."""
         begun = time.perf_counter()
         self._tell("started", self.plan, self.state)
         for text in self.lost:
@@ -123,12 +126,12 @@ class Run:
         if replayed is not None:
             self._note(replayed, "stream")
         while int(self.state.epoch) < self.plan.epochs and self._ending() is None:
-            self._epoch()
+            yield from self._epoch()
         train_seconds = self.earlier_seconds + time.perf_counter() - begun
         # A network whose weights are divided may be too large for one device.
         result = self.mesh.divided(self.state.result)
         held = result if self.mesh.divides_weights else self.mesh.gathered(result)
-        scores = self.processes.agreed(self.task.score(held, "test"))
+        scores = self.processes.agreed((yield from self.task.scoring(held, "test")))
         self.state = self.mesh.gathered(self.state)
         last = self._record_of_result()
         summary = plain(
@@ -145,6 +148,7 @@ class Run:
                 "parameters": parameter_count(self.state.network),
                 "epochs": int(self.state.epoch),
                 **self._choice_of_result(),
+                **({"together": self.together} if self.together > 1 else {}),
                 "seed": self.seed,
             }
         )
@@ -152,9 +156,16 @@ class Run:
             observer.finished(summary, self.state)
         return self.state.result, self.history, summary
 
-    def _score(self, title: str) -> dict[str, float | None]:
+    def diverged(
+        self, error: DivergenceError
+    ) -> tuple[Network, list[dict[str, Any]], dict[str, Any]]:
+        """What `train` returns, of a run that has ended by an error: where it was before."""
+        summary = {"diverged": str(error), "epochs": int(self.state.epoch), "seed": self.seed}
+        return self.mesh.gathered(self.state.result), self.history, summary
+
+    def _scoring(self, title: str) -> Asking[dict[str, float | None]]:
         """The scores of a part of the data."""
-        found = self.task.score(self.mesh.divided(self.state.scored), title)
+        found = yield from self.task.scoring(self.mesh.divided(self.state.scored), title)
         agreed: dict[str, float | None] = self.processes.agreed(found)
         return agreed
 
@@ -200,22 +211,26 @@ class Run:
         if not self.observers:
             warn(text)
 
-    def _epoch(self) -> None:
+    def _epoch(self) -> Asking[None]:
         epoch = int(self.state.epoch)
         while (step := int(self.state.step)) < self.plan.steps_per_epoch:
-            self._validate(epoch, step)
+            yield from self._validate(epoch, step)
             self._meet()
             begun = time.perf_counter()
             load = self.feed.load(epoch, step)
             most = self.processes.agreed(self._next_count())
             count = min(most, self._stretch(step), load.end - step)
             before = dataclasses.replace(self.state, place=None, best=None)
-            arguments = (self._rates, before, load.arrays, load.order, jnp.asarray(count))
-            compiled = self._compiled(load, arguments, before)
+            own, options = (self._rates, before, load.order), self.mesh.compiler_options
+            answer = yield Call(
+                "steps", self._advance, own, (load.arrays,), count, options, before.replaced
+            )
+            count = answer.steps
+            self._note_memory(answer.program, load)
             # From the call on there is no state but the one that comes out of it: what stops the
             # run waits until that is known to all.
             with held_back():
-                state, reports = compiled(*arguments)
+                state, reports = answer.value()
                 state = state.at_place(load.place_after(step + count))
                 state = dataclasses.replace(state, best=self.state.best)
                 reports = jax.tree.map(lambda a, n=count: np.asarray(a)[:n], reports)
@@ -231,7 +246,7 @@ class Run:
                 self.step_seconds += [seconds / count] * count
             for about, text in self.watch.of_steps(record).items():
                 self._note(text, about)
-        self._end_of_epoch(epoch)
+        yield from self._end_of_epoch(epoch)
 
     def _record(self, reports: StepReport, epoch: int, step: int, seconds: float) -> dict[str, Any]:
         """What is kept of some steps."""
@@ -262,32 +277,27 @@ class Run:
         if stopped is not None:
             raise stopped
 
-    def _compiled(self, load: Load, arguments: tuple[Any, ...], before: TrainingState) -> Program:
-        """The program of the steps, one for every shape of what is loaded."""
-        shape = load.order.shape
-        if shape not in self._programs:
-            options = self.mesh.compiler_options
-            made = program(self._advance, *arguments, options=options, given_up=before.replaced)
-            self._programs[shape] = made
-            per_device = step_memory(made.compiled, tuple(load.arrays.values()))
-            if self.memory is None:
-                self.memory = per_device and per_device * len(self.mesh.devices)
-        return self._programs[shape]
+    def _note_memory(self, made: Program, load: Load) -> None:
+        """What the first program of the steps needs."""
+        if self.memory is None:
+            per_device = step_memory(made, tuple(load.arrays.values()))
+            self.memory = per_device and per_device * len(self.mesh.devices)
 
-    def _end_of_epoch(self, epoch: int) -> None:
+    def _end_of_epoch(self, epoch: int) -> Asking[None]:
         def gather(name: str) -> np.ndarray:
             return np.asarray([value for record in self.records for value in record[name]], float)
 
         network = self.state.network
         chosen = self._certified()
-        scores = self._score("validation")
+        scores = yield from self._scoring("validation")
         self._check_weights(epoch, scores["loss"])
         key = jax.random.fold_in(jax.random.fold_in(self.state.key, 2), epoch)
         learner = self._advance.learner
         divided = self.mesh.divided((self.begun, network))
         energy = jnp.asarray(numbers(self.records[-1]["energy_per_node"]))
-        probed = run(probe, *divided, learner.rule, learner.pose, self.probe, key, energy)
-        probed = self.mesh.gathered(probed)
+        shared = (learner.rule, learner.pose, self.probe)
+        answer = yield Call("probe", probe, (*divided, key, energy), shared)
+        probed = self.mesh.gathered(answer.value())
         inferred = np.isfinite(gather("strength")).any()
         record = plain(
             {
@@ -341,12 +351,12 @@ class Run:
         best = Best(copied(state.scored), state.epoch, held)
         return dataclasses.replace(state, best=best)
 
-    def _validate(self, epoch: int, step: int) -> None:
+    def _validate(self, epoch: int, step: int) -> Asking[None]:
         """Scores validation within an epoch, if it is time and not done yet."""
         every = self.plan.choices.validate_every
         if every is None or not step or step % every or step == self.validated:
             return
-        scores = self._score("validation")
+        scores = yield from self._scoring("validation")
         record: dict[str, Any] = {"epoch": epoch + 1, "step": step}
         record.update({f"validation_{name}": value for name, value in scores.items()})
         record = plain(record)
@@ -359,10 +369,15 @@ class Run:
         return left if every is None else min(left, every - step % every)
 
     def _next_count(self) -> int:
-        """Steps per dispatch: one first, to time it; then as many as take about half a second."""
+        """Steps per dispatch: one first, to time it; then as many as take about half a second.
+
+        Of several networks that are trained together, half a second for each.
+        """
         if self.first_step_seconds is None or not self.step_seconds:
             return 1
-        return int(np.clip(_SECONDS_PER_DISPATCH / self.step_seconds[-1], 1, MOST_STEPS))
+        return int(
+            np.clip(self.together * _SECONDS_PER_DISPATCH / self.step_seconds[-1], 1, MOST_STEPS)
+        )
 
     def _check_finite(self, reports: StepReport, epoch: int, step: int) -> None:
         bad_nodes = ~np.isfinite(reports.energy)

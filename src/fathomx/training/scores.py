@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import equinox as eqx
@@ -23,7 +23,7 @@ from fathomx.metrics.choice import check_suited
 from fathomx.problem.energies import evaluated_energies
 from fathomx.problem.evaluation import Evaluation
 from fathomx.problem.problem import Problem
-from fathomx.training.programs import run
+from fathomx.training.programs import Asking, Call, answered
 
 Scores = OfTwo
 
@@ -177,13 +177,13 @@ def evaluate_part(
     A score is one number per example, or one for the batch that it is given. Raises `TypeError` for
     scores that are no dictionary, and `ValueError` for one of another shape.
     """
-    begins = range(0, len(next(iter(arrays.values()))), AT_ONCE)
-    return evaluate_batches(
-        network,
-        ({n: a[begin : begin + AT_ONCE] for n, a in arrays.items()} for begin in begins),
-        scores,
-        weights,
-    )
+    return evaluate_batches(network, batches_of(arrays), scores, weights)
+
+
+def batches_of(arrays: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
+    """A part of a data set, as many examples at a time as are scored at once."""
+    for begin in range(0, len(next(iter(arrays.values()))), AT_ONCE):
+        yield {name: array[begin : begin + AT_ONCE] for name, array in arrays.items()}
 
 
 def evaluate_batches(
@@ -193,6 +193,13 @@ def evaluate_batches(
     weights: Weights = unweighted,
 ) -> dict[str, float]:
     """The scores from means over the examples of all batches; nothing if none counts."""
+    return answered(scoring_batches(network, batches, scores, weights))
+
+
+def scoring_batches(
+    network: Network, batches: Iterable[Mapping[str, Any]], scores: Scores, weights: Weights
+) -> Asking[dict[str, float]]:
+    """`evaluate_batches`, by calls."""
     totals: dict[str, np.ndarray] = {}
     size = 0.0
     for arrays in batches:
@@ -202,7 +209,7 @@ def evaluate_batches(
         shares = None if given is None else np.asarray(given, np.float64)
         weight = count if shares is None else float(shares.sum())
         size += weight
-        found = run(_scored, network, batch, scores)
+        found = (yield Call("scores", _scored, (network,), (batch, scores))).value()
         if not isinstance(scores, UsualScores):
             _check_scores(found, count)
         for name, value in found.items():
@@ -257,17 +264,18 @@ def score(network: Network, part: Part) -> tuple[float, float]:
 
     Means over examples and, where there is a label at each of several positions, over these.
     """
+    return answered(scoring(network, part))
+
+
+def scoring(network: Network, part: Part) -> Asking[tuple[float, float]]:
+    """`score`, by calls."""
     loss, hits, size = 0.0, 0.0, len(part.labels)
     for begin in range(0, size, AT_ONCE):
         # The last batch is padded, so that parts of any size share one compiled program.
         taken = np.minimum(np.arange(begin, begin + AT_ONCE), size - 1)
         count = jnp.asarray(min(AT_ONCE, size - begin))
-        some_loss, some_hits = run(
-            _counted,
-            network,
-            jnp.asarray(part.inputs[taken]),
-            jnp.asarray(part.labels[taken]),
-            count,
-        )
+        examples = jnp.asarray(part.inputs[taken]), jnp.asarray(part.labels[taken])
+        answer = yield Call("losses", _counted, (network,), (*examples, count))
+        some_loss, some_hits = answer.value()
         loss, hits = loss + float(some_loss), hits + float(some_hits)
     return loss / size, hits / size

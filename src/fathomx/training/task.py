@@ -19,15 +19,16 @@ from fathomx.learning.learner import pose as by_name
 from fathomx.metrics import Metric
 from fathomx.problem.checks import check_integers, check_targets, check_weights
 from fathomx.problem.problem import Problem
+from fathomx.training.programs import Asking, answered
 from fathomx.training.scores import (
     AT_ONCE,
     Scores,
     UsualScores,
     Weights,
-    evaluate_batches,
-    evaluate_part,
+    batches_of,
     metrics_in_force,
-    score,
+    scoring,
+    scoring_batches,
     target_kinds,
 )
 
@@ -149,18 +150,23 @@ class Task:
 
         Of a part that is missing, no score is known.
         """
+        return answered(self.scoring(network, title))
+
+    def scoring(self, network: Network, title: str) -> Asking[dict[str, float | None]]:
+        """`score`, by calls."""
         if title not in self.data.titles:
             judge = self.judge(network)
             keys = [m.key for m in judge.metrics] if isinstance(judge, UsualScores) else []
             return dict.fromkeys(("loss", *keys))
         if isinstance(self.data, Stream):
-            return self._score_stream(network, self.data, title)
+            return (yield from self._scoring_stream(network, self.data, title))
         arrays = self.data.arrays(title)
         usual = self.scores is None and self.metrics is None
         if usual and self.pose is _pair and WEIGHTS not in arrays:
-            loss, accuracy = score(network, getattr(self.data, title))
+            loss, accuracy = yield from scoring(network, getattr(self.data, title))
             return {"loss": loss, "accuracy": accuracy}
-        found = evaluate_part(network, arrays, self.judge(network), self._weights(network))
+        judged = self.judge(network), self._weights(network)
+        found = yield from scoring_batches(network, batches_of(arrays), *judged)
         return {"loss": None, **found}
 
     def _first(self) -> dict[str, Array]:
@@ -179,7 +185,9 @@ class Task:
 
         return weights
 
-    def _score_stream(self, network: Network, data: Stream, title: str) -> dict[str, float | None]:
+    def _scoring_stream(
+        self, network: Network, data: Stream, title: str
+    ) -> Asking[dict[str, float | None]]:
         """From means over the examples of all batches of a part."""
 
         def checked() -> Iterator[Mapping[str, Any]]:
@@ -187,7 +195,8 @@ class Task:
                 self.check_values(network, arrays, f"the {title} part of {data.name!r}")
                 yield data.standardized({name: jnp.asarray(a) for name, a in arrays.items()})
 
-        found = evaluate_batches(network, checked(), self.judge(network), self._weights(network))
+        judged = self.judge(network), self._weights(network)
+        found = yield from scoring_batches(network, checked(), *judged)
         if not found:
             raise ValueError(f"the {title} part of {data.name!r} gave no batches; give some.")
         return {"loss": None, **found}
