@@ -131,10 +131,10 @@ def test_a_seed_that_diverges_is_named_and_left_out(run, tmp_path, together):
     options = ("--count", 2, "--vary", "learning-rate=0.1,1e30", "--optimizer", "sgd")
     code, out, _ = run("seeds", *options, *BACKPROP, "--out", "out", *together)
     assert code == 0
-    assert "learning-rate=1e+30, seed 0: " in out and "no longer finite" in out
+    assert "learning_rate=1e+30, seed 0: " in out and "no longer finite" in out
     found = held(tmp_path / "out/seeds.json")
-    assert found["learning-rate=0.1"]["scores"]["test_loss"].keys() == {"0", "1"}
-    assert "test_loss" not in found.get("learning-rate=1e+30", {"scores": {}})["scores"]
+    assert found["learning_rate=0.1"]["scores"]["test_loss"].keys() == {"0", "1"}
+    assert "test_loss" not in found.get("learning_rate=1e+30", {"scores": {}})["scores"]
 
 
 def test_seeds_are_beside_backprop_unless_told_otherwise(run, tmp_path):
