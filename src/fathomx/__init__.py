@@ -74,6 +74,7 @@ from fathomx.layers.parameterization import Standard as Standard
 from fathomx.layers.parameterization import scale_learning_rates as scale_learning_rates
 from fathomx.learning import Backprop as Backprop
 from fathomx.learning import Equilibrium as Equilibrium
+from fathomx.learning import EquilibriumErrors as EquilibriumErrors
 from fathomx.learning import EquilibriumPropagation as EquilibriumPropagation
 from fathomx.learning import ForwardUpdate as ForwardUpdate
 from fathomx.learning import Incremental as Incremental

@@ -51,12 +51,14 @@ def loop():
     )
 
 
-@pytest.mark.parametrize("rule", [fx.Equilibrium, fx.ForwardUpdate, fx.Incremental])
+@pytest.mark.parametrize(
+    "rule", [fx.Equilibrium, fx.EquilibriumErrors, fx.ForwardUpdate, fx.Incremental]
+)
 def test_feedbacks_alone_can_be_learned(rule):
     problem = fx.Problem(loop(), {"image": RNG.normal(size=(5, 4))})
     gradient, report = rule(output_precision=1.0).gradient(problem, KEY)
     assert np.isnan(report.strength) and np.isfinite(report.energy).all()
-    # Of the forward update, what is predicted from a cause of zero learns nothing but its bias.
+    # Where feedforward activities teach, what is predicted from a cause of zero learns its bias.
     assert sum(np.abs(leaf).max() > 0 for leaf in jax.tree.leaves(gradient)) >= 3
     with pytest.raises(ValueError, match=r"output_precision=1.0"):
         rule().gradient(problem, KEY)

@@ -15,6 +15,7 @@ KEY = jax.random.key(0)
 # Rules: a new one is a line here.
 RULES = {
     "Equilibrium": fx.Equilibrium(fx.GaussNewton(2, 4), output_precision=0.7),
+    "EquilibriumErrors": fx.EquilibriumErrors(fx.GaussNewton(2, 4), output_precision=0.7),
     "ForwardUpdate": fx.ForwardUpdate(fx.GaussNewton(2, 4), output_precision=0.7),
     "Incremental": fx.Incremental(fx.StateDescent(optax.sgd(0.05), 5), output_precision=0.7),
     "EquilibriumPropagation": fx.EquilibriumPropagation(fx.GaussNewton(2, 4), beta=0.05),

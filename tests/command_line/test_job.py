@@ -18,7 +18,7 @@ from fathomx.command_line.settings import Settings, option
 from fathomx.command_line.train import train
 from fathomx.graph.statistics import parameter_count
 from fathomx.inference.schedule import Decaying, Spiking, Uniform
-from fathomx.learning import EquilibriumPropagation, ForwardUpdate, Incremental
+from fathomx.learning import EquilibriumErrors, EquilibriumPropagation, ForwardUpdate, Incremental
 
 # What `fathomx train` of version 0.1.0 stored.
 OLD = {
@@ -172,6 +172,7 @@ def test_the_activity_rate_is_that_of_a_plain_gradient_step():
         ("equilibrium", fx.Equilibrium),
         ("incremental", Incremental),
         ("forward-update", ForwardUpdate),
+        ("equilibrium-errors", EquilibriumErrors),
         ("equilibrium-propagation", EquilibriumPropagation),
         ("backprop", fx.Backprop),
     ],

@@ -88,6 +88,9 @@ def test_the_forward_update_by_hand():
     # Equilibrium takes the activities of the moment: e2 z1 = 21/16 13/8, e3 z2 = -43/8 17/8.
     found = learn(fx.Equilibrium(steps(2), output_precision=0.5), row())
     np.testing.assert_allclose(flat(found), [0.75, -4.265625, 11.421875], rtol=1e-14)
+    # Its errors, with the parents before inference: e2 2 = 21/16 2, e3 1 = -43/8.
+    found = learn(fx.EquilibriumErrors(steps(2), output_precision=0.5), row())
+    np.testing.assert_allclose(flat(found), [0.75, -5.25, 5.375], rtol=1e-14)
 
 
 @pytest.mark.usefixtures("float64")
@@ -245,6 +248,23 @@ def test_the_centered_rule_with_the_exact_solver():
     found = learn(fx.EquilibriumPropagation(fx.Exact(), beta=0.4), problem)
     for one, a, b in zip(values(found), towards, away, strict=True):
         np.testing.assert_allclose(one, (a - b) / 0.8, rtol=0, atol=1e-10)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("precision", [0.1, 1.0, 30.0])
+def test_equilibrium_errors_are_backprop_from_the_error_that_equilibrium_leaves(precision):
+    problem, (first, second, last) = linear_problem()
+    predicted = np.asarray(problem.input) @ first.T @ second.T @ last.T
+    sensitivity = last @ second @ second.T @ last.T / 2 + last @ last.T / 0.5
+    missed = np.asarray(problem.target) - predicted
+    left = np.linalg.solve(np.eye(2) + precision * sensitivity, missed.T).T
+    taught = fx.Problem(problem.network, problem.input, predicted + left)
+    expected = flat(learn(fx.Backprop(), taught))
+    found = flat(learn(fx.EquilibriumErrors(fx.Exact(), precision), problem))
+    np.testing.assert_allclose(found, expected, rtol=0, atol=1e-10)
+    # Equilibrium itself learns from activities that have moved.
+    other = flat(learn(fx.Equilibrium(fx.Exact(), precision), problem))
+    assert np.abs(other - found).max() > 1e-3
 
 
 @pytest.mark.usefixtures("float64")
@@ -535,6 +555,7 @@ SOLVER = fx.GaussNewton(1, 2)
 RULES = {
     "Backprop": fx.Backprop(),
     "Equilibrium": fx.Equilibrium(SOLVER, output_precision=0.5),
+    "EquilibriumErrors": fx.EquilibriumErrors(SOLVER, output_precision=0.5),
     "ForwardUpdate": fx.ForwardUpdate(
         fx.StateDescent(optax.sgd(0.4), steps=5, schedule=fx.Spiking(0.1)), output_precision=0.5
     ),

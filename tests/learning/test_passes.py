@@ -92,6 +92,7 @@ GAUSS_NEWTON = 1 + BACK + (FORTH + BACK + FORTH) + 1 + 1
         # Forward, first gradient, conjugate gradients, the new point, weights.
         (fx.Equilibrium(), GAUSS_NEWTON),
         (fx.Equilibrium(output_precision=1.0), GAUSS_NEWTON),
+        (fx.EquilibriumErrors(), GAUSS_NEWTON),
         # Forward, five times back and forward, weights.
         (fx.Equilibrium(fx.ErrorDescent()), 1 + 5 * (BACK + 1) + 1),
         (fx.Equilibrium(fx.ErrorDescent(), 1.0), 1 + 5 * (BACK + 1) + 1),
@@ -148,6 +149,7 @@ def test_a_certificate_changes_nothing_and_is_the_same_wherever_it_is_computed(f
     "rule",
     [
         fx.Equilibrium(fx.Langevin(1e-3, 4, 2), 1.0),
+        fx.EquilibriumErrors(output_precision=1.0),
         fx.ForwardUpdate(output_precision=1.0),
         fx.EquilibriumPropagation(beta=0.2),
         fx.Incremental(fx.ErrorDescent(0.1, 2), 1.0),

@@ -18,6 +18,7 @@ RULES = {
     "state descent": fx.Equilibrium(fx.StateDescent(optax.sgd(0.2), 6), output_precision=0.7),
     "incremental": fx.Incremental(fx.ErrorDescent(steps=3), output_precision=0.7),
     "equilibrium propagation": fx.EquilibriumPropagation(SOLVER, beta=0.3),
+    "equilibrium errors": fx.EquilibriumErrors(SOLVER, output_precision=0.7),
     "forward update": fx.ForwardUpdate(SOLVER, output_precision=0.7),
     "backprop": fx.Backprop(),
 }

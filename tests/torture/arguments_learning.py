@@ -32,7 +32,7 @@ def rules(table: Table, world: World) -> None:
 
     held = {"solver": world.solver, "output_precision": 2.0}
     strength = {"output_precision": kinds.strength()}
-    for name in ("Equilibrium", "ForwardUpdate"):
+    for name in ("Equilibrium", "EquilibriumErrors", "ForwardUpdate"):
         table.call(f"fx.{name}", held, strength, finish=learned)
     table.call(
         "fx.EquilibriumPropagation",

@@ -146,7 +146,12 @@ def _inference(rng: np.random.Generator, command: str, *, linear: bool) -> list[
     chosen = list(_pick(rng, inference))
     able = not chosen or chosen[1] in ("gauss-newton", "error-descent", "state-descent")
     if command != "diagnose" and rng.random() < 0.4:
-        learning = ["forward-update", "equilibrium-propagation", *(["incremental"] if able else [])]
+        learning = [
+            "forward-update",
+            "equilibrium-errors",
+            "equilibrium-propagation",
+            *(["incremental"] if able else []),
+        ]
         chosen += ["--learning", str(_pick(rng, learning))]
     return chosen
 

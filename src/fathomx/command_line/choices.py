@@ -24,6 +24,7 @@ from fathomx.inference.schedule import Decaying, Schedule, Spiking, Uniform
 from fathomx.layers.parameterization import NTK, MuPC, Parameterization, Standard
 from fathomx.learning import (
     Equilibrium,
+    EquilibriumErrors,
     EquilibriumPropagation,
     ForwardUpdate,
     Incremental,
@@ -78,6 +79,7 @@ NUMBERS: dict[str, Callable[[Network], Network]] = {
 }
 RULES: dict[str, Callable[[Solver, HoldStrength | float], PredictiveCoding]] = {
     "equilibrium": Equilibrium,
+    "equilibrium-errors": EquilibriumErrors,
     "incremental": Incremental,
     "forward-update": ForwardUpdate,
     "equilibrium-propagation": EquilibriumPropagation,

@@ -4,6 +4,7 @@ from fathomx.learning.backprop import Backprop as Backprop
 from fathomx.learning.base import LearningRule as LearningRule
 from fathomx.learning.base import StepReport as StepReport
 from fathomx.learning.equilibrium import Equilibrium as Equilibrium
+from fathomx.learning.equilibrium import EquilibriumErrors as EquilibriumErrors
 from fathomx.learning.equilibrium_propagation import (
     EquilibriumPropagation as EquilibriumPropagation,
 )

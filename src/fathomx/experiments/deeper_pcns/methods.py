@@ -12,6 +12,7 @@ from fathomx.inference.schedule import Decaying, Schedule, Spiking, Uniform
 from fathomx.learning import (
     Backprop,
     Equilibrium,
+    EquilibriumErrors,
     EquilibriumPropagation,
     ForwardUpdate,
     Incremental,
@@ -110,6 +111,7 @@ METHODS = {
     "Gauss-Newton, strength 0.01": Method(
         lambda count: Equilibrium(GaussNewton(), HoldStrength(0.01))
     ),
+    "Gauss-Newton, equilibrium errors": Method(lambda count: EquilibriumErrors(GaussNewton())),
     "backprop": Method(lambda count: Backprop()),
     "backprop + BatchNorm": Method(lambda count: Backprop(), normalization="batch"),
 }
