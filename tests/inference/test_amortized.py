@@ -75,6 +75,18 @@ def test_it_learns_what_inference_found(float64):
     )
 
 
+@pytest.mark.parametrize("rule", [fx.Equilibrium, fx.EquilibriumErrors, fx.ForwardUpdate])
+def test_every_rule_teaches_it_what_inference_found(float64, rule):
+    network, x = hybrid(), images()
+    problem = fx.Problem(network, {"image": x})
+    relaxed = fx.infer(problem.with_output_precision(0.5), fx.Newton(tolerance=1e-12))
+    gradient, _ = rule(fx.Newton(tolerance=1e-12), 0.5).gradient(problem, jax.random.key(2))
+    own = network.amortized[0].function
+    missed = np.asarray(relaxed.activities["cause"]) - np.asarray(jax.vmap(own)(x))
+    expected = -missed.T @ np.asarray(x) / len(x) / 0.5
+    np.testing.assert_allclose(gradient.amortized[0].function.weight, expected, rtol=1e-8)
+
+
 def test_hybrid_networks_train_and_begin_near_the_equilibrium():
     network, x = hybrid(chained=True), images(64)
     learner = fx.Learner(fx.Equilibrium(fx.GaussNewton(2, 6), output_precision=1.0), 1e-2)

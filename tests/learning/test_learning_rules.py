@@ -284,6 +284,12 @@ def test_where_the_forward_update_tends_to_at_equilibrium():
 # Incremental
 
 
+@pytest.mark.parametrize("solver", [fx.ErrorDescent(0.1, 0), fx.StateDescent(0.1, 0)])
+def test_without_steps_nothing_is_learned(solver):
+    found = learn(fx.Incremental(solver, 0.5), row())
+    assert not flat(found).any()
+
+
 @pytest.mark.usefixtures("float64")
 def test_incremental_by_hand():
     """Activities first, then all weights at once, by sgd of rate 1/10.

@@ -10,7 +10,8 @@ import pytest
 import fathomx as fx
 from fathomx.report import write_page
 from fathomx.training import Observer, RunFolder
-from fathomx.training.scores import evaluate_part
+from fathomx.training.programs import answered
+from fathomx.training.scores import scoring_batches, unweighted
 
 RNG = np.random.default_rng(0)
 CAUSES = RNG.normal(size=(260, 2))
@@ -213,4 +214,4 @@ def test_scores_are_numbers_by_name(scores, error, message):
     network = fx.models.mlp(4, 3, width=5, depth=2, key=jax.random.key(0))
     arrays = {"input": np.ones((6, 4), np.float32)}
     with pytest.raises(error, match=message):
-        evaluate_part(network, arrays, scores)
+        answered(scoring_batches(network, [arrays], scores, unweighted))

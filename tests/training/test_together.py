@@ -225,6 +225,16 @@ def epochs(folder):
     return [record for record in RunFiles(folder).records if record["kind"] == "epoch"]
 
 
+def test_rates_that_are_whole_numbers_and_networks_on_other_devices(blobs):
+    first = fx.fit(dense(jax.random.key(0)), blobs, fx.Backprop(), epochs=1, observers=()).network
+    held, rest = eqx.partition(first, eqx.is_array)
+    there = eqx.combine(jax.device_put(held, jax.devices()[-1]), rest)
+    networks = [there, dense(jax.random.key(1))]
+    rates = [optax.sgd(1), optax.sgd(0.1)]
+    found = trained(blobs, networks, rates, (0, 1), epochs=1)
+    assert all("test_loss" in result.summary for result in found)
+
+
 @pytest.mark.parametrize(
     ("changes", "words"),
     [

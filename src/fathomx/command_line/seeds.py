@@ -159,11 +159,15 @@ def _train(console: Console, folder: Path, places: list[Path], together: bool) -
         job = stored_job(place)
         data = stored_data(job, place)
         try:
-            session = Session(console, _name(place), f"seeds --resume {folder}")
+            session = Session(console, _name(place), _command(folder, together))
             session.go_on(job, data, job.network(data), place)
         except DivergenceError as error:
             diverged[place] = str(error)
     return diverged
+
+
+def _command(folder: Path, together: bool) -> str:
+    return f"seeds --resume {folder}{' --together' if together else ''}"
 
 
 def _name(place: Path) -> str:
@@ -177,7 +181,7 @@ def _train_together(console: Console, folder: Path, places: list[Path]) -> dict[
     data = stored_data(jobs[0], places[0])
     networks = [job.network(data) for job in jobs]
     first = jobs[0]
-    session = Session(console, _name(places[0]), f"seeds --resume {folder} --together")
+    session = Session(console, _name(places[0]), _command(folder, True))
     why = apart(networks, data)
     if why is not None:
         say(console, f"{session.name.partition(', ')[0]}: one seed after the other, since {why}.")

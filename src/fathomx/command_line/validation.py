@@ -174,7 +174,9 @@ def _check_learning(settings: Settings) -> None:
             f"model {settings.model!r} infers what it generates from, which learning "
             f"{settings.learning!r} does not; use learning 'equilibrium'."
         )
-    if settings.inference == "langevin" and settings.learning not in ("equilibrium", "backprop"):
+    if settings.inference == "langevin" and settings.learning not in (
+        *("equilibrium", "equilibrium-errors", "backprop"),
+    ):
         raise ValueError(
             f"learning {settings.learning!r} needs one result of inference, and inference "
             "'langevin' draws samples; use learning 'equilibrium', or another inference."

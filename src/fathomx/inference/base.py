@@ -126,7 +126,9 @@ class Solver(eqx.Module, Generic[State]):
         return self.with_weights_changed(problem, state)
 
     def with_weights_changed(self, problem: Problem, state: State) -> State:
-        """The former name of `resumed`, which solvers may still define in its place."""
+        """The former name of `resumed`, which a `Solver` may still define in its place."""
+        if type(self).resumed is not Solver.resumed:
+            return self.resumed(problem, state, self.activities(problem, state))
         raise TypeError(
             f"{type(self).__name__} cannot go on after a change of weights; incremental learning "
             "works with StateDescent, ErrorDescent and GaussNewton."

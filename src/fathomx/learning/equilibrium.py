@@ -103,4 +103,4 @@ class EquilibriumErrors(Equilibrium):
     def _taught(
         self, problem: Problem, start: Linearization, activities: Entries, errors: Entries
     ) -> Network:
-        return weight_gradient(problem, start.activities, errors)
+        return weight_gradient(problem, start.activities, errors, activities)

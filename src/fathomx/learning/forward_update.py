@@ -46,5 +46,5 @@ class ForwardUpdate(PredictiveCoding):
                 target = network.target(feedback, relaxed.activities)
                 moved = target - network.target(feedback, forward)
                 errors[feedback.name] = start.explained[feedback.name] + moved
-        gradient = weight_gradient(problem, start.activities, errors)
+        gradient = weight_gradient(problem, start.activities, errors, relaxed.activities)
         return per_precision(problem, gradient), report(problem, start, relaxed, strength)

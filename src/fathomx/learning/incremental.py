@@ -135,9 +135,10 @@ class Incremental(PredictiveCoding):
             problem, state, carried = visited(problem, state, step, carried)
             return eqx.filter(problem, eqx.is_array), state, carried
 
-        arrays, state, carried = jax.lax.fori_loop(
-            first, solver.max_steps, one, (arrays, state, carried)
-        )
+        if first < solver.max_steps:
+            arrays, state, carried = jax.lax.fori_loop(
+                first, solver.max_steps, one, (arrays, state, carried)
+            )
         problem = eqx.combine(arrays, rest)
         there = solver.point(problem, state)
         unsettled = where_wanted(

@@ -60,7 +60,10 @@ def energy(problem: Problem, activities: Entries) -> Float[Array, " nodes"]:
 
 @gate
 def weight_gradient(
-    problem: Problem, activities: Entries, errors: Entries | None = None
+    problem: Problem,
+    activities: Entries,
+    errors: Entries | None = None,
+    found: Entries | None = None,
 ) -> Network:
     """`dF/dtheta` at fixed activities, mean over the batch: a pytree like the network's arrays.
 
@@ -69,7 +72,8 @@ def weight_gradient(
     the equilibrated energy when the activities are at equilibrium. Everything but the weights is
     `None`. Precisions and prior means that learn are among the weights.
 
-    `errors`, if given (`relaxation.errors`), saves the computation of the predictions.
+    `errors`, if given (`relaxation.errors`), saves the computation of the predictions. `found` are
+    the activities that amortized predictions (`fx.Amortized`) learn, if not these.
 
     Source: Whittington and Bogacz (2017), for any node function.
     """
@@ -77,10 +81,11 @@ def weight_gradient(
     learned, rest = split(problem.network)
     errors = problem.all_errors(activities) if errors is None else check_errors(problem, errors)
     known = problem.complete(activities)
+    inferred = known if found is None else problem.complete(check_activities(problem, found))
 
     def predictions(learned: Network) -> tuple[Entries, Array]:
         there = problem.with_network(eqx.combine(learned, rest))
-        own = _precision_energy(there, errors) + _amortized_energy(there, known)
+        own = _precision_energy(there, errors) + _amortized_energy(there, inferred)
         return _learning_predictions(there, known), own
 
     (predicted, _), pull = jax.vjp(predictions, learned)

@@ -175,7 +175,8 @@ def _named(code: types.CodeType) -> set[str]:
 
 
 def _is_rate(value: Any) -> bool:
-    return isinstance(value, float) or (isinstance(value, jax.Array) and value.ndim == 0)
+    number = isinstance(value, int | float) and not isinstance(value, bool)
+    return number or (isinstance(value, jax.Array) and value.ndim == 0)
 
 
 def _is_fixed(module: str | None) -> bool:

@@ -166,40 +166,21 @@ def unweighted(arrays: Mapping[str, Any]) -> None:
     return None
 
 
-def evaluate_part(
-    network: Network,
-    arrays: Mapping[str, Any],
-    scores: Scores,
-    weights: Weights = unweighted,
-) -> dict[str, float]:
-    """The scores of a part of a data set, from means over its examples by their weights.
-
-    A score is one number per example, or one for the batch that it is given. Raises `TypeError` for
-    scores that are no dictionary, and `ValueError` for one of another shape.
-    """
-    return evaluate_batches(network, batches_of(arrays), scores, weights)
-
-
 def batches_of(arrays: Mapping[str, Any]) -> Iterator[Mapping[str, Any]]:
     """A part of a data set, as many examples at a time as are scored at once."""
     for begin in range(0, len(next(iter(arrays.values()))), AT_ONCE):
         yield {name: array[begin : begin + AT_ONCE] for name, array in arrays.items()}
 
 
-def evaluate_batches(
-    network: Network,
-    batches: Iterable[Mapping[str, Any]],
-    scores: Scores,
-    weights: Weights = unweighted,
-) -> dict[str, float]:
-    """The scores from means over the examples of all batches; nothing if none counts."""
-    return answered(scoring_batches(network, batches, scores, weights))
-
-
 def scoring_batches(
     network: Network, batches: Iterable[Mapping[str, Any]], scores: Scores, weights: Weights
 ) -> Asking[dict[str, float]]:
-    """`evaluate_batches`, by calls."""
+    """The scores from means over the examples of all batches by their weights, by calls.
+
+    Nothing if none counts. A score is one number per example, or one for the batch that it is
+    given. Raises `TypeError` for scores that are no dictionary, and `ValueError` for one of another
+    shape.
+    """
     totals: dict[str, np.ndarray] = {}
     size = 0.0
     for arrays in batches:

@@ -17,14 +17,17 @@ STOPPING = tuple(
 
 @contextlib.contextmanager
 def held_back() -> Iterator[None]:
-    """What stops a run waits until the end of the body, and acts then as it would have.
+    """What stops a run waits until the end of the body, however it ends, and acts then.
 
     Signals can only be handled in the main thread; elsewhere nothing is held back.
     """
-    with _noted() as noted:
-        yield
-    for number in noted[:1]:
-        signal.raise_signal(number)
+    noted: list[int] = []
+    try:
+        with _noted() as noted:
+            yield
+    finally:
+        for number in noted[:1]:
+            signal.raise_signal(number)
 
 
 @contextlib.contextmanager

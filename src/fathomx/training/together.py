@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import operator
 from collections.abc import Hashable, Sequence
 from typing import Any
 
+import equinox as eqx
 import jax
 import optax
 
@@ -65,10 +67,12 @@ def fit_together(
     * `observers`: of each, a sequence; nobody unless given.
     * the rest: as in `fx.fit`, for all. Early stopping ends each network by itself.
 
-    A network that diverges ends there, and the others go on: its result holds the weights that it
-    had before the steps that diverged, its history so far, and in place of the scores the sentence
-    `summary["diverged"]`. `summary["together"]` says how many networks there were: `train_seconds`
-    and `step_memory_bytes` are those of all of them.
+    A network that diverges ends there, and the others go on: its result holds the last weights that
+    were known of it (before the steps that diverged; after them where only the end of the epoch
+    shows it; under early stopping those of the best epoch), its history so far, and in place of
+    the scores the sentence `summary["diverged"]`. `summary["together"]` says how many networks
+    there were: `train_seconds`, `first_step_seconds`, `step_seconds_median` and
+    `step_memory_bytes` are those of all of them.
 
     Raises `ValueError` without networks, for networks that are not alike, for a stream, for seeds
     or optimizers of another number, with several processes, and for what `fx.fit` refuses.
@@ -147,13 +151,18 @@ def apart(networks: Sequence[Network], data: Any) -> str | None:
 def _unlike(name: str, given: Sequence[Any]) -> str | None:
     """Why one program does not serve several things, if it does not."""
     try:
-        kinds = [likeness(each) for each in given]
+        kinds = [likeness(jax.tree.map(_shape, each)) for each in given]
     except Unlike:
         return f"{name} holds functions of which nobody can tell whether they are alike"
     other = next((at for at, kind in enumerate(kinds) if kind != kinds[0]), None)
     if other is None:
         return None
     return f"{name}[{other}] and {name}[0] differ in more than values{_sizes(given, other)}"
+
+
+def _shape(leaf: Any) -> Any:
+    """Of an array what counts, wherever it is."""
+    return (leaf.shape, leaf.dtype) if eqx.is_array(leaf) else leaf
 
 
 def _sizes(given: Sequence[Any], at: int) -> str:
@@ -189,8 +198,10 @@ class Together:
                 self._answer(self._next())
         except BaseException as error:
             stopped = isinstance(error, KeyboardInterrupt)
-            for at in self._unfinished():
-                self._tell(at, stopped)
+            # All are told, also where telling one fails.
+            with contextlib.ExitStack() as telling:
+                for at in reversed(self._unfinished()):
+                    telling.callback(self._tell, at, stopped)
             raise
         return [self._results[at] for at in range(len(self._runs))]
 
