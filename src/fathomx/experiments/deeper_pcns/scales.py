@@ -43,6 +43,7 @@ class Scale:
 _OVERNIGHT = (
     "backprop",
     "Gauss-Newton",
+    "Gauss-Newton, equilibrium errors",
     "PC + spiking",
     "equilibrium propagation",
     "PC + spiking + forward update",
@@ -54,6 +55,7 @@ _ON_A_CARD = (
     "PC + spiking + forward update",
     "equilibrium propagation",
     "Gauss-Newton",
+    "Gauss-Newton, equilibrium errors",
 )
 
 _PAPER = Scale(
