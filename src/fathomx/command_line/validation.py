@@ -174,9 +174,8 @@ def _check_learning(settings: Settings) -> None:
             f"model {settings.model!r} infers what it generates from, which learning "
             f"{settings.learning!r} does not; use learning 'equilibrium'."
         )
-    if settings.inference == "langevin" and settings.learning not in (
-        *("equilibrium", "equilibrium-errors", "backprop"),
-    ):
+    averaging = ("equilibrium", "equilibrium-errors", "backprop")
+    if settings.inference == "langevin" and settings.learning not in averaging:
         raise ValueError(
             f"learning {settings.learning!r} needs one result of inference, and inference "
             "'langevin' draws samples; use learning 'equilibrium', or another inference."

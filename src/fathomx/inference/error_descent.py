@@ -5,7 +5,6 @@ from __future__ import annotations
 import dataclasses
 
 import optax
-from jaxtyping import Array
 
 from fathomx.checks import CountOrZero, Optimizer, Positive, gate
 from fathomx.graph.arrival import entry_weights
@@ -22,7 +21,7 @@ class ErrorDescentState(DescentState):
 
     The next step does it, since its reverse pass then has what the forward pass found, and after
     the last step a forward pass is enough. `gradient` is that of the next step where it is known
-    before, else empty.
+    before, and `previous_energy` then that of the point; else it is empty.
     """
 
     gradient: Entries
@@ -69,18 +68,14 @@ class ErrorDescent(Descent[ErrorDescentState]):
             return state
         weights = self._weights(problem, state)
         here = here if weights is None else start.evaluation(problem, weights)
-        return self._moved(problem, state, here.gradient, here.energy)
+        return self.step(problem, dataclasses.replace(state, gradient=here.gradient))
 
     def step(self, problem: Problem, state: ErrorDescentState) -> ErrorDescentState:
         if state.gradient:
-            return self._moved(problem, state, state.gradient, state.previous_energy)
-        here = evaluate(problem, state.coordinates, self._weights(problem, state))
-        return self._moved(problem, state, here.gradient, here.energy)
-
-    def _moved(
-        self, problem: Problem, state: ErrorDescentState, gradient: Entries, energy: Array
-    ) -> ErrorDescentState:
-        """One step along a gradient, from a point of this energy."""
+            energy, gradient = state.previous_energy, state.gradient
+        else:
+            here = evaluate(problem, state.coordinates, self._weights(problem, state))
+            energy, gradient = here.energy, here.gradient
         errors, optimizer = self.descend(problem, state, gradient)
         return ErrorDescentState(
             previous_energy=energy,

@@ -48,6 +48,13 @@ def evaluate(problem: Problem, errors: Entries, weights: Entries | None = None) 
 def unrolled(problem: Problem, errors: Entries) -> Evaluation:
     """Energy and activities by one forward pass; no gradient."""
     explained, activities = problem.explain(errors)
+    return _point(problem, errors, explained, activities)
+
+
+def _point(
+    problem: Problem, errors: Entries, explained: Entries, activities: Entries
+) -> Evaluation:
+    """An evaluation without its gradient."""
     return Evaluation(
         errors=errors,
         activities=activities,
@@ -65,13 +72,9 @@ def _evaluation(
     pull: Callable[[Entries], Entries],
     weights: Entries | None = None,
 ) -> Evaluation:
-    return Evaluation(
-        errors=errors,
-        activities=activities,
-        explained=explained,
-        energy=problem.free_energy(errors) + problem.explained_energy(explained),
-        gradient=_gradient(problem, errors, explained, pull, weights),
-    )
+    point = _point(problem, errors, explained, activities)
+    gradient = _gradient(problem, errors, explained, pull, weights)
+    return dataclasses.replace(point, gradient=gradient)
 
 
 def _gradient(

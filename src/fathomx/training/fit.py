@@ -17,7 +17,7 @@ from fathomx.metrics import chosen
 from fathomx.training.choosing import USUAL_CERTIFY, Choices, Decay, EarlyStopping
 from fathomx.training.notebook import NotebookBar, in_notebook
 from fathomx.training.observer import Observer, Plan
-from fathomx.training.run import Run
+from fathomx.training.run import Run, failed
 from fathomx.training.scores import Scores
 from fathomx.training.task import Task
 
@@ -155,16 +155,12 @@ def fit(
     try:
         run = Run(network, task, Learner(rule, optimizer, task.pose), plan, seed, observers, mesh)
     except BaseException:
-        _failed(observers)
+        failed(observers)
         raise
     try:
         return FitResult(*run.train())
-    except KeyboardInterrupt:
-        for observer in observers:
-            observer.interrupted(run.state)
-        raise
-    except BaseException:
-        _failed(observers)
+    except BaseException as error:
+        run.tell_end(error)
         raise
     finally:
         run.feed.close()
@@ -219,11 +215,6 @@ def _divided(network: Network, *arrays: Any) -> Dataset:
         )
     named = dict(zip(("weights",), weights, strict=False))
     return split({network.roots[0].name: input, network.output.name: found, **named})
-
-
-def _failed(observers: Sequence[Observer]) -> None:
-    for observer in observers:
-        observer.failed()
 
 
 def _plan(

@@ -142,12 +142,13 @@ def answered(asking: Asking[Result]) -> Result:
         call = next(asking)
         while True:
             arguments = (*call.own, *call.counted(call.steps))
-            made = steps.get(call.form)
+            form = call.form if call.steps else None
+            made = steps.get(form)
             if made is None:
                 gone = call.given_up
                 made = program(call.function, *arguments, options=call.options, given_up=gone)
-            if call.steps:
-                steps[call.form] = made
+            if form is not None:
+                steps[form] = made
             call = asking.send(Answer(functools.partial(made, *arguments), made, call.steps))
     except StopIteration as end:
         found: Result = end.value

@@ -156,6 +156,14 @@ class Run:
             observer.finished(summary, self.state)
         return self.state.result, self.history, summary
 
+    def tell_end(self, error: BaseException) -> None:
+        """Tells the observers what has ended the run before its end."""
+        if not isinstance(error, KeyboardInterrupt):
+            failed(self.observers)
+            return
+        for observer in self.observers:
+            observer.interrupted(self.state)
+
     def diverged(
         self, error: DivergenceError
     ) -> tuple[Network, list[dict[str, Any]], dict[str, Any]]:
@@ -401,6 +409,12 @@ class Run:
             what = "the size of the weights" if not finite.all() else "the loss"
             last = self.plan.steps_per_epoch - 1
             raise _diverged(epoch, last, f"{what} of node {self.plan.labels[worst]!r}")
+
+
+def failed(observers: Sequence[Observer]) -> None:
+    """Tells observers that a run, also one that could not begin, has ended by an error."""
+    for observer in observers:
+        observer.failed()
 
 
 def _diverged(epoch: int, step: int, what: str) -> DivergenceError:

@@ -23,7 +23,7 @@ from fathomx.training.likeness import Unlike, likeness, rates_of, without_rates
 from fathomx.training.members import ForMembers, Members, usual_form
 from fathomx.training.observer import Observer
 from fathomx.training.programs import Answer, Asking, Call, Program, program
-from fathomx.training.run import DivergenceError, Run
+from fathomx.training.run import DivergenceError, Run, failed
 from fathomx.training.scores import Scores
 
 
@@ -126,8 +126,7 @@ def fit_together(
             runs.append(Run(network, task, learner, plan, seed, own, members, feed))
         together = Together(runs, members)
     except BaseException:
-        for observer in (one for own in watching for one in own):
-            observer.failed()
+        failed([one for own in watching for one in own])
         raise
     return together.train()
 
@@ -197,24 +196,13 @@ class Together:
             while self._going:
                 self._answer(self._next())
         except BaseException as error:
-            stopped = isinstance(error, KeyboardInterrupt)
             # All are told, also where telling one fails.
             with contextlib.ExitStack() as telling:
-                for at in reversed(self._unfinished()):
-                    telling.callback(self._tell, at, stopped)
+                for at, run in reversed(list(enumerate(self._runs))):
+                    if at not in self._results:
+                        telling.callback(run.tell_end, error)
             raise
         return [self._results[at] for at in range(len(self._runs))]
-
-    def _unfinished(self) -> list[int]:
-        return [at for at in range(len(self._runs)) if at not in self._results]
-
-    def _tell(self, at: int, stopped: bool) -> None:
-        run = self._runs[at]
-        for observer in run.observers:
-            if stopped:
-                observer.interrupted(run.state)
-            else:
-                observer.failed()
 
     def _next(self) -> list[int]:
         """Runs that ask for the same: of those that are furthest behind, so that others wait.
@@ -254,7 +242,7 @@ class Together:
         except StopIteration as end:
             self._results[at] = FitResult(*end.value)
         except DivergenceError as error:
-            self._tell(at, stopped=False)
+            run.tell_end(error)
             self._results[at] = FitResult(*run.diverged(error))
         else:
             self._going[at] = asking, call
