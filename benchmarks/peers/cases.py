@@ -8,8 +8,8 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Iterator, Sequence
 
-FATHOMX, FABRICPC, PCX, JAX = "fathomx", "fabricpc", "pcx", "jax"
-LIBRARIES = (FATHOMX, FABRICPC, PCX, JAX)
+FATHOMX, FABRICPC, PCX, JPC, JAX = "fathomx", "fabricpc", "pcx", "jpc", "jax"
+LIBRARIES = (FATHOMX, FABRICPC, PCX, JPC, JAX)
 
 STATE, ERROR = "state descent", "error descent"
 GAUSS_NEWTON, NEWTON, QUASI_NEWTON = "Gauss-Newton", "Newton", "quasi-Newton"
@@ -36,7 +36,9 @@ class Task:
     """A network and the data it learns, the same in every library.
 
     `residual-mlp` is `mu_1 = a_1 W_1 x`, `mu_l = z_{l-1} + a_l W_l phi(z_{l-1})` and
-    `mu_L = a_L W_L phi(z_{L-1})` on MNIST. On CIFAR-10, with `width` times the usual channels and
+    `mu_L = a_L W_L phi(z_{L-1})` on MNIST. `decoder` generates its images: a latent with the prior
+    N(0, I), `mu_1 = W_1 z_0` and `mu_l = W_l phi(z_{l-1})`, the last clamped to the image, all
+    others inferred from zero on. On CIFAR-10, with `width` times the usual channels and
     each node `a W phi(z)` (the first without `phi`): `vgg-5` is four 3x3 convolutions with 2x2 max
     pooling and a linear layer, `vgg-10` nine in four stages with pooling at the end of each, and
     `resnet-18` the network of eight two-layer blocks whose skips are edges. Gaussian energies of
@@ -116,8 +118,14 @@ def skipped(case: Case) -> dict[str, str]:
     """Libraries that are left out of a case, with the reason."""
     if case in ACCELERATOR_CASES:
         return {}
+    if case.task.model == "decoder":
+        words = "left out: this benchmark writes its networks for classifiers alone"
+        return {FABRICPC: words, JAX: "left out: nothing to propagate back from without inference"}
     if case.task.model != "residual-mlp":
-        return {PCX: "not compared on convolutions: compiling takes minutes"}
+        return {
+            PCX: "not compared on convolutions: compiling takes minutes",
+            JPC: "not compared on convolutions: its updates take lists of dense layers",
+        }
     if (case.task.depth, case.task.width) not in _PCX_SIZES:
         return {PCX: "left out: its training step takes minutes to compile at this size"}
     return {}
@@ -132,6 +140,7 @@ def _residual(depth: int, width: int) -> Case:
     chosen.append(Contestant(FATHOMX, Method(GAUSS_NEWTON, steps=1)))
     chosen += [Contestant(library, backprop) for library in (FATHOMX, FABRICPC)]
     chosen += [Contestant(JAX, Method(name)) for name in (UNROLLED, SCANNED)]
+    chosen.append(Contestant(JPC, state))
     if (depth, width) in _PCX_SIZES:
         chosen.append(Contestant(PCX, state))
     task = Task("residual-mlp", depth, width, "relu")
@@ -144,7 +153,18 @@ def _vgg() -> Case:
     return Case("vgg-5-quarter", Task("vgg-5", 5, 0.25, "gelu"), tuple(chosen))
 
 
-CASES = (*(_residual(depth, 128) for depth in (8, 32, 128)), _residual(32, 512), _vgg())
+def _decoder() -> Case:
+    method = Method(STATE, 0.1, 20)
+    chosen = tuple(Contestant(library, method) for library in (FATHOMX, PCX, JPC))
+    return Case("decoder-4-width-256", Task("decoder", 4, 256, "tanh"), chosen)
+
+
+CASES = (
+    *(_residual(depth, 128) for depth in (8, 32, 128)),
+    _residual(32, 512),
+    _vgg(),
+    _decoder(),
+)
 
 
 def _on_accelerator(
@@ -227,6 +247,7 @@ BY_NAME: dict[str, Case | Race] = {each.name: each for each in (*CASES, *ACCELER
 COMPARISONS = (
     (STATE, FABRICPC, STATE),
     (STATE, PCX, STATE),
+    (STATE, JPC, STATE),
     (ERROR, FABRICPC, ERROR),
     (BACKPROP, FABRICPC, BACKPROP),
     (BACKPROP, JAX, BACKPROP),

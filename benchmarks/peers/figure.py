@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
-from cases import ACCELERATOR_CASES, BY_NAME, FABRICPC, FATHOMX, JAX, PCX, Race
+from cases import ACCELERATOR_CASES, BY_NAME, FABRICPC, FATHOMX, JAX, JPC, PCX, Race
 
 from fathomx.drawing.style import COLORS, FAINT, legend, legend_key, new_figure, save, set_title
 
@@ -17,6 +17,7 @@ _STYLE = {
     FATHOMX: ("Fathomx", COLORS[0], "o"),
     FABRICPC: ("FabricPC", COLORS[1], "s"),
     PCX: ("PCX", COLORS[2], "^"),
+    JPC: ("JPC", COLORS[3], "v"),
     JAX: ("plain JAX", COLORS[6], "D"),
 }
 _LINE_HEIGHT, _REST = 0.21, 1.1
@@ -36,10 +37,11 @@ class _Point:
 
 def draw(record: dict[str, Any], path: Path) -> Path:
     """Draws a panel of step times and one of races, as far as there are any."""
+    steps = [row for row in record["comparisons"] if row["measure"] == "step"]
     panels = [
         (
             "Training step: how many times Fathomx's time (right: slower)",
-            list(map(_step_point, record["comparisons"])),
+            list(map(_step_point, steps)),
         ),
         (
             "Seconds until all activities of a batch have settled (arrows: not there yet)",
@@ -139,7 +141,7 @@ def _name(name: str) -> str:
     return ", ".join(said)
 
 
-_MODELS = {"vgg-5": "VGG-5", "vgg-10": "VGG-10", "resnet-18": "ResNet-18"}
+_MODELS = {"decoder": "decoder", "vgg-5": "VGG-5", "vgg-10": "VGG-10", "resnet-18": "ResNet-18"}
 
 
 def _log_scale(axes: Any) -> None:

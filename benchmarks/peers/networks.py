@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Iterator
 from pathlib import Path
@@ -17,7 +18,9 @@ _CHANNELS = (64, 128, 256, 512)
 # Convolutions in every stage, blocks in every stage.
 _STAGES = {"vgg-5": (1, 1, 1, 1), "vgg-10": (2, 2, 2, 3)}
 _BLOCKS = 2
+_IMAGES = (*_STAGES, "resnet-18")
 _SIZE = 32
+_LATENTS = 64
 
 
 @dataclasses.dataclass(frozen=True)
@@ -33,17 +36,24 @@ class Layer:
 
 
 def write(task: Task, path: Path, seed: int = 0) -> None:
-    """Writes weights, multipliers and the first batches of the training set to an `.npz`."""
+    """Writes weights, multipliers and the first batches of the training set to an `.npz`.
+
+    The targets of a decoder are images; its inputs are latents drawn from their prior, by which
+    libraries are compared, and which no one sees in training.
+    """
     generator = np.random.default_rng(seed)
     arrays, multipliers = {}, []
     for index, layer in enumerate(_layers(task)):
         drawn = layer.deviation * generator.standard_normal(layer.shape)
         arrays[f"weight{index}"] = drawn.astype(np.float32)
         multipliers.append(layer.multiplier)
-    data = fx.data.load("mnist" if task.model == "residual-mlp" else "cifar10")
+    data = fx.data.load("cifar10" if task.model in _IMAGES else "mnist")
     count = _BATCHES * task.batch
     inputs = np.asarray(data.train.inputs[:count], np.float32)
     targets = np.eye(data.classes, dtype=np.float32)[np.asarray(data.train.labels[:count])]
+    if task.model == "decoder":
+        drawn = generator.standard_normal((count, _LATENTS)).astype(np.float32)
+        inputs, targets = drawn, inputs.reshape(count, -1)
     arrays["inputs"] = inputs.reshape(_BATCHES, task.batch, *inputs.shape[1:])
     arrays["targets"] = targets.reshape(_BATCHES, task.batch, -1)
     np.savez(path, multipliers=np.array(multipliers), **arrays)
@@ -62,6 +72,11 @@ def _layers(task: Task) -> Iterator[Layer]:
         for _ in range(task.depth - 2):
             yield Layer((width, width), 1.0, (width * task.depth) ** -0.5)
         yield Layer((10, width), 1.0, 1 / width)
+        return
+    if task.model == "decoder":
+        width = int(task.width)
+        sizes = [_LATENTS, *[width] * (task.depth - 1), 784]
+        yield from (Layer((out, size), size**-0.5) for size, out in itertools.pairwise(sizes))
         return
     wide = [round(task.width * each) for each in _CHANNELS]
     averaged = task.model == "resnet-18"

@@ -22,6 +22,9 @@ Row = dict[str, Any]
 
 _RESULTS = Path(__file__).parents[1] / "results"
 _WIDTH = 170
+# Measures of a comparison, and the columns of those that are measured once.
+STEP = "step"
+_ONCE = {"first step": "first step, s", "peak memory": "peak, MiB"}
 # The method of a row that says why nothing of a library was measured.
 ALL_METHODS = "all"
 
@@ -60,7 +63,11 @@ def show(name: str) -> None:
 
 
 def comparisons(rows: Sequence[Row]) -> list[Row]:
-    """Median and quartiles of the ratios, turn by turn, of interleaved rows."""
+    """A row for each measure of each pair: how many times Fathomx's value the other one's is.
+
+    Of steps the median and the quartiles of the ratios, turn by turn; first step and memory are
+    measured once.
+    """
     found = []
     for case in (*CASES, *ACCELERATOR_CASES):
         timed = [row for row in rows if row["case"] == case.name and "turns, ms" in row]
@@ -69,20 +76,19 @@ def comparisons(rows: Sequence[Row]) -> list[Row]:
             other = _pick(timed, library, method)
             if own is None or other is None or own["run"] != other["run"]:
                 continue
+            pair = {
+                "case": case.name,
+                "fathomx": own["method"],
+                "library": library,
+                "method": other["method"],
+            }
             ratios = [b / a for a, b in zip(own["turns, ms"], other["turns, ms"], strict=True)]
             low, middle, high = _quartiles(ratios)
-            found.append(
-                {
-                    "case": case.name,
-                    "fathomx": own["method"],
-                    "library": library,
-                    "method": other["method"],
-                    "ratio": middle,
-                    "quartiles": [low, high],
-                    "first step": other["first step, s"] / own["first step, s"],
-                    "peak memory": other["peak, MiB"] / own["peak, MiB"],
-                }
-            )
+            found.append({**pair, "measure": STEP, "ratio": middle, "quartiles": [low, high]})
+            found += [
+                {**pair, "measure": measure, "ratio": other[column] / own[column]}
+                for measure, column in _ONCE.items()
+            ]
     return found
 
 
@@ -90,12 +96,15 @@ def summary(found: Sequence[Row]) -> str:
     """On how many of the rows where both run the same algorithm Fathomx is ahead."""
     alike = [row for row in found if row["fathomx"].split(",")[0] == row["method"].split(",")[0]]
     alike = [row for row in alike if row["library"] != FATHOMX]
-    ahead = {kind: sum(row[kind] >= 1 for row in alike) for kind in _AHEAD}
-    said = ", ".join(f"{_AHEAD[kind]} on {count}" for kind, count in ahead.items())
-    return f"of {len(alike)} rows with the same algorithm Fathomx is ahead in {said}"
 
+    def ahead(rows: Sequence[Row]) -> str:
+        return f"{sum(row['ratio'] >= 1 for row in rows)} of {len(rows)}"
 
-_AHEAD = {"ratio": "the step", "first step": "the first step", "peak memory": "peak memory"}
+    parts = [
+        f"{measure} {ahead([row for row in alike if row['measure'] == measure])}"
+        for measure in (STEP, *_ONCE)
+    ]
+    return f"rows ahead / all rows with the same algorithm: {ahead(alike)} ({', '.join(parts)})"
 
 
 def _pick(rows: Sequence[Row], library: str, algorithm: str) -> Row | None:
@@ -166,16 +175,15 @@ def _quartiles(values: Sequence[float]) -> Sequence[float]:
 
 
 def _comparison_words(row: Row) -> dict[str, str]:
-    low, high = row["quartiles"]
+    quartiles = row.get("quartiles", ())
     return {
         "case": row["case"],
+        "measure": row["measure"],
         "Fathomx": row["fathomx"],
         "library": row["library"],
         "its method": row["method"],
-        "step": f"{row['ratio']:.2f}",
-        "quartiles": f"{low:.2f} .. {high:.2f}",
-        "first step": f"{row['first step']:.2f}",
-        "peak memory": f"{row['peak memory']:.2f}",
+        "ratio": f"{row['ratio']:.2f}",
+        "quartiles": " .. ".join(f"{each:.2f}" for each in quartiles),
     }
 
 

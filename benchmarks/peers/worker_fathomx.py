@@ -55,9 +55,15 @@ class FathomxSession(Session):
             (jnp.asarray(x), jnp.asarray(y))
             for x, y in zip(files.inputs, files.targets, strict=True)
         ]
-        self.problem = fx.Problem(self.network, *self.batches[0])
+        self.generates = task["model"] == "decoder"
+        self.problem = self._pose(self.network, *self.batches[0])
         self.method, self.until_done = method, method["name"] in UNTIL_DONE
         self._prepare_training(_rule(method), optax.adam(task["learning_rate"]))
+
+    def _pose(self, network: fx.Network, inputs: jax.Array, targets: jax.Array) -> fx.Problem:
+        if self.generates:
+            return fx.Problem(network, {"output": targets})
+        return fx.Problem(network, inputs, targets)
 
     def _prepare_training(
         self, rule: fx.LearningRule, optimizer: optax.GradientTransformation
@@ -84,7 +90,7 @@ class FathomxSession(Session):
                 learner, state = eqx.combine(arrays, rest)
                 batch = mesh.parts([array[number % len(array)] for array in batches])
                 certified = rule.certifying(number % USUAL_CERTIFY == 0)
-                problem = fx.Problem(learner, *batch)
+                problem = self._pose(learner, *batch)
                 *updated, report = certified.update(problem, optimizer, state, key)
                 return mesh.whole((eqx.filter(tuple(updated), eqx.is_array), report))
 
@@ -150,7 +156,16 @@ def _network(task: Mapping[str, Any], files: Files) -> fx.Network:
             parameterization=fx.MuPC(),
             key=jax.random.key(0),
         )
-        weights = [weights[0], np.stack(weights[1:-1]), weights[-1]]
+    elif model == "decoder":
+        network = fx.models.decoder(
+            weights[0].shape[1],
+            weights[-1].shape[0],
+            width=int(task["width"]),
+            depth=task["depth"],
+            activation=task["activation"],
+            bias=False,
+            key=jax.random.key(0),
+        )
     else:
         make = _IMAGES[model.partition("-")[0]]
         network = make(
@@ -160,12 +175,15 @@ def _network(task: Mapping[str, Any], files: Files) -> fx.Network:
             key=jax.random.key(0),
         )
 
+    if model in _STACKED:
+        weights = [weights[0], np.stack(weights[1:-1]), weights[-1]]
     learned, rest = fx.split(network)
     given = [jnp.asarray(weight) for weight in weights]
     network = eqx.combine(jax.tree.unflatten(jax.tree.structure(learned), given), rest)
     return fx.mixed_precision(network) if task["precision"] == BFLOAT16 else network
 
 
+_STACKED = ("residual-mlp", "decoder")
 _IMAGES = {"vgg": fx.models.vgg, "resnet": partial(fx.models.resnet, auxiliary=False)}
 
 

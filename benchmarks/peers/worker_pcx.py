@@ -30,8 +30,8 @@ _VALUES = pxu.M_hasnot(pxc.VodeParam, frozen=True)
 _BATCHED = pxu.M(pxc.VodeParam | pxc.VodeParam.Cache).to((None, 0))
 
 
-class ResidualPerceptron(pxc.EnergyModule):
-    """The residual perceptron with one value node per layer, the last clamped to the target."""
+class Perceptron(pxc.EnergyModule):
+    """One value node per layer, the last clamped to the target; subclasses say what layers do."""
 
     def __init__(self, phi: Callable[[jax.Array], jax.Array], files: Files) -> None:
         super().__init__()
@@ -44,6 +44,10 @@ class ResidualPerceptron(pxc.EnergyModule):
             self.layers.append(layer)
         self.vodes = [pxc.Vode() for _ in files.weights]
         self.vodes[-1].h.frozen = True
+
+
+class ResidualPerceptron(Perceptron):
+    """The residual perceptron."""
 
     def __call__(self, inputs: jax.Array, target: jax.Array | None) -> jax.Array:
         first, *middle, last = zip(self.multipliers.get(), self.layers, self.vodes, strict=True)
@@ -58,13 +62,29 @@ class ResidualPerceptron(pxc.EnergyModule):
         return vode.get("u")
 
 
+class Decoder(Perceptron):
+    """The decoder, with a further value node for the latent, which `inputs` predict: zero."""
+
+    def __init__(self, phi: Callable[[jax.Array], jax.Array], files: Files) -> None:
+        super().__init__(phi, files)
+        self.latent = pxc.Vode()
+
+    def __call__(self, inputs: jax.Array, target: jax.Array | None) -> jax.Array:
+        activity, apply = self.latent(inputs), lambda latent: latent
+        for layer, vode in zip(self.layers, self.vodes, strict=True):
+            activity, apply = vode(layer(apply(activity))), self.phi.get()
+        if target is not None:
+            vode.set("h", target)
+        return vode.get("u")
+
+
 @pxf.vmap(_BATCHED, in_axes=(0, 0), out_axes=0)
-def forward(inputs: Any, target: Any, *, model: ResidualPerceptron) -> Any:
+def forward(inputs: Any, target: Any, *, model: Perceptron) -> Any:
     return model(inputs, target)
 
 
 @pxf.vmap(_BATCHED, in_axes=(0,), out_axes=(None, 0), axis_name="batch")
-def energy(inputs: Any, *, model: ResidualPerceptron) -> Any:
+def energy(inputs: Any, *, model: Perceptron) -> Any:
     output = model(inputs, None)
     return jax.lax.psum(model.energy(), "batch"), output
 
@@ -91,8 +111,8 @@ def train_on_batch(
     weight_optimizer.step(model, gradient["model"], scale_by=1.0 / inputs.shape[0])
 
 
-@pxf.jit()
 def feedforward(inputs: Any, *, model: Any) -> Any:
+    # Not compiled: for the decoder jaxlib 0.4.38 chooses a layout that its own products refuse.
     with pxu.step(model, pxc.STATUS.INIT, clear_params=pxc.VodeParam.Cache):
         return forward(inputs, None, model=model)
 
@@ -106,21 +126,20 @@ class PcxSession(Session):
 
     def build(self, task: Mapping[str, Any], method: Mapping[str, Any], files: Files) -> None:
         self.inference_steps, rate = method["steps"], method["rate"]
-        self.model = ResidualPerceptron(_ACTIVATIONS[task["activation"]], files)
-        self.batches = [
-            (jnp.asarray(x), jnp.asarray(y))
-            for x, y in zip(files.inputs, files.targets, strict=True)
-        ]
-        self.next_batch = cycle(self.batches)
-        with pxu.step(self.model, pxc.STATUS.INIT, clear_params=pxc.VodeParam.Cache):
-            forward(self.batches[0][0], None, model=self.model)
+        generates = task["model"] == "decoder"
+        make = Decoder if generates else ResidualPerceptron
+        self.model = make(_ACTIVATIONS[task["activation"]], files)
+        self.inputs = jnp.asarray(files.inputs)
+        clamped = jnp.zeros_like(self.inputs) if generates else self.inputs
+        self.next_batch = cycle(zip(clamped, jnp.asarray(files.targets), strict=True))
+        feedforward(self.inputs[0], model=self.model)
         self.optimizer = pxu.Optim(lambda: optax.sgd(rate))
         self.weight_optimizer = pxu.Optim(
             lambda: optax.adam(task["learning_rate"]), pxu.M(pxnn.LayerParam)(self.model)
         )
 
     def outputs(self) -> np.ndarray:
-        return np.asarray(feedforward(self.batches[0][0], model=self.model))
+        return np.asarray(feedforward(self.inputs[0], model=self.model))
 
     def steps(self, count: int) -> None:
         for _ in range(count):

@@ -123,6 +123,53 @@ def test_backprop_agrees_with_finite_differences(output):
         np.testing.assert_allclose(along, numeric, rtol=1e-7, atol=1e-9)
 
 
+def with_stack(name):
+    """A network with a stack: of one matrix a block, with vectors or without, or of two."""
+    shape = {"width": 6, "depth": 5, "key": jax.random.key(2)}
+    if name == "one matrix":
+        return fx.models.residual_mlp(5, 3, parameterization=fx.MuPC(), **shape)
+    if name == "bias":
+        return fx.models.mlp(5, 3, activation="gelu", bias=True, **shape)
+    if name == "two matrices":
+        weights = jax.random.normal(jax.random.key(3), (2, 3, 5, 5))
+        blocks = fx.Stack("hidden", TwoMatrices(*weights))
+        return fx.Network([blocks, fx.Node("output", Linear(jnp.eye(5)[:3]))], (5,))
+    network = fx.models.residual_mlp(5, 3, activation="tanh", bias=True, **shape)
+    return fx.rematerialized(network) if name == "recomputed" else network
+
+
+class TwoMatrices(eqx.Module):
+    first: jax.Array
+    second: jax.Array
+
+    def __call__(self, activity):
+        return activity + self.second @ jnp.tanh(self.first @ activity)
+
+
+@pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("name", ["one matrix", "bias", "recomputed", "clamped", "two matrices"])
+def test_backprop_through_a_stack_is_the_derivative_of_the_loss(name):
+    """Backprop takes the derivative in a stack's weights apart from the loop; `jax.grad` of what
+    the network predicts does not."""
+    network = with_stack(name)
+    x, labels = batch()
+    target = jnp.eye(3)[labels]
+    clamps = {network.roots[0].name: x, "output": target}
+    if name == "clamped":
+        clamps["hidden"] = fx.Clamp(jnp.ones((3, 7, 6)), jnp.arange(6) < 2)
+    problem = fx.Problem(network, clamps)
+
+    def loss(network):
+        there = problem.with_network(network)
+        return there.mean(there.loss(there.explain({})[0]))
+
+    expected = eqx.filter_grad(loss)(network)
+    gradient, _ = learn(fx.Backprop(), problem)
+    for one, other in zip(jax.tree.leaves(gradient), jax.tree.leaves(expected), strict=True):
+        assert jnp.abs(other).max() > 1e-3
+        np.testing.assert_allclose(one, other, rtol=1e-12, atol=1e-14)
+
+
 @pytest.mark.parametrize(
     "rule",
     [

@@ -102,6 +102,19 @@ def test_an_update_without_measurements_costs_what_it_computes(rule, expected):
     assert passes(rule, certify=False, count=3) == pytest.approx(expected)
 
 
+def test_backprop_writes_no_weight_gradient_block_by_block():
+    """A loop that does zeroes an array for all blocks and goes through memory three times."""
+    network = square()
+    rule, problem = fx.Backprop(), fx.Problem(network, *batch())
+    weights, rest = eqx.partition(problem, eqx.is_array)
+    program = jax.make_jaxpr(lambda weights: rule.gradient(eqx.combine(weights, rest), KEY)[0])
+    scans = [each for each in program(weights).eqns if each.primitive.name == "scan"]
+    assert len(scans) == 2
+    matrices = (NODES - 2, WIDTH, WIDTH)
+    assert all(kept.aval.shape != matrices for scan in scans for kept in scan.outvars)
+    assert any(kept.aval.shape == matrices for kept in program(weights).jaxpr.outvars)
+
+
 @pytest.mark.parametrize("solver", [fx.GaussNewton(), fx.ErrorDescent()])
 def test_what_is_measured_costs_one_pass_each(solver):
     held, fixed = fx.Equilibrium(solver), fx.Equilibrium(solver, 1.0)

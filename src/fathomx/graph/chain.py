@@ -135,6 +135,66 @@ class Chain:
         return self.add_to_last(gradient, to_last), energy
 
 
+class Collecting(Chain):
+    """The blocks of a stack in order, the derivative in their weights taken of all at once.
+
+    For reverse-mode derivatives of what blocks with one matrix each compute. In a loop every
+    block's part of the derivative is written into one array, which is zeroed before and too large
+    for a cache; here the loop back keeps what reaches each block, and one batched product after it
+    is the derivative in the matrices. A block with several products would compute some of them
+    again for that, and is left to the loop.
+    """
+
+    def scanned(
+        self, body: Body, first: Array, rows: Any, own: Any, *, reverse: bool = False
+    ) -> tuple[Array, Any]:
+        if reverse or jax.tree.leaves(own) or not _has_one_matrix(rows):
+            return super().scanned(body, first, rows, own, reverse=reverse)
+
+        def block(carried: Array, row: Any) -> tuple[Array, Any]:
+            return body(carried, row, own)
+
+        @jax.custom_vjp
+        def scanned(first: Array, rows: Any) -> tuple[Array, Any]:
+            return jax.lax.scan(block, first, rows)
+
+        def forward(first: Array, rows: Any) -> tuple[Any, Any]:
+            def one(carried: Array, row: Any) -> tuple[Array, Any]:
+                after, kept = block(carried, row)
+                return after, (kept, carried)
+
+            last, (kept, seen) = jax.lax.scan(one, first, rows)
+            return (last, kept), (rows, seen)
+
+        def backward(known: Any, reached: Any) -> tuple[Array, Any]:
+            rows, seen = known
+            to_last, to_kept = reached
+
+            def one(to_carried: Array, given: Any) -> tuple[Array, Array]:
+                row, carried, to_kept = given
+                pull = jax.vjp(lambda carried: block(carried, row), carried)[1]
+                return pull((to_carried, to_kept))[0], to_carried
+
+            def to_row(row: Any, carried: Array, to_carried: Array, to_kept: Any) -> Any:
+                pull = jax.vjp(lambda row: block(carried, row), row)[1]
+                return pull((to_carried, to_kept))[0]
+
+            to_first, reaching = jax.lax.scan(one, to_last, (rows, seen, to_kept), reverse=True)
+            return to_first, jax.vmap(to_row)(rows, seen, reaching, to_kept)
+
+        scanned.defvjp(forward, backward)
+        found: tuple[Array, Any] = scanned(first, rows)
+        return found
+
+
+def _has_one_matrix(rows: Any) -> bool:
+    """Whether of the arrays of a block one is a matrix and the others are vectors or numbers."""
+    leaves = jax.tree.leaves(rows)
+    axes = sorted(leaf.ndim - 1 for leaf in leaves)
+    real = all(jnp.issubdtype(leaf.dtype, jnp.floating) for leaf in leaves)
+    return real and axes[-1:] == [2] and axes[-2:] != [2, 2]
+
+
 class Gathering(Chain):
     """The blocks of a stack one after another, whose weights all devices hold a part of.
 

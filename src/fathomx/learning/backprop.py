@@ -8,6 +8,8 @@ import jax.numpy as jnp
 from jaxtyping import Array, PRNGKeyArray
 
 from fathomx.checks import gate
+from fathomx.graph.chain import Chain, Collecting
+from fathomx.graph.entries import Stack
 from fathomx.graph.network import Network
 from fathomx.graph.statistics import split
 from fathomx.graph.vector_space import Entries
@@ -39,7 +41,7 @@ class Backprop(LearningRule):
         weights, rest = split(problem.network)
 
         def loss(weights: Network) -> tuple[Array, Entries]:
-            whole: Network = eqx.combine(weights, rest)
+            whole = _collecting(eqx.combine(weights, rest))
             there = problem.with_network(whole.with_batch_statistics(problem.clamps))
             explained, _ = there.explain({})
             return there.mean(there.loss(explained)), explained
@@ -58,6 +60,16 @@ class Backprop(LearningRule):
             output_precision=nothing,
             energy=energy,
         )
+
+
+def _collecting(network: Network) -> Network:
+    """The network whose stacks take the derivative in their weights of all blocks at once.
+
+    Stacks that a mesh divides among devices stay as they are.
+    """
+    stacks = [entry for entry in network.entries if isinstance(entry, Stack)]
+    whole = {stack.name: stack.computed(Collecting()) for stack in stacks if stack.chain == Chain()}
+    return network.with_predictors(whole) if whole else network
 
 
 def is_feedforward(problem: Problem) -> bool:
