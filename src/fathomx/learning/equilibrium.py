@@ -45,7 +45,9 @@ class Equilibrium(PredictiveCoding):
     def gradient(self, problem: Problem, key: PRNGKeyArray) -> tuple[Network, StepReport]:
         problem, start, strength = self.prepare(problem, key)
         relaxed, gradient = self._learned(problem, start, key)
-        return per_precision(problem, gradient), report(problem, start, relaxed, strength)
+        return per_precision(problem, gradient), report(
+            problem, start, relaxed, strength, self.certify
+        )
 
     def _learned(
         self, problem: Problem, start: Linearization, key: PRNGKeyArray

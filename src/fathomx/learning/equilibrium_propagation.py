@@ -88,7 +88,7 @@ class EquilibriumPropagation(PredictiveCoding):
         def nudged(problem: Problem) -> tuple[Network, StepReport]:
             relaxed = infer(problem, self.solver, start=start, certify=self.certify)
             gradient = weight_gradient(problem, relaxed.activities, relaxed.errors)
-            return gradient, report(problem, start, relaxed, strength)
+            return gradient, report(problem, start, relaxed, strength, self.certify)
 
         towards, seen = nudged(problem)
         span, gradient = beta, towards

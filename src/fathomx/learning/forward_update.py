@@ -47,4 +47,6 @@ class ForwardUpdate(PredictiveCoding):
                 moved = target - network.target(feedback, forward)
                 errors[feedback.name] = start.explained[feedback.name] + moved
         gradient = weight_gradient(problem, start.activities, errors, relaxed.activities)
-        return per_precision(problem, gradient), report(problem, start, relaxed, strength)
+        return per_precision(problem, gradient), report(
+            problem, start, relaxed, strength, self.certify
+        )

@@ -149,7 +149,7 @@ class Incremental(PredictiveCoding):
         return (
             problem,
             carried,
-            report(problem, start, seen, strength),
+            report(problem, start, seen, strength, self.certify),
         )
 
 

@@ -139,15 +139,25 @@ def per_precision(problem: Problem, gradient: Network) -> Network:
 
 
 def report(
-    problem: Problem, start: Linearization, relaxed: Relaxation, strength: Array
+    problem: Problem,
+    start: Linearization,
+    relaxed: Relaxation,
+    strength: Array,
+    certified: bool | Array,
 ) -> StepReport:
     """What a step saw, from the feedforward pass and from the relaxation."""
     loss, accuracy = feedforward_scores(problem, start.explained)
+
+    def spread() -> Array:
+        return jnp.stack([jnp.median(relaxed.unsettled), jnp.max(relaxed.unsettled)])
+
+    # Only where there is something to see: devices that divide the batch wait for each other.
+    median, largest = where_wanted(certified, spread)
     return StepReport(
         loss=loss,
         accuracy=accuracy,
-        unsettled_median=jnp.median(relaxed.unsettled),
-        unsettled_max=jnp.max(relaxed.unsettled),
+        unsettled_median=median,
+        unsettled_max=largest,
         strength=strength,
         output_precision=problem.output_precision,
         energy=relaxed.energy,
