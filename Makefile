@@ -1,7 +1,7 @@
 # Two commands are enough on a machine that has only Python (3.11 or later) and make:
 #   make demo   create the environment, install, train the 64-node network beside backprop
 #   make test   create the environment, install, lint, check types, run the tests
-# Further: make bench (our own benchmarks), make bench-peers (beside FabricPC, PCX and plain JAX,
+# Further: make bench (our own benchmarks), make bench-peers (beside FabricPC, PCX, JPC and plain JAX,
 # each in its own environment), make test-oldest and make test-newest (the fast tests with the lowest
 # versions that pyproject.toml promises, and with the newest that exist), make test-wheel (what is
 # installed works outside of the checkout), make docs (this documentation as a site, build/site/index.html,
