@@ -1,4 +1,4 @@
-"""Fathomx beside FabricPC, PCX, JPC and backprop in plain JAX: training steps and time to equilibrium.
+"""Fathomx beside FabricPC, PCX, JPC and plain JAX: training steps and time to equilibrium.
 
 Run all of it with `make bench-peers`, or a part with
 
