@@ -80,6 +80,16 @@ def rematerialized(network: Network, inputs: str = "device") -> Network:
     return _computed(network, _Offloaded)
 
 
+def offloads(function: Any) -> bool:
+    """Whether what a node sees waits on the host for its derivative."""
+    parts = jax.tree.leaves(function, is_leaf=_is_offloaded)
+    return any(map(_is_offloaded, parts))
+
+
+def _is_offloaded(part: object) -> bool:
+    return isinstance(part, _Offloaded)
+
+
 class _Computed(eqx.Module):
     """A node's function, computed in a way of its own."""
 

@@ -11,6 +11,7 @@ from fathomx.checks import gate
 from fathomx.graph.chain import Chain, Collecting
 from fathomx.graph.entries import Stack
 from fathomx.graph.network import Network
+from fathomx.graph.numbers import offloads
 from fathomx.graph.statistics import split
 from fathomx.graph.vector_space import Entries
 from fathomx.learning.base import LearningRule, StepReport, feedforward_scores
@@ -65,10 +66,14 @@ class Backprop(LearningRule):
 def _collecting(network: Network) -> Network:
     """The network whose stacks take the derivative in their weights of all blocks at once.
 
-    Stacks that a mesh divides among devices stay as they are.
+    Stacks that a mesh divides among devices, or that keep what they see on the host, stay as they
+    are.
     """
-    stacks = [entry for entry in network.entries if isinstance(entry, Stack)]
-    whole = {stack.name: stack.computed(Collecting()) for stack in stacks if stack.chain == Chain()}
+    whole = {
+        stack.name: stack.computed(Collecting())
+        for stack in network.entries
+        if isinstance(stack, Stack) and stack.chain == Chain() and not offloads(stack.block)
+    }
     return network.with_predictors(whole) if whole else network
 
 
