@@ -143,9 +143,12 @@ def report(
     start: Linearization,
     relaxed: Relaxation,
     strength: Array,
-    certified: bool | Array,
+    certified: bool | Array = True,
 ) -> StepReport:
-    """What a step saw, from the feedforward pass and from the relaxation."""
+    """What a step saw, from the feedforward pass and from the relaxation.
+
+    `certified` says whether there is a certificate to report; a rule has it in `self.certify`.
+    """
     loss, accuracy = feedforward_scores(problem, start.explained)
 
     def spread() -> Array:
