@@ -28,6 +28,11 @@ def random_problem(network: fx.Network, batch: int, seed: int = 1) -> fx.Problem
     return fx.Problem(network, input=input, target=labels)
 
 
+def of_type(tree: Any, dtype: Any) -> Any:
+    """Its floating-point arrays in another type."""
+    return jax.tree.map(lambda a: a.astype(dtype) if eqx.is_inexact_array(a) else a, tree)
+
+
 def seconds(function: Callable[..., Any], *arguments: Any) -> float:
     """How long a call takes until its arrays are there."""
     begun = time.perf_counter()

@@ -22,7 +22,7 @@ import equinox as eqx  # noqa: E402
 import jax.numpy as jnp  # noqa: E402
 import numpy as np  # noqa: E402
 import optax  # noqa: E402
-from _report import publish  # noqa: E402
+from _report import of_type, publish  # noqa: E402
 
 import fathomx as fx  # noqa: E402
 
@@ -55,9 +55,7 @@ def trained(rule: fx.LearningRule, mesh: fx.Mesh, dtype: Any) -> list[list[np.nd
     network = fx.models.residual_mlp(
         6, 4, width=8, depth=18, parameterization=fx.MuPC(), key=jax.random.key(0)
     )
-    network = jax.tree.map(
-        lambda leaf: leaf.astype(dtype) if eqx.is_inexact_array(leaf) else leaf, network
-    )
+    network = of_type(network, dtype)
     x = jax.random.normal(jax.random.key(1), (BATCH, 6), dtype)
     y = jax.nn.one_hot(jnp.arange(BATCH) % 4, 4, dtype=dtype)
     optimizer = optax.sgd(RATE)

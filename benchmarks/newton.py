@@ -18,7 +18,7 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 import optax
-from _report import publish
+from _report import of_type, publish
 
 import fathomx as fx
 
@@ -91,11 +91,6 @@ def trained(setting: Setting) -> fx.Network:
     return network
 
 
-def of_type(tree: Any, dtype: Any) -> Any:
-    """Its floating-point arrays in another type."""
-    return jax.tree.map(lambda a: a.astype(dtype) if eqx.is_inexact_array(a) else a, tree)
-
-
 def measured(setting: Setting, network: fx.Network, state: str) -> Iterator[dict[str, Any]]:
     """Newton's certificate and evaluations in both types, for every precision."""
     for precision in setting.precisions:
@@ -122,4 +117,4 @@ rows: list[dict[str, Any]] = []
 for setting in settings():
     rows += measured(setting, of_type(setting.network, jnp.float32), "drawn")
     rows += measured(setting, trained(setting), "trained")
-    publish("newton", f"Newton to a relative gradient norm of {TOLERANCE:g}", rows)
+publish("newton", f"Newton to a relative gradient norm of {TOLERANCE:g}", rows)

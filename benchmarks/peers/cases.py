@@ -119,8 +119,10 @@ def skipped(case: Case) -> dict[str, str]:
     if case in ACCELERATOR_CASES:
         return {}
     if case.task.model == "decoder":
-        words = "left out: this benchmark writes its networks for classifiers alone"
-        return {FABRICPC: words, JAX: "left out: nothing to propagate back from without inference"}
+        return {
+            FABRICPC: "left out: this benchmark writes its networks for classifiers alone",
+            JAX: "left out: nothing to propagate back from without inference",
+        }
     if case.task.model != "residual-mlp":
         return {
             PCX: "not compared on convolutions: compiling takes minutes",

@@ -74,7 +74,7 @@ def _collecting(network: Network) -> Network:
         for stack in network.entries
         if isinstance(stack, Stack) and stack.chain == Chain() and not offloads(stack.block)
     }
-    return network.with_predictors(whole) if whole else network
+    return network.with_predictors(whole)
 
 
 def is_feedforward(problem: Problem) -> bool:

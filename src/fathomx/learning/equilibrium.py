@@ -45,9 +45,8 @@ class Equilibrium(PredictiveCoding):
     def gradient(self, problem: Problem, key: PRNGKeyArray) -> tuple[Network, StepReport]:
         problem, start, strength = self.prepare(problem, key)
         relaxed, gradient = self._learned(problem, start, key)
-        return per_precision(problem, gradient), report(
-            problem, start, relaxed, strength, self.certify
-        )
+        seen = report(problem, start, relaxed, strength, self.certify)
+        return per_precision(problem, gradient), seen
 
     def _learned(
         self, problem: Problem, start: Linearization, key: PRNGKeyArray

@@ -47,6 +47,5 @@ class ForwardUpdate(PredictiveCoding):
                 moved = target - network.target(feedback, forward)
                 errors[feedback.name] = start.explained[feedback.name] + moved
         gradient = weight_gradient(problem, start.activities, errors, relaxed.activities)
-        return per_precision(problem, gradient), report(
-            problem, start, relaxed, strength, self.certify
-        )
+        seen = report(problem, start, relaxed, strength, self.certify)
+        return per_precision(problem, gradient), seen

@@ -146,11 +146,7 @@ class Incremental(PredictiveCoding):
             lambda: certificate(problem, with_gradient(problem, there), begun),
         )
         seen = _seen(problem, there, unsettled, state)
-        return (
-            problem,
-            carried,
-            report(problem, start, seen, strength, self.certify),
-        )
+        return problem, carried, report(problem, start, seen, strength, self.certify)
 
 
 def _seen(problem: Problem, there: Evaluation, unsettled: Array, state: Any) -> Any:
