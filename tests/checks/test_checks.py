@@ -154,6 +154,8 @@ def test_kinds():
         checks.choice("pool", None, ("a", "b"))
     with pytest.raises(ValueError, match="unknown pool 'maks'"):
         checks.choice("pool", "maks", ("max", "mean"))
+    with pytest.raises(ValueError, match="Choose from: PC; PC, rate 0.1; backprop."):
+        checks.choice("method", "zzz", ("PC", "PC, rate 0.1", "backprop"))
 
 
 def test_what_was_given_is_named_in_a_few_words():

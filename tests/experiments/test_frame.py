@@ -119,15 +119,23 @@ def test_a_plan_is_run_in_its_order_unless_networks_or_methods_are_chosen(tmp_pa
 
 def test_a_folder_holds_rows_of_one_configuration_and_grows_in_its_extent(tmp_path):
     out, scale = tmp_path / "grid", SCALES["tiny"]
-    besides = {"extent": ("seeds", "plan"), "besides": lambda scale: {"rate": 0.1}}
+    besides = {
+        "extent": ("seeds", "plan"),
+        "besides": lambda scale: {"rate": 0.1},
+        "descriptions": lambda scale: {"methods": {"a": "one"}},
+    }
     declared(**besides).reproduce("tiny", out, Selection(), nothing)
-    assert json.loads((out / "config.json").read_text()) == {"width": 1, "rate": 0.1}
+    config = json.loads((out / "config.json").read_text())
+    assert config == {"width": 1, "rate": 0.1, "methods": {"a": "one"}}
     more = {"tiny": dataclasses.replace(scale, seeds={"small": (2,)})}
     table = declared(scales=more, **besides).reproduce("tiny", out, Selection(), nothing)
     assert "| small | a | 0, 1, 2 |" in table.read_text()
     wider = {"tiny": dataclasses.replace(scale, width=2)}
     with pytest.raises(RunFolderError, match=r"another configuration \(width differ\)"):
         declared(scales=wider, **besides).reproduce("tiny", out, Selection(), nothing)
+    besides["descriptions"] = lambda scale: {"methods": {"a": "two", "b + c": "three"}}
+    with pytest.raises(RunFolderError, match=r"\(methods of 'a' differ\)"):
+        declared(**besides).reproduce("tiny", out, Selection(), nothing)
 
 
 def test_tables_remarks_and_figures_are_of_what_was_found(tmp_path):

@@ -84,6 +84,23 @@ def test_another_configuration_or_a_strange_folder_is_refused(tmp_path):
         Rows(tmp_path / "grid", {"width": 0.5})
 
 
+def test_a_folder_goes_on_where_methods_have_come_or_gone(tmp_path):
+    """What both sides describe must agree; also with what was described two versions ago."""
+    folder = tmp_path / "grid"
+    Rows(folder, {"width": 1}, {"rules": {"a": "1", "b": "2"}})
+    Rows(folder, {"width": 1}, {"rules": {"b": "2", "c": "3"}})
+    stored = json.loads((folder / "config.json").read_text())
+    assert stored == {"width": 1, "rules": {"a": "1", "b": "2", "c": "3"}}
+    for rules, told in (({"a": "4"}, "rules of 'a'"), ({"b": "2", "c": "1"}, "rules of 'c'")):
+        with pytest.raises(RunFolderError, match=rf"another configuration \({told} differ\)"):
+            Rows(folder, {"width": 1}, {"rules": rules})
+    with pytest.raises(RunFolderError, match=r"\(rules of 'b', width differ\)"):
+        Rows(folder, {"width": 2}, {"rules": {"b": "1"}})
+    with pytest.raises(RunFolderError, match=r"\(solvers differ\)"):
+        Rows(folder, {"width": 1}, {"rules": {}, "solvers": {}})
+    assert json.loads((folder / "config.json").read_text()) == stored
+
+
 def some_rows():
     def row(network, method, seed, accuracy, seconds):
         keys = ("network", "method", "seed", "accuracy", "seconds")

@@ -16,7 +16,7 @@ _LONGEST_LIST = 250
 def choice(kind: str, value: Any, valid: Collection[str]) -> str:
     """One of the valid names; else `TypeError` or `ValueError` with the nearest one."""
     if not isinstance(value, str):
-        raise TypeError(f"{kind} must be one of {', '.join(valid)}, not {shown(value)}.")
+        raise TypeError(f"{kind} must be one of {listed(list(valid))}, not {shown(value)}.")
     if value not in valid:
         raise ValueError(unknown(kind, value, valid))
     return value
@@ -30,11 +30,12 @@ def unknown(kind: str, given: object, valid: object) -> str:
 
 
 def listed(names: Sequence[str]) -> str:
-    """Names in a row; of a long one, how many more there are."""
+    """Names in a row, apart by semicolons if one has a comma; of a long one, how many more."""
+    between = "; " if any("," in name for name in names) else ", "
     ends = itertools.accumulate(len(name) + 2 for name in names)
     first = names[: max(1, sum(end <= _LONGEST_LIST for end in ends))]
     left = len(names) - len(first)
-    return ", ".join(first) + (f" and {left} more" if left else "")
+    return between.join(first) + (f" and {left} more" if left else "")
 
 
 def spans(names: Sequence[str], places: Sequence[int], most: int = 4) -> str:

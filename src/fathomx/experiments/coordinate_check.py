@@ -470,7 +470,7 @@ EXPERIMENT = Experiment(
         "depth.png": functools.partial(draw_perceptrons, "depth"),
         "families.png": draw_families,
     },
-    besides=lambda scale: {
+    descriptions=lambda scale: {
         "learning_rates": {name: method.learning_rate for name, method in METHODS.items()}
     },
 )

@@ -269,7 +269,7 @@ EXPERIMENT = Experiment(
     columns=COLUMNS,
     figures={"energy.png": draw},
     # Functions print with an address, which differs between runs.
-    besides=lambda scale: {
+    descriptions=lambda scale: {
         "solvers": {name: f"{type(s).__name__}, {s.max_steps} steps" for name, s in METHODS.items()}
     },
 )

@@ -57,7 +57,8 @@ class Experiment(Generic[Scale]):
     * `figures`, by file, each drawn of what was found to a path; one for every network if its name
       has `{network}` in it.
     * `extent`: fields of a scale that say which rows there are, not how they are made; a folder may
-      grow in these. `besides`: what rows depend on besides the scale.
+      grow in these. `besides`: what rows depend on besides the scale; `descriptions`: the same by
+      kind and name, of methods or networks. A folder goes on where some have come since or gone.
     * `remarks` on all that was found.
     """
 
@@ -74,6 +75,7 @@ class Experiment(Generic[Scale]):
     applies: Callable[[Cell], bool] = lambda cell: True
     extent: tuple[str, ...] = ("plan",)
     besides: Callable[[Scale], Mapping[str, Any]] = lambda scale: {}
+    descriptions: Callable[[Scale], Mapping[str, Mapping[str, Any]]] = lambda scale: {}
     remarks: Callable[[Found[Scale]], Sequence[str]] = lambda found: ()
 
     def cells(self, selection: Selection, scale: Scale) -> list[Cell]:
@@ -110,7 +112,7 @@ class Experiment(Generic[Scale]):
         size = self.scales[scale]
         self.cells(selection, size)
         made = {name: value for name, value in vars(size).items() if name not in self.extent}
-        rows = Rows(folder, {**made, **self.besides(size)})
+        rows = Rows(folder, {**made, **self.besides(size)}, self.descriptions(size))
         # What is damaged is told before anything is run.
         rows.all()
 

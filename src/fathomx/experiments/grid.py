@@ -78,28 +78,38 @@ _ROW = named({"network": text, "method": text, "seed": position})
 class Rows:
     """The rows of a comparison in a folder: `config.json`, and `rows/` with a file for each run.
 
-    Continues what is there; raises `RunFolderError` if that was run with another configuration.
+    Continues what is there; raises `RunFolderError` if that was run with another configuration. Of
+    `descriptions`, by kind and by name, only names that both have are compared: a folder goes on
+    where a method, say, has come since, or gone.
     """
 
-    def __init__(self, folder: Path, config: dict[str, Any]) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        config: Mapping[str, Any],
+        descriptions: Mapping[str, Mapping[str, Any]] | None = None,
+    ) -> None:
         self.folder = folder
         stored = folder / "config.json"
-        plain = json.loads(json.dumps(config))
+        plain = _as_stored(config)
+        described = _as_stored(descriptions or {})
         if stored.exists():
             found = read_json(stored, named({}), "put a copy back, or choose another --out")
-            if found != plain:
-                differing = sorted(k for k in {*found, *plain} if found.get(k) != plain.get(k))
+            if differing := _differing(found, plain, described):
                 raise RunFolderError(
                     f"{folder} holds a comparison of another configuration "
                     f"({', '.join(differing)} differ); choose another --out."
                 )
             check_place(folder / "rows", "folder")
+            grown = {**found, **{kind: found[kind] | own for kind, own in described.items()}}
+            if grown != found:
+                write_json(stored, grown)
             return
         if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
             raise RunFolderError(f"{folder} holds something else; choose another --out.")
         with appearing(folder) as unfinished:
             (unfinished / "rows").mkdir()
-            write_json(unfinished / "config.json", plain)
+            write_json(unfinished / "config.json", {**plain, **described})
 
     def has(self, cell: Cell) -> bool:
         """Whether this run has ended."""
@@ -119,6 +129,25 @@ class Rows:
 
     def _read(self, path: Path) -> Row:
         return read_json(path, _ROW, "delete it, and the same command makes it again")
+
+
+def _as_stored(config: Mapping[str, Any]) -> dict[str, Any]:
+    stored: dict[str, Any] = json.loads(json.dumps(dict(config)))
+    return stored
+
+
+def _differing(found: Row, plain: Row, described: Mapping[str, Row]) -> list[str]:
+    """What stored and present configurations disagree on; descriptions only where both have one."""
+    differing = [k for k in {*found, *plain} - {*described} if found.get(k) != plain.get(k)]
+    for kind, own in described.items():
+        stored = found.get(kind)
+        if not isinstance(stored, dict):
+            differing.append(kind)
+            continue
+        differing += [
+            f"{kind} of {name!r}" for name in own if stored.get(name, own[name]) != own[name]
+        ]
+    return sorted(differing)
 
 
 @dataclasses.dataclass(frozen=True)

@@ -379,7 +379,7 @@ EXPERIMENT = Experiment(
     ),
     columns=COLUMNS,
     figures={"loss.png": draw_ways, "initialization.png": draw_starts},
-    besides=lambda scale: {
+    descriptions=lambda scale: {
         "starts": {name: dataclasses.asdict(start) for name, start in NETWORKS.items()}
     },
 )

@@ -349,7 +349,9 @@ EXPERIMENT = Experiment(
     ),
     columns=COLUMNS,
     figures={"accuracy.png": draw_accuracies, "weight_change.png": draw_changes},
-    besides=lambda scale: {"methods": {name: repr(method) for name, method in METHODS.items()}},
+    descriptions=lambda scale: {
+        "methods": {name: repr(method) for name, method in METHODS.items()}
+    },
 )
 
 reproduce = EXPERIMENT.reproduce

@@ -405,7 +405,7 @@ EXPERIMENT = Experiment(
     columns=COLUMNS,
     tables={"ratios.md": ratios},
     figures={"escape.png": lambda found, path: draw_escapes(found, found.scale.interval, path)},
-    besides=lambda scale: {
+    descriptions=lambda scale: {
         "networks": {name: dataclasses.asdict(setting) for name, setting in NETWORKS.items()},
         "solvers": {name: repr(setting.solver) for name, setting in NETWORKS.items()},
     },

@@ -376,7 +376,9 @@ EXPERIMENT = Experiment(
     columns=COLUMNS,
     tables={"drift.md": lambda found: drift_table(drifts(found, found.scale))},
     figures={"loss.png": draw},
-    besides=lambda scale: {"methods": {name: repr(method) for name, method in METHODS.items()}},
+    descriptions=lambda scale: {
+        "methods": {name: repr(method) for name, method in METHODS.items()}
+    },
 )
 
 reproduce = EXPERIMENT.reproduce

@@ -36,7 +36,7 @@ EXPERIMENT = Resumable(
         "accuracy.png": draw_test_accuracies,
         "curves.png": draw_courses,
     },
-    besides=lambda scale: {
+    descriptions=lambda scale: {
         "rules": {name: repr(method.rule(0)) for name, method in ALL_METHODS.items()}
     },
 )

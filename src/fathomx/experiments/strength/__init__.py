@@ -41,7 +41,7 @@ EXPERIMENT = Experiment(
     columns=COLUMNS,
     tables={"differences.md": compared},
     figures={"map.png": draw_mapped, "other.png": draw_others, "search.png": draw_searched},
-    besides=lambda scale: {
+    descriptions=lambda scale: {
         "settings": {name: repr(setting) for name, setting in settings(scale).items()}
     },
 )
