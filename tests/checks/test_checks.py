@@ -154,7 +154,7 @@ def test_kinds():
         checks.choice("pool", None, ("a", "b"))
     with pytest.raises(ValueError, match="unknown pool 'maks'"):
         checks.choice("pool", "maks", ("max", "mean"))
-    with pytest.raises(ValueError, match="Choose from: PC; PC, rate 0.1; backprop."):
+    with pytest.raises(ValueError, match=r"Choose from: PC; PC, rate 0\.1; backprop\."):
         checks.choice("method", "zzz", ("PC", "PC, rate 0.1", "backprop"))
 
 

@@ -1,5 +1,8 @@
 """`fit_together`: every network as `fit` trains it alone, also where others end or diverge."""
 
+import math
+import time
+
 import equinox as eqx
 import jax
 import numpy as np
@@ -23,6 +26,16 @@ TIMES = (
 )
 RATES = (1e-3, 1e-2, 3e-2)
 SEEDS = (5, 0, 9)
+
+
+class Recording(Observer):
+    """Keeps what is recorded of steps."""
+
+    def __init__(self):
+        self.records = []
+
+    def stepped(self, record, state):
+        self.records.append(record)
 
 
 def dense(key, **options):
@@ -104,10 +117,16 @@ def test_at_once_as_on_accelerators_every_network_learns_as_alone(
     networks = several(make)
     options = {"epochs": 1, "batch_size": batch}
     # Of so few units one may stay off, which is said to who watches.
-    watching = [[Observer()] for _ in networks]
+    watching = [[Recording()] for _ in networks]
+    begun = time.perf_counter()
     found = fx.fit_together(
         networks, data, rule, optimizer=RATES, seeds=SEEDS, observers=watching, **options
     )
+    # Each has its share of the time, and records and summary mean the same seconds.
+    shares = [result.summary["train_seconds"] for result in found]
+    assert all(0 < share <= (time.perf_counter() - begun) / 3 for share in shares)
+    for (own,), share in zip(watching, shares, strict=True):
+        assert 0 < math.fsum(record["seconds"] for record in own.records) <= share
     own = {"optimizer": RATES[1], "seed": SEEDS[1], "mesh": ALONE, "observers": ()}
     alone = fx.fit(networks[1], data, rule, **own, **options)
     close(found[1], alone, 1e-10)

@@ -46,10 +46,7 @@ def methods_of(summaries: Mapping[str, Mapping[int, Mapping[str, Any]]]) -> list
     """
     found: list[Method] = []
     for name, by_seed in summaries.items():
-        seconds = {
-            seed: value / by_seed[seed].get("together", 1)
-            for seed, value in _known(by_seed, "train_seconds").items()
-        }
+        seconds = _known(by_seed, "train_seconds")
         keys = dict.fromkeys(key for summary in by_seed.values() for key in metrics_of(summary))
         names = [*(f"test_{key}" for key in keys), "test_loss", "validation_loss"]
         scores: dict[str, dict[int, float]] = {}

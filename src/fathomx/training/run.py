@@ -127,7 +127,7 @@ class Run:
             self._note(replayed, "stream")
         while int(self.state.epoch) < self.plan.epochs and self._ending() is None:
             yield from self._epoch()
-        train_seconds = self.earlier_seconds + time.perf_counter() - begun
+        train_seconds = self.earlier_seconds + self._share(begun)
         # A network whose weights are divided may be too large for one device.
         result = self.mesh.divided(self.state.result)
         held = result if self.mesh.divides_weights else self.mesh.gathered(result)
@@ -242,7 +242,7 @@ class Run:
                 state = state.at_place(load.place_after(step + count))
                 state = dataclasses.replace(state, best=self.state.best)
                 reports = jax.tree.map(lambda a, n=count: np.asarray(a)[:n], reports)
-                seconds = time.perf_counter() - begun
+                seconds = self._share(begun)
                 self._check_finite(reports, epoch, step)
                 record = self._record(reports, epoch, step + count, seconds)
                 self.records.append(record)
@@ -379,13 +379,15 @@ class Run:
     def _next_count(self) -> int:
         """Steps per dispatch: one first, to time it; then as many as take about half a second.
 
-        Of several networks that are trained together, half a second for each.
+        Of several networks that are trained together, half a second for the share of each.
         """
         if self.first_step_seconds is None or not self.step_seconds:
             return 1
-        return int(
-            np.clip(self.together * _SECONDS_PER_DISPATCH / self.step_seconds[-1], 1, MOST_STEPS)
-        )
+        return int(np.clip(_SECONDS_PER_DISPATCH / self.step_seconds[-1], 1, MOST_STEPS))
+
+    def _share(self, begun: float) -> float:
+        """This network's share of the seconds since then, of which several may have made use."""
+        return (time.perf_counter() - begun) / self.together
 
     def _check_finite(self, reports: StepReport, epoch: int, step: int) -> None:
         bad_nodes = ~np.isfinite(reports.energy)

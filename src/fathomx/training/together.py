@@ -71,8 +71,9 @@ def fit_together(
     were known of it (before the steps that diverged; after them where only the end of the epoch
     shows it; under early stopping those of the best epoch), its history so far, and in place of
     the scores the sentence `summary["diverged"]`. `summary["together"]` says how many networks
-    there were: `train_seconds`, `first_step_seconds`, `step_seconds_median` and
-    `step_memory_bytes` are those of all of them.
+    there were: `train_seconds`, `first_step_seconds`, `step_seconds_median` and the seconds of
+    records are a network's share, the time of all over their number; `step_memory_bytes` is that
+    of all of them.
 
     Raises `ValueError` without networks, for networks that are not alike, for a stream, for seeds
     or optimizers of another number, with several processes, and for what `fx.fit` refuses.
