@@ -61,11 +61,17 @@ def test_rates_are_one_over_the_largest_curvature():
     assert 0 < found.error < 2
 
 
+def never():
+    raise AssertionError("a rate was measured that nobody needs")
+
+
 @pytest.mark.parametrize("method", HELD)
 def test_the_strength_of_a_method_is_the_one_of_its_name(method):
-    rule = METHODS[method](pc_alm.Rates(1.0, 1.0), SMALL.depth)
+    rates = pc_alm.Rates(never)
+    rule = METHODS[method](rates, SMALL.depth)
     found = rule.output_precision
     assert found == fx.HoldStrength(HELD[method]) and found != fx.HoldStrength(0.1)
+    assert rates.known is None
 
 
 def test_a_small_run(tmp_path, monkeypatch):

@@ -23,7 +23,14 @@ from fathomx.diagnostics.alignment import alignment
 from fathomx.drawing.style import COLORS, new_figure, save
 from fathomx.experiments.frame import Experiment, said
 from fathomx.experiments.grid import Cell, Column, Group, Selection
-from fathomx.experiments.residual import Residual, evaluations, problem, usual_spectra, whole
+from fathomx.experiments.residual import (
+    Residual,
+    Spectra,
+    evaluations,
+    problem,
+    usual_spectra,
+    whole,
+)
 from fathomx.inference import (
     AugmentedGaussNewton,
     AugmentedLagrangian,
@@ -53,12 +60,36 @@ NETWORKS = {
 CELL = Residual("relu", 32, 32).name
 
 
-@dataclasses.dataclass(frozen=True)
 class Rates:
-    """Rates of descent in activities and in errors, one over the largest curvature."""
+    """Rates of descent in activities and in errors, one over the largest curvature at the start.
 
-    state: float
-    error: float
+    They are measured when one is first asked for: at 128 nodes of width 128 that takes minutes, and
+    some methods have no rate.
+    """
+
+    def __init__(self, measure: Callable[[], Spectra]) -> None:
+        self._measure = measure
+
+    @functools.cached_property
+    def measured(self) -> dict[str, float]:
+        """Both of them."""
+        found = self._measure()
+        return {"state": 1 / found.state.largest, "error": 1 / found.error.largest}
+
+    @property
+    def state(self) -> float:
+        """The rate in activities."""
+        return self.measured["state"]
+
+    @property
+    def error(self) -> float:
+        """The rate in errors."""
+        return self.measured["error"]
+
+    @property
+    def known(self) -> dict[str, float] | None:
+        """Both of them if one has been asked for."""
+        return self.measured if "measured" in vars(self) else None
 
 
 Rule = Callable[[Rates, int], LearningRule]
@@ -136,7 +167,8 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
     """Trains one network for an epoch, scores it once, and compares its update with backprop's."""
     setting, data = NETWORKS[cell.network], whole(scale.data, scale.examples)
     network = setting.network(data, cell.seed)
-    rule = METHODS[cell.method](rates(setting, scale), setting.depth)
+    own = rates(setting, scale)
+    rule = METHODS[cell.method](own, setting.depth)
     begun = time.perf_counter()
     try:
         result = fit(
@@ -166,7 +198,7 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
             **dict(zip(_QUARTERS, found.quarters, strict=True)),
             "strength": result.summary["pc_strength"],
             "evaluations": evaluations(posed, rule, key),
-            "rates": dataclasses.asdict(rates(setting, scale)),
+            "rates": own.known,
             "step_seconds": result.summary["step_seconds_median"],
             "seconds": seconds,
         }
@@ -175,9 +207,8 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
 
 @functools.cache
 def rates(setting: Residual, scale: Scale) -> Rates:
-    """One over the largest eigenvalue of the Hessian at the start."""
-    found = usual_spectra(setting, whole(scale.data, scale.examples))
-    return Rates(1 / found.state.largest, 1 / found.error.largest)
+    """Those of a network, the same for all of its methods."""
+    return Rates(lambda: usual_spectra(setting, whole(scale.data, scale.examples)))
 
 
 def draw(groups: list[Group], path: Path) -> None:
