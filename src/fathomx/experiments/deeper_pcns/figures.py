@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from fathomx.drawing.style import COLORS, DASHES, FAINT, new_figure, save
+from fathomx.drawing.style import COLORS, DASHES, FAINT, legend, legend_key, new_figure, save
 from fathomx.experiments.grid import Group
 
 _MARKERS = ("o", "s", "^", "D", "v")
@@ -90,23 +90,23 @@ def draw_curves(found: Sequence[Group], path: Path) -> Path:
     long = [g for g in found if any(len(row.get("history") or ()) > 1 for row in g.rows)]
     networks = list(dict.fromkeys(group.network for group in long))
     methods = list(dict.fromkeys(group.method for group in long))
-    figure, panels = new_figure(3.6, columns=len(networks), sharey=True)
+    styles = {
+        method: {
+            "color": COLORS[place % len(COLORS)],
+            "linestyle": DASHES[place % len(DASHES)],
+            "marker": _MARKERS[place % len(_MARKERS)],
+            "markersize": 3,
+        }
+        for place, method in enumerate(methods)
+    }
+    figure, panels = new_figure(4.4, columns=len(networks), sharey=True)
     for axes, network in zip(panels, networks, strict=True):
         for group in (g for g in long if g.network == network):
-            place = methods.index(group.method)
-            for index, row in enumerate(group.rows):
+            for row in group.rows:
                 values = [100 * record["validation_accuracy"] for record in row.get("history", ())]
-                axes.plot(
-                    np.arange(1, len(values) + 1),
-                    values,
-                    color=COLORS[place % len(COLORS)],
-                    linestyle=DASHES[place % len(DASHES)],
-                    marker=_MARKERS[place % len(_MARKERS)],
-                    markersize=3,
-                    label=None if index else group.method,
-                )
+                axes.plot(np.arange(1, len(values) + 1), values, **styles[group.method])
         axes.set_title(network, fontsize=10)
         axes.set_xlabel("epoch")
-        axes.legend(fontsize=7, frameon=False, loc="best")
+    legend(figure, [legend_key(method, **style) for method, style in styles.items()])
     panels[0].set_ylabel("validation accuracy, %")
     return save(figure, path)
