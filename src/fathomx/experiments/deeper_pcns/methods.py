@@ -42,6 +42,8 @@ class Steps:
 
 
 PLAIN, GENTLE = Steps(0.5), Steps(0.1)
+# At which long training stays stable: curvature grows with the weights.
+GENTLEST = Steps(0.01)
 # With a first step of 0.95, which hands nearly whole errors on.
 MOMENTUM = Steps(0.5, 0.9)
 # In the released configuration, and in the text that goes with it.
@@ -92,6 +94,7 @@ _SPIKING = Spiking(1e-3)
 METHODS = {
     "PC": _equilibrium(PLAIN),
     "PC, rate 0.1": _equilibrium(GENTLE),
+    "PC, rate 0.01": _equilibrium(GENTLEST),
     "PC, momentum": _equilibrium(MOMENTUM),
     "PC + spiking": _scheduled(PLAIN, _SPIKING),
     "PC + decaying": _scheduled(PLAIN, Decaying()),
