@@ -715,6 +715,36 @@ def test_a_precision_is_a_schedule(solver, precision):
         solver(optax.sgd(0.1), 5, precision)
 
 
+class Chain:
+    """Five linear nodes that nobody has trained, and three examples."""
+
+    sizes = (4, 5, 3, 6, 4, 2)
+
+    def __init__(self):
+        rng = np.random.default_rng(5)
+        pairs = itertools.pairwise(self.sizes)
+        self.weights = [rng.normal(size=(b, a)) / np.sqrt(a) for a, b in pairs]
+        nodes = [fx.Node(f"n{i}", Linear(jnp.asarray(w))) for i, w in enumerate(self.weights)]
+        self.x, self.y = rng.normal(size=(3, 4)), rng.normal(size=(3, 2))
+        self.problem = fx.Problem(fx.Network(nodes, (4,)), self.x, self.y, 1.0)
+
+    def spiked(self, rate, steps, alpha):
+        return infer(self.problem, fx.StateDescent(rate, steps=steps, schedule=fx.Spiking(alpha)))
+
+    def moved(self, relaxed):
+        """How far activities have moved, examples in columns."""
+        fresh = infer(self.problem, fx.StateDescent(steps=0)).activities
+        return {name: (relaxed.activities[name] - start).T for name, start in fresh.items()}
+
+    def backward(self):
+        """Nodes from the last on, their errors in backprop (columns: examples) and Jacobians."""
+        d = self.y.T - np.linalg.multi_dot([*self.weights[::-1], self.x.T])
+        for place in range(len(self.weights) - 1, -1, -1):
+            # The first node's prediction cannot move.
+            yield place, d, self.weights[place] if place else np.zeros((self.sizes[1], 1))
+            d = self.weights[place].T @ d
+
+
 @pytest.mark.parametrize("rate", [0.2, 0.5, 0.95, 1.5])
 def test_what_spiking_leaves_on_a_linear_chain(float64, rate):
     """`e_l = (1 - r) r^(L-l) (I - r J_l J_l^T) d_l`, worked out by following a chain step by step.
@@ -723,28 +753,35 @@ def test_what_spiking_leaves_on_a_linear_chain(float64, rate):
     own error in the next step; its parent, `J_l` its Jacobian, does the same a step later, and
     takes the prediction along. The first node's prediction cannot move.
     """
-    rng = np.random.default_rng(5)
-    sizes = (4, 5, 3, 6, 4, 2)
-    weights = [rng.normal(size=(b, a)) / np.sqrt(a) for a, b in itertools.pairwise(sizes)]
-    nodes = [fx.Node(f"n{i}", Linear(jnp.asarray(w))) for i, w in enumerate(weights)]
-    x, y = rng.normal(size=(3, 4)), rng.normal(size=(3, 2))
-    problem = fx.Problem(fx.Network(nodes, (4,)), x, y, 1.0)
-    solver = fx.StateDescent(rate, steps=len(weights), schedule=fx.Spiking(1e-9))
-    relaxed = infer(problem, solver)
-    found = relaxed.errors
-    moved = {
-        name: (relaxed.activities[name] - start).T
-        for name, start in infer(problem, fx.StateDescent(steps=0)).activities.items()
-    }
+    chain = Chain()
+    relaxed = chain.spiked(rate, len(chain.weights), 1e-9)
+    found, moved = relaxed.errors, chain.moved(relaxed)
 
-    d = y.T - np.linalg.multi_dot([*weights[::-1], x.T])
-    j = weights[-1]
+    (_, d, j), *others = chain.backward()
     np.testing.assert_allclose(found["n4"].T, d - rate * (1 - rate) * j @ j.T @ d, atol=1e-7)
-    for place in range(len(weights) - 2, -1, -1):
-        d = weights[place + 1].T @ d
-        j = weights[place] if place else np.zeros((sizes[1], 1))
-        length = (1 - rate) * rate ** (len(weights) - 1 - place)
+    for place, d, j in others:
+        length = (1 - rate) * rate ** (len(chain.weights) - 1 - place)
         expected = length * (d - rate * j @ j.T @ d)
         np.testing.assert_allclose(found[f"n{place}"].T, expected, atol=1e-7)
         # The forward update's target has no such factor.
         np.testing.assert_allclose(moved[f"n{place}"], length * d, atol=1e-7)
+
+
+@pytest.mark.parametrize("rate", [0.2, 0.5, 0.95])
+def test_every_further_step_moves_activities_by_alpha(float64, rate):
+    """Difference quotients in `alpha` and in the number of steps against the formula.
+
+    Own errors are `(1 - r) r^k (I - r J_l J_l^T) d_l` and the child's those of one node later, both
+    of weight `alpha` now: a step is `r alpha (J^T e_child - e_l)`.
+    """
+    chain, alpha, further = Chain(), 1e-6, 3
+    fewer, more = (
+        chain.moved(chain.spiked(rate, len(chain.weights) + steps, alpha)) for steps in (1, 4)
+    )
+    *_, (_, _, child) = itertools.islice(chain.backward(), 2)
+    for place, d, j in itertools.islice(chain.backward(), 2, None):
+        length = (1 - rate) * rate ** (len(chain.weights) - 1 - place)
+        step = length * ((d - rate * child.T @ child @ d) - rate * (d - rate * j @ j.T @ d))
+        found = (more[f"n{place}"] - fewer[f"n{place}"]) / alpha / further
+        np.testing.assert_allclose(found, step, rtol=1e-3, atol=1e-3 * np.abs(step).max())
+        child = j

@@ -69,6 +69,15 @@ class Spiking(Schedule):
     it. `fx.ForwardUpdate` learns from how far activities have moved, `(1 - r) r^(L - l) d_l`, which
     has no such factor; it takes the long first steps of momentum, which hand whole errors on.
 
+    With `alpha` above 0 activities go on. Every further step adds to this, to first order and for
+    nodes two and more before the output,
+
+        alpha (1 - r) r^(L - l) ((I - r J^T J) - r (I - r J_l J_l^T)) d_l
+
+    with `J` the Jacobian of the child's prediction. So the forward update turns, too, once
+    `alpha r` times the steps left and the largest eigenvalue of `J^T J` is not small (more so with
+    momentum), as weights that grow in training make it; a smaller `alpha` costs nothing.
+
     **Fields**: `alpha`, in `(0, 1]`, 1e-3 unless given. Raises `ValueError` otherwise, and at
     inference if the steps end before the signal has arrived everywhere.
 
