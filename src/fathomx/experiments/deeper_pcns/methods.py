@@ -101,6 +101,7 @@ METHODS = {
     "PC + spiking, momentum": _scheduled(MOMENTUM, _SPIKING),
     "PC + decaying, momentum": _scheduled(MOMENTUM, Decaying()),
     "PC + spiking + forward update": _scheduled(MOMENTUM, _SPIKING, ForwardUpdate),
+    "PC + spiking + forward update, alpha 1e-5": _scheduled(MOMENTUM, Spiking(1e-5), ForwardUpdate),
     "PC + spiking + forward update + BatchNorm": _scheduled(
         MOMENTUM, _SPIKING, ForwardUpdate, normalization="batch"
     ),

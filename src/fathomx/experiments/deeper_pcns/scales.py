@@ -47,6 +47,7 @@ _OVERNIGHT = (
     "PC + spiking",
     "equilibrium propagation",
     "PC + spiking + forward update",
+    "PC + spiking + forward update, alpha 1e-5",
     "PC, rate 0.01",
     "PC, rate 0.1",
 )
