@@ -125,8 +125,8 @@ def test_at_once_as_on_accelerators_every_network_learns_as_alone(
     # Each has its share of the time, and records and summary mean the same seconds.
     shares = [result.summary["train_seconds"] for result in found]
     assert all(0 < share <= (time.perf_counter() - begun) / 3 for share in shares)
-    for (own,), share in zip(watching, shares, strict=True):
-        assert 0 < math.fsum(record["seconds"] for record in own.records) <= share
+    for (recording,), share in zip(watching, shares, strict=True):
+        assert 0 < math.fsum(record["seconds"] for record in recording.records) <= share
     own = {"optimizer": RATES[1], "seed": SEEDS[1], "mesh": ALONE, "observers": ()}
     alone = fx.fit(networks[1], data, rule, **own, **options)
     close(found[1], alone, 1e-10)

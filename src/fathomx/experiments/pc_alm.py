@@ -205,10 +205,14 @@ def run(cell: Cell, scale: Scale) -> dict[str, Any]:
     )
 
 
-@functools.cache
 def rates(setting: Residual, scale: Scale) -> Rates:
-    """Those of a network, the same for all of its methods."""
-    return Rates(lambda: usual_spectra(setting, whole(scale.data, scale.examples)))
+    """Those of a network, measured once for all of its methods."""
+    return Rates(functools.partial(_spectra, setting, scale))
+
+
+@functools.cache
+def _spectra(setting: Residual, scale: Scale) -> Spectra:
+    return usual_spectra(setting, whole(scale.data, scale.examples))
 
 
 def draw(groups: list[Group], path: Path) -> None:
