@@ -183,7 +183,9 @@ def test_rules_by_name(name, kind):
     if name == "backprop":
         assert Job(learning=name).strength is None
         return
-    assert held.output_precision == fx.HoldStrength(0.1)
+    usual = 0.01 if name == "equilibrium-propagation" else 0.1
+    assert held.output_precision == fx.HoldStrength(usual)
+    assert held.output_precision == kind().output_precision
     assert isinstance(held.solver, fx.GaussNewton)
     fixed = Job(learning=name, output_precision=0.25).rule()
     assert fixed.output_precision == 0.25

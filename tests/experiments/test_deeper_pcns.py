@@ -67,7 +67,7 @@ def run(monkeypatch, capsys, *arguments):
 def test_the_grid_is_the_one_that_was_asked_for():
     asked = ["VGG-5", "VGG-7", "VGG-10", "ResNet-10", "ResNet-18"]
     assert [name for name in NETWORKS if applies(Cell(name, "PC + spiking", 0))] == asked
-    assert len(METHODS) == 20 and len(RELEASED) == 4
+    assert len(METHODS) == 21 and len(RELEASED) == 4
     assert applies(Cell("VGG-5 as released", "backprop", 0))
     assert not applies(Cell("VGG-5 as released", "PC + spiking", 0))
     assert not applies(Cell("VGG-5", "spiking, rate 0.8, momentum 0.1", 0))

@@ -268,6 +268,28 @@ def test_equilibrium_errors_are_backprop_from_the_error_that_equilibrium_leaves(
 
 
 @pytest.mark.usefixtures("float64")
+@pytest.mark.parametrize("centered", [True, False])
+def test_nudges_minimize_losses_that_punish_or_reward_sensitivity(centered):
+    problem, matrices = linear_problem()
+    beta = 0.4
+    rule = fx.EquilibriumPropagation(fx.Exact(), beta, centered)
+    assert rule.stability(problem, KEY) > 0.05
+
+    def loss(matrices):
+        first, second, last = matrices
+        missed = problem.target - problem.input @ (last @ second @ first).T
+        sensitivity = last @ second @ second.T @ last.T / 2 + last @ last.T / 0.5
+        nudged = beta * sensitivity
+        inner = jnp.eye(2) - nudged @ nudged if centered else jnp.eye(2) + nudged
+        return jnp.mean(jnp.sum(missed * jnp.linalg.solve(inner, missed.T).T, axis=1)) / 2
+
+    expected = jax.grad(loss)([jnp.asarray(m) for m in matrices])
+    found = values(learn(rule, problem))
+    for one, other in zip(found, expected, strict=True):
+        np.testing.assert_allclose(one, other, rtol=0, atol=1e-10)
+
+
+@pytest.mark.usefixtures("float64")
 def test_where_the_forward_update_tends_to_at_equilibrium():
     """Not to backprop: with the errors of the nodes before, node l is displaced by
     sum_k P_lk Pi_k^-1 P_lk^T times backprop's delta, P_lk the map from the error of k to l."""

@@ -181,6 +181,41 @@ def test_a_held_strength_is_checked():
     assert "The strength ended at 0.1." in said({"strength": None})
 
 
+@pytest.mark.parametrize(
+    ("learning", "last", "expected"),
+    [
+        ("equilibrium", 1e-3, "grew 4e+02 times more sensitive, which this rule rewards"),
+        ("equilibrium-errors", 1e-3, "grew 4e+02 times more sensitive."),
+        ("equilibrium-propagation", 80.0, "grew 2e+02 times less sensitive, which large nudges"),
+        ("equilibrium", 80.0, "grew 2e+02 times less sensitive."),
+        ("equilibrium", 0.004, None),
+        ("equilibrium", 40.0, None),
+    ],
+)
+def test_what_a_held_strength_hides_is_said(learning, last, expected):
+    history = [{"strength": [0.1, 0.1], "output_precision": [0.4, None]}]
+    text = said({"learning": learning}, history=[*history, {"output_precision": [last]}])
+    assert ("Meanwhile" in text) == (expected is not None)
+    assert expected is None or expected in text
+    fixed = said({"learning": learning, "output_precision": 1.0}, history=history)
+    assert "Meanwhile" not in fixed
+
+
+@pytest.mark.parametrize(
+    ("nudge", "expected"),
+    [
+        (None, None),
+        (0.5, None),
+        (0.8, "taught 2.78 times as strongly"),
+        (1.0, "had no equilibrium at the end (nudge stability 1, which must stay below 1)"),
+    ],
+)
+def test_large_nudges_are_told(nudge, expected):
+    text = said({"learning": "equilibrium-propagation"}, {"nudge_stability": nudge})
+    assert ("nudge" in text) == (expected is not None)
+    assert expected is None or expected in text
+
+
 def test_backprop_has_no_inference_and_nothing_more_is_said():
     sentences = verdict(CONFIG | {"learning": "backprop"}, BACKPROP, [])
     assert len(sentences) == 2

@@ -30,7 +30,6 @@ from fathomx.learning import (
     Incremental,
     PredictiveCoding,
 )
-from fathomx.problem.strength import HoldStrength
 
 
 class Preset(NamedTuple):
@@ -77,7 +76,7 @@ NUMBERS: dict[str, Callable[[Network], Network]] = {
     "float32": _as_built,
     "bfloat16": mixed_precision,
 }
-RULES: dict[str, Callable[[Solver, HoldStrength | float], PredictiveCoding]] = {
+RULES: dict[str, type[PredictiveCoding]] = {
     "equilibrium": Equilibrium,
     "equilibrium-errors": EquilibriumErrors,
     "incremental": Incremental,

@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
-from fathomx.command_line.choices import PARAMETERIZATIONS
+from fathomx.command_line.choices import PARAMETERIZATIONS, RULES
 from fathomx.command_line.models import MODELS
 from fathomx.command_line.settings import Settings, own_defaults
-from fathomx.learning import DEFAULT_STRENGTH
 
 # That of `resnet`, whose auxiliary nodes are built for one rate of state descent.
 _AUXILIARY_RATE = 0.5
@@ -39,7 +38,7 @@ def filled_in(settings: Settings) -> dict[str, Any]:
             filled["steps"] = _INCREMENTAL_STEPS if incremental else chosen.steps
         if settings.strength is None and settings.output_precision is None:
             if chosen.generative is None:
-                filled["strength"] = DEFAULT_STRENGTH
+                filled["strength"] = RULES[settings.learning].usual_strength
             else:
                 filled["output_precision"] = chosen.generative.output_precision
         auxiliary = filled.get("auxiliary", settings.auxiliary)

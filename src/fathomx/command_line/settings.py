@@ -18,7 +18,7 @@ from fathomx.command_line.choices import (
 )
 from fathomx.command_line.models import MODELS, Model
 from fathomx.layers.activations import ACTIVATIONS
-from fathomx.learning import DEFAULT_STRENGTH
+from fathomx.learning import DEFAULT_STRENGTH, EquilibriumPropagation
 from fathomx.learning.optimizer_choice import OPTIMIZERS
 from fathomx.learning.optimizer_choice import SCHEDULES as LEARNING_RATE_SCHEDULES
 from fathomx.problem.strength import HoldStrength
@@ -330,7 +330,8 @@ class Settings:
     strength: float | None = option(
         None,
         "How far from backprop: the output precision of every batch is chosen to hold this "
-        f"strength. [default: {DEFAULT_STRENGTH}]",
+        f"strength. [default: {DEFAULT_STRENGTH}, by equilibrium-propagation "
+        f"{EquilibriumPropagation.usual_strength}]",
         positive=True,
     )
     strength_every: int = option(

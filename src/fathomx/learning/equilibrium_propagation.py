@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import ClassVar
 
 import equinox as eqx
 import jax
@@ -13,7 +14,7 @@ from fathomx.checks import gate
 from fathomx.graph.network import Network
 from fathomx.inference import GaussNewton, Solver, infer
 from fathomx.learning.base import StepReport
-from fathomx.learning.predictive_coding import DEFAULT_STRENGTH, PredictiveCoding, report
+from fathomx.learning.predictive_coding import PredictiveCoding, report
 from fathomx.problem.energies import weight_gradient
 from fathomx.problem.problem import Problem
 from fathomx.problem.strength import HoldStrength, largest_sensitivity
@@ -30,7 +31,19 @@ class EquilibriumPropagation(PredictiveCoding):
     The second equilibrium of the one-sided form is the feedforward pass, where all derivatives
     vanish, so that it equals `Equilibrium` at the output precision `beta`. As `beta` tends to 0
     both become backprop's gradient, the one-sided form with an error in proportion to `beta`, the
-    centered one with `beta^2`.
+    centered one with `beta^2`. On a network that is linear in its activities they are the gradients
+    of
+
+        centered:   d^T (I - beta^2 S^2)^-1 d / 2
+        one-sided:  d^T (I + beta S)^-1 d / 2
+
+    with `d` the error of the output and `S = J Pi^-1 J^T` its sensitivity to the nodes. So
+    learning has a second way to lower its loss: the one-sided form makes the network more
+    sensitive, the centered one less. Either term is small in a step and always of the same sign: at
+    a strength of 0.1 a VGG of 10 nodes, trained for ten epochs by the centered form, was 300 times
+    less sensitive than by backprop, and 7 points behind (`experiments/deeper_pcns`). The second
+    term falls with the square of the nudge. Hence the small strength that is held unless another is
+    given; rounding allows it, since nothing of the size of an activity is subtracted.
 
     Of precisions that learn (`fx.Gaussian(precision=array)`) the derivative at the feedforward pass
     is that of their logarithm, which the one-sided form divides by `beta` and the centered one
@@ -47,16 +60,19 @@ class EquilibriumPropagation(PredictiveCoding):
 
     * `solver`: any `Solver`; `GaussNewton()` unless given.
     * `beta`: a positive number, or a `HoldStrength` that chooses it for every batch;
-      `HoldStrength(0.1)` unless given.
+      `HoldStrength(0.01)` unless given.
     * `centered`: two nudged relaxations, or a single one.
 
     ```python
-    rule = fx.EquilibriumPropagation(fx.GaussNewton(), beta=0.1)
+    rule = fx.EquilibriumPropagation(fx.GaussNewton(), beta=0.01)
     ```
 
     Source: Scellier and Bengio (2017), arXiv 1602.05179; centered: Laborieux et al. (2021); on
-    predictive coding networks Pinchetti et al. (2024), arXiv 2407.01163.
+    predictive coding networks Pinchetti et al. (2024), arXiv 2407.01163. The two losses and the
+    choice of the nudge are ours.
     """
+
+    usual_strength: ClassVar[float] = 0.01
 
     centered: bool = eqx.field(static=True, default=True)
 
@@ -67,7 +83,7 @@ class EquilibriumPropagation(PredictiveCoding):
         centered: bool = True,
     ) -> None:
         self.solver = GaussNewton() if solver is None else solver
-        beta = HoldStrength(DEFAULT_STRENGTH) if beta is None else beta
+        beta = HoldStrength(self.usual_strength) if beta is None else beta
         if not isinstance(beta, HoldStrength) and not (math.isfinite(beta) and beta > 0):
             raise ValueError(
                 f"beta must be a positive, finite number or fx.HoldStrength, not {beta!r}."

@@ -13,6 +13,10 @@ from fathomx.report.thresholds import DISGUISE, FAR, SETTLED
 from fathomx.report.wording import quarter_sentences, short, target_sentences
 
 _STIFFENED = 5.0
+# How many times a sensitivity may change; in trainings that went well it was within 10.
+_DRIFTED = 100.0
+# A nudge stability of a half: the most sensitive direction is taught a third too strongly.
+_LARGE_NUDGE = 0.5
 _ENERGY = "energy"
 # Models that infer what they generate from.
 _GENERATIVE = ("decoder", "decoder-cnn", "bidirectional", "bidirectional-cnn")
@@ -53,14 +57,27 @@ def verdict(
     said += _settled_sentences(config, summary)
     said += _cosine_sentences(config, summary, history)
     said.append(_strength_sentence(config, summary, history))
+    said += _sensitivity_sentences(config, history)
     said += [*_notes(history), *_lost(summary, history)]
+    return said + _nudge_sentences(summary)
+
+
+def _nudge_sentences(summary: Mapping[str, Any]) -> list[str]:
+    """Whether two nudges have equilibria, and whether their difference is backprop's update."""
     nudge = finite(summary.get("nudge_stability"))
-    if nudge is not None and nudge >= 1:
-        said.append(
+    if nudge is None or nudge <= _LARGE_NUDGE:
+        return []
+    if nudge >= 1:
+        return [
             f"The negative nudge had no equilibrium at the end (nudge stability {short(nudge)}, "
             "which must stay below 1): use a smaller nudge or strength."
-        )
-    return said
+        ]
+    times = 1 / (1 - nudge**2)
+    return [
+        f"The nudges were large at the end (nudge stability {short(nudge)}): where the output was "
+        f"most sensitive, its error was taught {times:.3g} times as strongly as by backprop; use a "
+        "smaller nudge or strength."
+    ]
 
 
 def _notes(history: Sequence[Mapping[str, Any]]) -> list[str]:
@@ -251,6 +268,31 @@ def _held_sentence(
     if precision:
         how += f", which went from {short(precision[0])} to {short(precision[-1])}"
     return f"The strength was held at {short(wanted)} {how}."
+
+
+def _sensitivity_sentences(
+    config: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
+) -> list[str]:
+    """What holding the strength would hide: how much the network's sensitivity has changed."""
+    precision = _per_step(history, "output_precision")
+    if finite(config.get("output_precision")) is not None or not precision or min(precision) <= 0:
+        return []
+    times = precision[0] / precision[-1]
+    learning = config.get("learning")
+    if times > _DRIFTED:
+        said = f"Meanwhile the network grew {times:.2g} times more sensitive"
+        if learning == "equilibrium":
+            said += (
+                ", which this rule rewards, whether it helps or not: learn by equilibrium-errors, "
+                "which does not, or hold a smaller strength"
+            )
+    elif times < 1 / _DRIFTED:
+        said = f"Meanwhile the network grew {1 / times:.2g} times less sensitive"
+        if learning == "equilibrium-propagation":
+            said += ", which large nudges reward, whether it helps or not: hold a smaller strength"
+    else:
+        return []
+    return [f"{said}."]
 
 
 def _first_strength(history: Sequence[Mapping[str, Any]]) -> tuple[float | None, str]:

@@ -109,7 +109,12 @@ METHODS = {
         lambda count: Incremental(GENTLE.descent(count, Uniform()), 1.0), incremental=True
     ),
     "iPC + spiking": _scheduled(PLAIN, _SPIKING, Incremental, incremental=True),
-    "equilibrium propagation": Method(lambda count: EquilibriumPropagation(GaussNewton())),
+    "equilibrium propagation": Method(
+        lambda count: EquilibriumPropagation(GaussNewton(), HoldStrength(0.1))
+    ),
+    "equilibrium propagation, strength 0.01": Method(
+        lambda count: EquilibriumPropagation(GaussNewton(), HoldStrength(0.01))
+    ),
     "error descent": Method(lambda count: Equilibrium(ErrorDescent())),
     "Gauss-Newton": Method(lambda count: Equilibrium(GaussNewton())),
     "Gauss-Newton, strength 0.01": Method(

@@ -46,6 +46,7 @@ _OVERNIGHT = (
     "Gauss-Newton, equilibrium errors",
     "PC + spiking",
     "equilibrium propagation",
+    "equilibrium propagation, strength 0.01",
     "PC + spiking + forward update",
     "PC + spiking + forward update, alpha 1e-5",
     "PC, rate 0.01",
@@ -56,6 +57,7 @@ _ON_A_CARD = (
     "backprop",
     "PC + spiking + forward update",
     "equilibrium propagation",
+    "equilibrium propagation, strength 0.01",
     "Gauss-Newton",
     "Gauss-Newton, equilibrium errors",
 )
