@@ -295,14 +295,45 @@ def test_a_configuration_that_lacks_a_field_is_named():
         Job.from_config({k: v for k, v in OLD.items() if k not in ("model", "seed")})
 
 
+def led_to(job):
+    """What the written options of a job are read as."""
+    words = [word for option in written_options(job) for word in option.split()]
+    with train.make_context("train", words) as context:
+        return only_given({k: v for k, v in context.params.items() if k in job.config()})
+
+
 @pytest.mark.parametrize("model", ["mlp", "residual-mlp", "vgg", "transformer", "decoder"])
 @pytest.mark.parametrize("settings", [{}, {"batch_size": 16, "activation": "tanh"}])
 def test_the_command_of_a_job_leads_to_it(model, settings):
     job = Job(model=model, **settings)
-    words = [word for option in written_options(job) for word in option.split()]
-    with train.make_context("train", words) as context:
-        given = {name: value for name, value in context.params.items() if name in job.config()}
-        assert Job(**only_given(given)) == job
+    assert Job(**led_to(job)) == job
+
+
+@pytest.mark.parametrize(
+    "settings",
+    [
+        {"learning": "equilibrium-propagation"},
+        {"learning": "equilibrium-propagation", "strength": 0.1},
+        {"learning": "incremental", "steps": 1},
+        {"inference": "state-descent", "schedule": "decaying", "output_precision": 1.0},
+    ],
+)
+def test_what_is_usual_only_without_another_option_is_written(settings):
+    job = Job(**settings)
+    assert Job(**led_to(job)) == job
+    assert led_to(job).keys() >= settings.keys()
+
+
+def test_what_a_job_begins_with_is_usual():
+    """An option that only the former job made usual is written, and no other."""
+    before = Job(learning="equilibrium-propagation", batch_size=16)
+    job = before.continued(learning="equilibrium", strength=0.01)
+    said = written_options(job, before.continued)
+    assert said == ["--learning equilibrium", "--strength 0.01"]
+    assert before.continued(learning="equilibrium").strength == 0.1
+    assert before.continued(epochs=3).strength == 0.01
+    assert Job(strength=0.3).continued(learning="equilibrium-propagation").strength == 0.3
+    assert before.by_backprop().continued(learning="equilibrium").strength == 0.1
 
 
 def test_an_option_of_a_model_is_declared_in_one_place(monkeypatch):

@@ -218,6 +218,30 @@ def test_a_trial_that_a_killed_worker_left_is_gone_on_with(run, tmp_path):
     assert held(tmp_path / "out" / "trial-0001" / "config.json")["learning_rate"] == rate
 
 
+def test_a_trial_goes_on_as_it_was_begun(run, tmp_path):
+    """With the settings of its folder, whatever those that were not given would be today."""
+    code, _, _ = begun(run, trials=1)
+    assert code == 0
+    folder = tmp_path / "out"
+    left = study_of(folder).ask()
+    rate = left.suggest_float("learning_rate", 0.01, 0.1, log=True)
+    depth = left.suggest_categorical("depth", [2, 3])
+    config = held(folder / "trial-0000" / "config.json")
+    config |= {"learning_rate": rate, "depth": depth, "batch_size": 10, "command": "as it was"}
+    (folder / "trial-0001").mkdir()
+    (folder / "trial-0001" / "config.json").write_text(json.dumps(config))
+    code, out, err = run("sweep", "--resume", "out", "--trials", 2)
+    assert (code, err) == (0, "") and "trial-0001: gone on with" in out
+    assert held(folder / "trial-0001" / "config.json") == config
+    first, second = (held(folder / f"trial-000{n}" / "summary.json") for n in (0, 1))
+    for number, steps in enumerate((3, 6)):
+        lines = (folder / f"trial-000{number}" / "metrics.jsonl").read_text().splitlines()
+        assert json.loads(lines[-1])["steps"] == steps
+    best = max((0, 1), key=lambda n: (first, second)[n]["validation_accuracy"])
+    command = held(folder / f"trial-000{best}" / "config.json")["command"]
+    assert f"train with it, and score it: {command}\n" in out
+
+
 def test_trials_that_diverge_fail(run, tmp_path):
     code, out, _ = run(
         *("sweep", "--vary", "learning-rate=1e30,2e30", "--trials", "1", *BACKPROP),

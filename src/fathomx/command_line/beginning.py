@@ -46,13 +46,6 @@ def job_of(given: dict[str, Any]) -> Job:
     return stored_job(Path(source)).continued(**given)
 
 
-def usual_settings(source: str | None) -> dict[str, Any] | None:
-    """What the settings of a run that begins with another one are unless given."""
-    if source is None or not Path(source).is_dir():
-        return None
-    return stored_job(Path(source)).continued().config()
-
-
 def keep(source: str, folder: Path) -> dict[str, str]:
     """Writes the weights of a run, or of a file, into a new run folder; returns their SHA-256.
 

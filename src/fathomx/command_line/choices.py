@@ -30,6 +30,7 @@ from fathomx.learning import (
     Incremental,
     PredictiveCoding,
 )
+from fathomx.problem.strength import HoldStrength
 
 
 class Preset(NamedTuple):
@@ -83,3 +84,10 @@ RULES: dict[str, type[PredictiveCoding]] = {
     "forward-update": ForwardUpdate,
     "equilibrium-propagation": EquilibriumPropagation,
 }
+
+
+def usual_strength(learning: str) -> float:
+    """What strength a rule holds unless told otherwise."""
+    held = RULES[learning]().output_precision
+    assert isinstance(held, HoldStrength)
+    return held.strength

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from fathomx.command_line.choices import PARAMETERIZATIONS, RULES
+from fathomx.command_line.choices import PARAMETERIZATIONS, usual_strength
 from fathomx.command_line.models import MODELS
 from fathomx.command_line.settings import Settings, own_defaults
 
@@ -38,7 +38,7 @@ def filled_in(settings: Settings) -> dict[str, Any]:
             filled["steps"] = _INCREMENTAL_STEPS if incremental else chosen.steps
         if settings.strength is None and settings.output_precision is None:
             if chosen.generative is None:
-                filled["strength"] = RULES[settings.learning].usual_strength
+                filled["strength"] = usual_strength(settings.learning)
             else:
                 filled["output_precision"] = chosen.generative.output_precision
         auxiliary = filled.get("auxiliary", settings.auxiliary)

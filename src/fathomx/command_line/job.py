@@ -16,6 +16,7 @@ from fathomx.command_line.choices import (
     RULES,
     SCHEDULES,
     SOLVERS,
+    usual_strength,
 )
 from fathomx.command_line.defaults import filled_in
 from fathomx.command_line.models import MODELS, Generative
@@ -266,15 +267,24 @@ class Job(Settings):
             config |= {"strength": None, "output_precision": None}
         return Job(**{**config, **changes})
 
+    @property
+    def usual_strength(self) -> float | None:
+        """The strength that the rule holds unless told otherwise; backprop has none."""
+        return usual_strength(self.learning) if self.learning in RULES else None
+
     def continued(self, **changes: Any) -> Job:
         """The job that begins with what this one has learned.
 
         `changes` are fields; what they replace takes its options along: other data its size,
-        another rule or inference the options of the former one.
+        another rule or inference the options of the former one, and the strength that is usual for
+        it.
         """
         config = {**self.config(), "source": None, "freeze": None}
-        if changes.get("learning", self.learning) == "backprop":
+        learning = changes.get("learning", self.learning)
+        if learning == "backprop":
             config |= dict.fromkeys(("strength", "output_precision"))
+        elif learning != self.learning and self.strength == self.usual_strength:
+            config["strength"] = None
         if "data" in changes:
             config |= {"image_size": None, "take": None}
         if "inference" in changes or "learning" in changes:

@@ -158,16 +158,28 @@ def new_folder(out: Path | None, command: str) -> Path:
     raise RunFolderError(f"{first.parent} is a file, where a folder belongs: choose an --out.")
 
 
-def written_options(job: Job, usual: dict[str, Any] | None = None) -> list[str]:
-    """The options that lead to this job, where they are not usual, unless given the model's own."""
-    if usual is None:
-        usual = {**type(job)(model=job.model).config(), "model": Settings.model}
-    values = {
-        option_name(field): getattr(job, field.name)
-        for field in option_fields(training=True, of=type(job))
-        if getattr(job, field.name) != usual[field.name]
-    }
-    return typed(values)
+def written_options(job: Job, made: Callable[..., Job] | None = None) -> list[str]:
+    """The options that lead to this job: what is not so by itself, nor by the other options.
+
+    `made` is what makes a job of options, that of the class of the job unless given.
+    """
+    if made is None:
+        made = type(job)
+    # A model has defaults of its own, with which most options need not be said.
+    said = {"model"} if made().model != job.model else set()
+    while True:
+        values = {name: getattr(job, name) for name in said}
+        reached = made(**{name: value for name, value in values.items() if value is not None})
+        more = {
+            field.name
+            for field in option_fields(training=True, of=type(job))
+            if getattr(job, field.name) != getattr(reached, field.name)
+        }
+        if more <= said:
+            break
+        said |= more
+    fields = option_fields(training=True, of=type(job))
+    return typed({option_name(f): values[f.name] for f in fields if f.name in said})
 
 
 def typed(values: Mapping[str, Any]) -> list[str]:

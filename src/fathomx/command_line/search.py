@@ -15,7 +15,7 @@ from fathomx.checks.names import unknown
 from fathomx.command_line.job import Job
 from fathomx.command_line.messages import say
 from fathomx.command_line.optimization import check_direction
-from fathomx.command_line.session import Session, run_config
+from fathomx.command_line.session import Session, run_config, stored_job
 from fathomx.command_line.storage import opened, without_password
 from fathomx.command_line.varied import job_with, varied
 from fathomx.data._imagenet import Examples
@@ -238,15 +238,17 @@ class Search:
 
         values = {s.name: s.suggested(trial) for s in (varied(t, ranges=True) for t in self.vary)}
         name = _folder_name(trial.number)
-        folder, job = self.folder / name, job_with(self.given, values)
+        folder = self.folder / name
         said = ", ".join(f"{key} {value:.4g}" if isinstance(value, float) else f"{key} {value}"
                          for key, value in values.items())  # fmt: skip
-        begun = "gone on with: " if (folder / "config.json").exists() else ""
-        say(console, f"{name}: {begun}{said}")
+        begun = (folder / "config.json").exists()
+        say(console, f"{name}: {'gone on with: ' if begun else ''}{said}")
+        # A trial goes on as it was begun, also where defaults have changed since.
+        job = stored_job(folder) if begun else job_with(self.given, values)
         whole = job.load()
         # The test part is for the network that is chosen at the end.
         data = whole.with_parts(whole.name, {"test": None})
-        if not (folder / "config.json").exists():
+        if not begun:
             with appearing(folder) as unfinished:
                 RunFolder.prepare(unfinished, run_config(job, whole))
         watching = _Reporting(trial, f"validation_{self.score}")

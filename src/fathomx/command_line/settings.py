@@ -15,10 +15,11 @@ from fathomx.command_line.choices import (
     RULES,
     SCHEDULES,
     SOLVERS,
+    usual_strength,
 )
 from fathomx.command_line.models import MODELS, Model
 from fathomx.layers.activations import ACTIVATIONS
-from fathomx.learning import DEFAULT_STRENGTH, EquilibriumPropagation
+from fathomx.learning import DEFAULT_STRENGTH
 from fathomx.learning.optimizer_choice import OPTIMIZERS
 from fathomx.learning.optimizer_choice import SCHEDULES as LEARNING_RATE_SCHEDULES
 from fathomx.problem.strength import HoldStrength
@@ -331,7 +332,7 @@ class Settings:
         None,
         "How far from backprop: the output precision of every batch is chosen to hold this "
         f"strength. [default: {DEFAULT_STRENGTH}, by equilibrium-propagation "
-        f"{EquilibriumPropagation.usual_strength}]",
+        f"{usual_strength('equilibrium-propagation')}]",
         positive=True,
     )
     strength_every: int = option(

@@ -22,11 +22,11 @@ from fathomx.command_line.options import (
     out_option,
     refuse_out,
     resume_option,
-    written_options,
 )
 from fathomx.command_line.search import Search, judged
 from fathomx.command_line.storage import kept_in
 from fathomx.command_line.varied import check_all, job_with, varied, vary_option
+from fathomx.records.run_files import read_config
 from fathomx.records.writing import appearing
 from fathomx.report import write_overview
 from fathomx.report.sweep import write_sweep
@@ -178,6 +178,6 @@ def _told(console: Console, search: Search, study: Any) -> None:
         say(console, "no trial has ended with a score.")
     else:
         say(console, f"best: {best.name}, validation {search.score} {best.value:.4g}")
-        job = job_with(search.given, best.values)
-        say(console, f"train with it, and score it: fathomx train {' '.join(written_options(job))}")
+        command = read_config(search.folder / best.name)["command"]
+        say(console, f"train with it, and score it: {command}")
     say(console, f"page: {page}")

@@ -17,7 +17,6 @@ from fathomx.command_line.beginning import (
     job_of,
     keep,
     source_has_changed,
-    usual_settings,
 )
 from fathomx.command_line.job import Job
 from fathomx.command_line.meshes import MeshChoice, mesh_options
@@ -128,7 +127,7 @@ def _begin(console: Console, job: Job, out: Path | None, beside: Beside) -> Path
         def write() -> None:
             with appearing(folder) as unfinished:
                 shutil.copytree(place, unfinished, dirs_exist_ok=True)
-                config = run_config(job, data, usual_settings(job.source))
+                config = run_config(job, data)
                 RunFolder.prepare(unfinished, {**config, **kept})
 
         beside.processes.first(write)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from typing import Any, ClassVar
+from typing import Any
 
 import equinox as eqx
 import jax
@@ -39,9 +39,6 @@ class PredictiveCoding(LearningRule):
 
     Raises `TypeError` and `ValueError` for anything else.
     """
-
-    # The strength that is held unless another is given.
-    usual_strength: ClassVar[float] = DEFAULT_STRENGTH
 
     solver: Solver = eqx.field(default_factory=GaussNewton)
     output_precision: HoldStrength | float = eqx.field(

@@ -57,13 +57,13 @@ def verdict(
     said += _settled_sentences(config, summary)
     said += _cosine_sentences(config, summary, history)
     said.append(_strength_sentence(config, summary, history))
-    said += _sensitivity_sentences(config, history)
+    said += _sensitivity_sentences(config, summary, history)
     said += [*_notes(history), *_lost(summary, history)]
     return said + _nudge_sentences(summary)
 
 
 def _nudge_sentences(summary: Mapping[str, Any]) -> list[str]:
-    """Whether two nudges have equilibria, and whether their difference is backprop's update."""
+    """Whether two nudges have equilibria, and how much their difference exaggerates."""
     nudge = finite(summary.get("nudge_stability"))
     if nudge is None or nudge <= _LARGE_NUDGE:
         return []
@@ -74,9 +74,9 @@ def _nudge_sentences(summary: Mapping[str, Any]) -> list[str]:
         ]
     times = 1 / (1 - nudge**2)
     return [
-        f"The nudges were large at the end (nudge stability {short(nudge)}): where the output was "
-        f"most sensitive, its error was taught {times:.3g} times as strongly as by backprop; use a "
-        "smaller nudge or strength."
+        f"The nudges were large at the end (nudge stability {short(nudge)}): on a linear network "
+        f"their equilibria teach the largest errors {times:.3g} times as strongly as backprop, and "
+        "reward one that is less sensitive; use a smaller nudge or strength."
     ]
 
 
@@ -271,28 +271,50 @@ def _held_sentence(
 
 
 def _sensitivity_sentences(
-    config: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
+    config: Mapping[str, Any], summary: Mapping[str, Any], history: Sequence[Mapping[str, Any]]
 ) -> list[str]:
-    """What holding the strength would hide: how much the network's sensitivity has changed."""
-    precision = _per_step(history, "output_precision")
-    if finite(config.get("output_precision")) is not None or not precision or min(precision) <= 0:
+    """What a held strength hides: how much more or less sensitive the network has become."""
+    if finite(config.get("strength")) is None:
         return []
-    times = precision[0] / precision[-1]
-    learning = config.get("learning")
-    if times > _DRIFTED:
-        said = f"Meanwhile the network grew {times:.2g} times more sensitive"
-        if learning == "equilibrium":
-            said += (
-                ", which this rule rewards, whether it helps or not: learn by equilibrium-errors, "
-                "which does not, or hold a smaller strength"
-            )
-    elif times < 1 / _DRIFTED:
-        said = f"Meanwhile the network grew {1 / times:.2g} times less sensitive"
-        if learning == "equilibrium-propagation":
-            said += ", which large nudges reward, whether it helps or not: hold a smaller strength"
-    else:
+    best = finite(summary.get("best_epoch"))
+    until = [r for r in history if best is None or (finite(r.get("epoch")) or 0) <= best]
+    precision = _per_step(until, "output_precision")
+    if not precision or min(precision) <= 0:
         return []
-    return [f"{said}."]
+    grown = precision[0] / precision[-1]
+    if 1 / _DRIFTED <= grown <= _DRIFTED:
+        return []
+    times = max(grown, 1 / grown)
+    way = "more" if grown > 1 else "less"
+    count = f"{times:,.0f}" if times < 1e4 else f"{times:.1e}"
+    return [
+        f"Over training the network became {count} times {way} sensitive, which a held strength "
+        f"does not show{_rewarded(config, summary, until, way)}."
+    ]
+
+
+def _rewarded(
+    config: Mapping[str, Any],
+    summary: Mapping[str, Any],
+    history: Sequence[Mapping[str, Any]],
+    way: str,
+) -> str:
+    """The end of a sentence: where the rule rewards what the network has become, and the remedy."""
+    learning, unsettled = (
+        config.get("learning"),
+        finite((summary.get("unsettled") or {}).get("median")),
+    )
+    settled = unsettled is not None and unsettled <= FAR
+    generates = config.get("model") in _GENERATIVE or config.get("inference") == "langevin"
+    if way == "more" and learning == "equilibrium" and settled and not generates:
+        return (
+            " and the energy at equilibrium rewards by itself: if the network learns badly, learn "
+            "by equilibrium-errors, which has no such reward, or hold a smaller strength"
+        )
+    nudges = [finite(record.get("nudge_stability")) or 0.0 for record in (*history, summary)]
+    if way == "less" and max(nudges) > _LARGE_NUDGE:
+        return " and large nudges reward by themselves: hold a smaller strength"
+    return ""
 
 
 def _first_strength(history: Sequence[Mapping[str, Any]]) -> tuple[float | None, str]:
