@@ -118,6 +118,13 @@ def test_it_runs_continues_and_reports(tiny, monkeypatch, capsys, tmp_path):
     with (out / "results.csv").open() as file:
         table = list(csv.DictReader(file))
     assert {line["method"] for line in table} == {"backprop", "PC, rate 0.1"}
+    with (out / "curves.csv").open() as file:
+        epochs = [line for line in csv.DictReader(file) if line["method"] == "backprop"]
+    assert [float(line["train_loss"]) for line in epochs] == [
+        e["train_loss"] for e in row["history"]
+    ]
+    assert [line["epoch"] for line in epochs] == ["1", "2"]
+    assert float(epochs[1]["lowest_cosine_of_a_node"]) == pytest.approx(1, abs=1e-5)
     assert "| VGG-5 | PC, rate 0.1 | 0 |" in (out / "results.md").read_text()
     for figure in ("accuracy.png", "energy.png", "curves.png"):
         assert (out / figure).read_bytes()[:8] == b"\x89PNG\r\n\x1a\n"

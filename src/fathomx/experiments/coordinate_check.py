@@ -11,10 +11,8 @@ layer and the readout.
 
 from __future__ import annotations
 
-import csv
 import dataclasses
 import functools
-import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -31,7 +29,7 @@ from fathomx.diagnostics.alignment import weight_change
 from fathomx.drawing.style import COLORS, DASHES, legend, legend_key, new_figure, save, set_title
 from fathomx.experiments.examples import drawn, loaded
 from fathomx.experiments.frame import Experiment, Found, said
-from fathomx.experiments.grid import Cell, Column, Group
+from fathomx.experiments.grid import Cell, Column, Group, comma_separated
 from fathomx.experiments.power_laws import slope
 from fathomx.graph.network import Network
 from fathomx.graph.vector_space import Entries
@@ -392,15 +390,13 @@ def draw_families(found: Found[Scale], path: Path) -> None:
 
 def slopes(found: Found[Scale]) -> str:
     """How every size scales with width and depth, as `slopes.csv`."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["network", "along", "method", "size", *KINDS])
+    lines = [["network", "along", "method", "size", *KINDS]]
     for way in courses(found, found.scale):
         for quantity in QUANTITIES:
             each = [way.slopes(f"{quantity}_{kind}") for kind in KINDS]
             cells = [f"{np.mean(one):.2f} +- {np.std(one):.2f}" if one else "" for one in each]
-            writer.writerow([way.family, way.along, way.method, quantity, *cells])
-    return text.getvalue()
+            lines.append([way.family, way.along, way.method, quantity, *cells])
+    return comma_separated(lines)
 
 
 def _draw(grid: list[list[tuple[Course, str]]], path: Path) -> None:

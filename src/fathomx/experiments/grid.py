@@ -9,7 +9,7 @@ import json
 import math
 import re
 import statistics
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -190,15 +190,19 @@ def groups(rows: Sequence[Row], networks: Sequence[str], methods: Sequence[str])
 
 def write_tables(folder: Path, found: Sequence[Group], columns: Sequence[Column]) -> None:
     """`results.csv` with a line for every run, and `results.md` with mean and spread over seeds."""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
     keys = [column.key for column in columns]
-    writer.writerow(["network", "method", "seed", *keys])
+    lines: list[list[Any]] = [["network", "method", "seed", *keys]]
     for group in found:
-        for row in group.rows:
-            writer.writerow([group.network, group.method, row["seed"], *map(row.get, keys)])
-    write_text(folder / "results.csv", text.getvalue())
+        lines += [[group.network, group.method, r["seed"], *map(r.get, keys)] for r in group.rows]
+    write_text(folder / "results.csv", comma_separated(lines))
     write_text(folder / "results.md", markdown(found, columns))
+
+
+def comma_separated(lines: Iterable[Sequence[Any]]) -> str:
+    """Lines of values as the text of a CSV file; `None` is left empty."""
+    text = io.StringIO()
+    csv.writer(text, lineterminator="\n").writerows(lines)
+    return text.getvalue()
 
 
 def markdown(found: Sequence[Group], columns: Sequence[Column]) -> str:

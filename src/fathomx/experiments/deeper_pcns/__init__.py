@@ -12,6 +12,7 @@ from fathomx.experiments.deeper_pcns.comparison import (
     COLUMNS,
     Resumable,
     applies,
+    courses,
     draw_courses,
     draw_energy,
     draw_test_accuracies,
@@ -36,6 +37,7 @@ EXPERIMENT = Resumable(
         "accuracy.png": draw_test_accuracies,
         "curves.png": draw_courses,
     },
+    tables={"curves.csv": courses},
     descriptions=lambda scale: {
         "rules": {name: repr(method.rule(0)) for name, method in ALL_METHODS.items()}
     },

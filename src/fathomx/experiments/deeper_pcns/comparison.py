@@ -29,7 +29,7 @@ from fathomx.experiments.deeper_pcns.networks import NETWORKS
 from fathomx.experiments.deeper_pcns.scales import Scale
 from fathomx.experiments.examples import first
 from fathomx.experiments.frame import Experiment, Say
-from fathomx.experiments.grid import Cell, Column, Group, Row
+from fathomx.experiments.grid import Cell, Column, Group, Row, comma_separated
 from fathomx.experiments.unfinished import Unfinished
 from fathomx.inference import infer
 from fathomx.inference.schedule import Decaying, Spiking, Uniform
@@ -44,6 +44,16 @@ from fathomx.training import DivergenceError, fit
 # The weights' rate of the released configuration.
 _RELEASED_RATE = 7.5e-4
 _ENERGIES = "initialization.json"
+_COURSE = (
+    "train_loss",
+    "train_accuracy",
+    "validation_accuracy",
+    "cosine_to_backprop",
+    "output_precision",
+    "pc_strength",
+    "nudge_stability",
+)
+_LOWEST = "lowest_cosine_of_a_node"
 
 COLUMNS = (
     Column("test_accuracy", "test accuracy, %", ".1f", 100.0),
@@ -82,6 +92,19 @@ def draw_courses(found: list[Group], path: Path) -> None:
     """Validation accuracy over epochs, where there is more than one."""
     if any(len(row.get("history") or ()) > 1 for group in found for row in group.rows):
         draw_curves(found, path)
+
+
+def courses(found: list[Group]) -> str:
+    """A line for every epoch of every run, where there is more than one."""
+    lines: list[list[Any]] = [["network", "method", "seed", "epoch", *_COURSE, _LOWEST]]
+    for group in found:
+        for row in group.rows:
+            own = [group.network, group.method, row["seed"]]
+            for record in row.get("history") or ():
+                nodes = record.get("cosine_to_backprop_per_node") or ()
+                lowest = min((cosine for cosine in nodes if cosine is not None), default=None)
+                lines.append([*own, record["epoch"], *map(record.get, _COURSE), lowest])
+    return comma_separated(lines) if any(line[3] == 2 for line in lines) else ""
 
 
 def subset(data: Dataset, scale: Scale, network: str) -> Dataset:

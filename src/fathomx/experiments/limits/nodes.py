@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import csv
-import io
 from collections.abc import Sequence
+from typing import Any
 
-from fathomx.experiments.grid import Column, Group, markdown
+from fathomx.experiments.grid import Column, Group, comma_separated, markdown
 
 _KEYS = {"cosine": "cosines", "length": "lengths", "moved": "moved"}
 _COLUMNS = (
@@ -26,16 +25,14 @@ def nodes_csv(found: Sequence[Group]) -> str:
     """
     if not found:
         return ""
-    text = io.StringIO()
-    writer = csv.writer(text, lineterminator="\n")
-    writer.writerow(["network", "method", "seed", "node", *_KEYS])
+    lines: list[list[Any]] = [["network", "method", "seed", "node", *_KEYS]]
     for group in found:
         for row in group.rows:
             columns = {key: row.get(source) or [] for key, source in _KEYS.items()}
             for node in range(len(columns["cosine"])):
                 values = [_short(own[node : node + 1]) for own in columns.values()]
-                writer.writerow([group.network, group.method, row["seed"], node + 1, *values])
-    return text.getvalue()
+                lines.append([group.network, group.method, row["seed"], node + 1, *values])
+    return comma_separated(lines)
 
 
 def nodes_markdown(found: Sequence[Group]) -> str:
