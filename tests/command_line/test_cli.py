@@ -293,7 +293,7 @@ def test_help_tells_every_option_and_default(run):
             for choice in field.metadata["choices"] or ():
                 assert choice in unbroken
         assert "--out " in words
-        assert "[default: 0.1, by equilibrium-propagation 0.01]" in words
+        assert "[default:0.1,byequilibrium-propagation0.01]" in unbroken
         assert "--auxiliary / --no-auxiliary" in words
         assert "[default: 64 for residual-mlp and mlp, 10 for vgg and resnet, " in words
     code, out, _ = run("--help")
