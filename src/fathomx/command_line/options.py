@@ -165,20 +165,16 @@ def written_options(job: Job, made: Callable[..., Job] | None = None) -> list[st
     """
     if made is None:
         made = type(job)
+    fields = option_fields(training=True, of=type(job))
     # A model has defaults of its own, with which most options need not be said.
     said = {"model"} if made().model != job.model else set()
     while True:
         values = {name: getattr(job, name) for name in said}
         reached = made(**{name: value for name, value in values.items() if value is not None})
-        more = {
-            field.name
-            for field in option_fields(training=True, of=type(job))
-            if getattr(job, field.name) != getattr(reached, field.name)
-        }
+        more = {f.name for f in fields if getattr(job, f.name) != getattr(reached, f.name)}
         if more <= said:
             break
         said |= more
-    fields = option_fields(training=True, of=type(job))
     return typed({option_name(f): values[f.name] for f in fields if f.name in said})
 
 

@@ -78,9 +78,9 @@ class Spiking(Schedule):
     `alpha r` times the steps left and the largest eigenvalue of `J^T J` is not small (more so with
     momentum), as weights that grow in training make it; a smaller `alpha` costs nothing.
 
-    **Fields**: `alpha`, in `(0, 1]`, 1e-3 unless given, as published; the forward update takes 1e-5
-    with advantage (`experiments/deeper_pcns`). Raises `ValueError` otherwise, and
-    at inference if the steps end before the signal has arrived everywhere.
+    **Fields**: `alpha`, in `(0, 1]`, 1e-3 unless given, as published; 1e-5 suits the
+    forward update better (`experiments/deeper_pcns`). Raises `ValueError` otherwise, and at
+    inference if the steps end before the signal has arrived everywhere.
 
     ```python
     fx.Equilibrium(fx.StateDescent(0.5, steps=12, schedule=fx.Spiking(1e-3)), 1.0)

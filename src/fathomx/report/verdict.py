@@ -300,13 +300,10 @@ def _rewarded(
     way: str,
 ) -> str:
     """The end of a sentence: where the rule rewards what the network has become, and the remedy."""
-    learning, unsettled = (
-        config.get("learning"),
-        finite((summary.get("unsettled") or {}).get("median")),
-    )
+    unsettled = finite((summary.get("unsettled") or {}).get("median"))
     settled = unsettled is not None and unsettled <= FAR
     generates = config.get("model") in _GENERATIVE or config.get("inference") == "langevin"
-    if way == "more" and learning == "equilibrium" and settled and not generates:
+    if way == "more" and config.get("learning") == "equilibrium" and settled and not generates:
         return (
             " and the energy at equilibrium rewards by itself: if the network learns badly, learn "
             "by equilibrium-errors, which has no such reward, or hold a smaller strength"

@@ -90,12 +90,18 @@ def draw_test_accuracies(found: list[Group], path: Path) -> None:
 
 def draw_courses(found: list[Group], path: Path) -> None:
     """Validation accuracy over epochs, where there is more than one."""
-    if any(len(row.get("history") or ()) > 1 for group in found for row in group.rows):
+    if _several_epochs(found):
         draw_curves(found, path)
+
+
+def _several_epochs(found: list[Group]) -> bool:
+    return any(len(row.get("history") or ()) > 1 for group in found for row in group.rows)
 
 
 def courses(found: list[Group]) -> str:
     """A line for every epoch of every run, where there is more than one."""
+    if not _several_epochs(found):
+        return ""
     lines: list[list[Any]] = [["network", "method", "seed", "epoch", *_COURSE, _LOWEST]]
     for group in found:
         for row in group.rows:
@@ -104,7 +110,7 @@ def courses(found: list[Group]) -> str:
                 nodes = record.get("cosine_to_backprop_per_node") or ()
                 lowest = min((cosine for cosine in nodes if cosine is not None), default=None)
                 lines.append([*own, record["epoch"], *map(record.get, _COURSE), lowest])
-    return comma_separated(lines) if any(line[3] == 2 for line in lines) else ""
+    return comma_separated(lines)
 
 
 def subset(data: Dataset, scale: Scale, network: str) -> Dataset:
