@@ -21,6 +21,8 @@ import scipy.stats
 import sqlalchemy
 import sqlalchemy.orm
 
+from fathomx.command_line.job import Job
+from fathomx.command_line.session import command
 from fathomx.command_line.storage import kept_in, opened
 from fathomx.command_line.varied import Range, Values, varied
 
@@ -227,7 +229,8 @@ def test_a_trial_goes_on_as_it_was_begun(run, tmp_path):
     rate = left.suggest_float("learning_rate", 0.01, 0.1, log=True)
     depth = left.suggest_categorical("depth", [2, 3])
     config = held(folder / "trial-0000" / "config.json")
-    config |= {"learning_rate": rate, "depth": depth, "batch_size": 10, "command": "as it was"}
+    config |= {"learning_rate": rate, "depth": depth, "batch_size": 10}
+    config["command"] = command(Job.from_config(config))
     (folder / "trial-0001").mkdir()
     (folder / "trial-0001" / "config.json").write_text(json.dumps(config))
     code, out, err = run("sweep", "--resume", "out", "--trials", 2)
@@ -238,8 +241,12 @@ def test_a_trial_goes_on_as_it_was_begun(run, tmp_path):
         lines = (folder / f"trial-000{number}" / "metrics.jsonl").read_text().splitlines()
         assert json.loads(lines[-1])["steps"] == steps
     best = max((0, 1), key=lambda n: (first, second)[n]["validation_accuracy"])
-    command = held(folder / f"trial-000{best}" / "config.json")["command"]
-    assert f"train with it, and score it: {command}\n" in out
+    said = held(folder / f"trial-000{best}" / "config.json")["command"]
+    assert f"train with it, and score it: {said}\n" in out
+    # Also where the folder is gone.
+    shutil.rmtree(folder / f"trial-000{best}")
+    code, out, err = run("sweep", "--resume", "out")
+    assert (code, err) == (0, "") and "train with it, and score it: fathomx train --" in out
 
 
 def test_trials_that_diverge_fail(run, tmp_path):

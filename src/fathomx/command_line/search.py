@@ -201,6 +201,11 @@ class Search:
         sign = 1 if self.higher else -1
         return max(ended, key=lambda row: sign * (row.value or 0.0), default=None)
 
+    def job(self, name: str, values: dict[str, Any]) -> Job:
+        """That of a trial: as it was begun, also where defaults have changed since."""
+        begun = (self.folder / name / "config.json").exists()
+        return stored_job(self.folder / name) if begun else job_with(self.given, values)
+
     def _taken(self, study: Any) -> tuple[Any, filelock.BaseFileLock] | None:
         """A trial that nobody works at, or a new one; with its claim."""
         import optuna
@@ -243,8 +248,7 @@ class Search:
                          for key, value in values.items())  # fmt: skip
         begun = (folder / "config.json").exists()
         say(console, f"{name}: {'gone on with: ' if begun else ''}{said}")
-        # A trial goes on as it was begun, also where defaults have changed since.
-        job = stored_job(folder) if begun else job_with(self.given, values)
+        job = self.job(name, values)
         whole = job.load()
         # The test part is for the network that is chosen at the end.
         data = whole.with_parts(whole.name, {"test": None})

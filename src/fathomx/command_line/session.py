@@ -44,18 +44,22 @@ _VERIFIED = set(data_sets.names()) - {"tiny-imagenet"}
 def run_config(job: Job, data: Examples) -> dict[str, Any]:
     """What a run folder says of its job: the settings, the version, the command to repeat it.
 
-    And of data of one's own what tells it from others: named data sets are verified anyway. The
-    command of a run that begins with another one says what it does differently.
+    And of data of one's own what tells it from others: named data sets are verified anyway.
     """
-    source = job.source if job.source is not None and Path(job.source).is_dir() else None
-    made = None if source is None else stored_job(Path(source)).continued
     return {
         **job.config(),
         **({} if _by_classes(data) else {"task": task_of(data)}),
         **({} if _is_verified(job) else {_field(job): _digest(data)}),
         "fathomx": fathomx.__version__,
-        "command": " ".join(["fathomx train", *written_options(job, made)]),
+        "command": command(job),
     }
+
+
+def command(job: Job) -> str:
+    """What is typed to train a job; with another run to begin with, what it does differently."""
+    source = job.source if job.source is not None and Path(job.source).is_dir() else None
+    made = None if source is None else stored_job(Path(source)).continued
+    return " ".join(["fathomx train", *written_options(job, made)])
 
 
 def stored_job(folder: Path) -> Job:

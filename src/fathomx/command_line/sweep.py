@@ -24,9 +24,9 @@ from fathomx.command_line.options import (
     resume_option,
 )
 from fathomx.command_line.search import Search, judged
+from fathomx.command_line.session import command
 from fathomx.command_line.storage import kept_in
 from fathomx.command_line.varied import check_all, job_with, varied, vary_option
-from fathomx.records.run_files import read_config
 from fathomx.records.writing import appearing
 from fathomx.report import write_overview
 from fathomx.report.sweep import write_sweep
@@ -137,13 +137,13 @@ def sweep(
 
 def _searched(console: Console, search: Search, workers: int) -> None:
     """Takes trials with some further processes until there are no more, and says what came out."""
-    command = [sys.executable, "-m", "fathomx", "sweep", "--resume", str(search.folder)]
+    program = [sys.executable, "-m", "fathomx", "sweep", "--resume", str(search.folder)]
     study = search.study()
     others = []
     try:
         for number in range(2, workers + 1):
             with (search.folder / f"worker-{number}.log").open("w") as log:
-                others.append(subprocess.Popen(command, stdout=log, stderr=subprocess.STDOUT))
+                others.append(subprocess.Popen(program, stdout=log, stderr=subprocess.STDOUT))
         search.work(study, console)
         for number, other in enumerate(others, start=2):
             if other.wait():
@@ -178,6 +178,6 @@ def _told(console: Console, search: Search, study: Any) -> None:
         say(console, "no trial has ended with a score.")
     else:
         say(console, f"best: {best.name}, validation {search.score} {best.value:.4g}")
-        command = read_config(search.folder / best.name)["command"]
-        say(console, f"train with it, and score it: {command}")
+        job = search.job(best.name, best.values)
+        say(console, f"train with it, and score it: {command(job)}")
     say(console, f"page: {page}")
